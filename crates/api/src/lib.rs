@@ -1,0 +1,64 @@
+//! The HTTP API beside the hot path: topics, health, readiness, metrics, the API's description and the web files.
+//!
+//! It is an [`axum::Router`] that is called in process: there is no socket, no listener and no connection here. What
+//! it wants to know of the running node it asks through [`Control`]; every question is answered within
+//! [`ANSWER_WITHIN`], or the caller is told so (503).
+//!
+//! Publishing, polling and streaming are not here: they are the HTTP wire's. Their routes are described here all the
+//! same (`GET /openapi.json`), so that there is one description.
+//!
+//! Invariants: an error is `application/problem+json` (RFC 9457); nothing here changes the node.
+
+mod control;
+mod openapi;
+mod problem;
+mod query;
+mod routes;
+mod web;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use everywire_base::ask::{Call, Reply};
+use tower::ServiceExt as _;
+
+pub use control::{
+    ANSWER_WITHIN, Answer, Control, Health, Metrics, MetricsFormat, Readiness, State, TopicInfo, TopicsPage,
+    TopicsQuestion, Unanswered,
+};
+pub use openapi::description;
+pub use problem::Problem;
+
+/// All routes over a running node. The runtime that calls it must have tokio's timer.
+pub fn router(control: Arc<dyn Control>) -> Router {
+    routes::router(control)
+}
+
+/// The most bytes that an answer of the API may have.
+const MAX_REPLY_BYTES: usize = 64 << 20;
+
+/// Calls the router with a request that came over the HTTP wire, and collects its answer.
+pub async fn call(router: Router, call: Call) -> Reply {
+    let ticket = call.ticket;
+    let response = match request(call) {
+        Ok(request) => router.oneshot(request).await.unwrap_or_else(|never| match never {}),
+        Err(problem) => axum::response::IntoResponse::into_response(problem),
+    };
+    let (head, body) = response.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, MAX_REPLY_BYTES).await else {
+        let what = format!("the answer is longer than {MAX_REPLY_BYTES} bytes: ask for less");
+        return Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, what).into_reply(ticket);
+    };
+    let headers = head.headers.iter().filter(|(name, _)| **name != http::header::CONTENT_LENGTH);
+    let headers = headers.map(|(name, value)| (name.as_str().into(), value.as_bytes().into())).collect();
+    Reply { ticket, status: head.status.as_u16(), headers, body }
+}
+
+fn request(call: Call) -> Result<http::Request<Body>, Problem> {
+    let mut request = http::Request::builder().method(&*call.method).uri(&*call.target);
+    for (name, value) in &call.headers {
+        request = request.header(&**name, &**value);
+    }
+    request.body(Body::from(call.body)).map_err(|error| Problem::malformed(format!("not a request: {error}")))
+}

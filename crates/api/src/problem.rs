@@ -1,0 +1,88 @@
+//! Errors as RFC 9457 has them.
+
+use axum::response::{IntoResponse, Response};
+use everywire_base::ask::Reply;
+use everywire_base::id::Ticket;
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::control::Unanswered;
+
+/// An error: `application/problem+json` (RFC 9457 §3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Problem {
+    /// A URI that names the kind of problem; `about:blank` says that the status tells it all.
+    #[serde(rename = "type")]
+    #[schema(example = "about:blank")]
+    pub kind: &'static str,
+    /// The status in words.
+    #[schema(example = "Bad Request")]
+    pub title: &'static str,
+    /// The status.
+    #[schema(example = 400)]
+    pub status: u16,
+    /// What is wrong, where, and what to do.
+    pub detail: String,
+    /// The state of a server that is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub reasons: Vec<String>,
+}
+
+/// The media type of a [`Problem`].
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+
+impl Problem {
+    /// A problem with nothing but a status and a text.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            state: None,
+            reasons: Vec::new(),
+        }
+    }
+
+    /// 400.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// The answer to a call, without a router.
+    pub(crate) fn into_reply(self, ticket: Ticket) -> Reply {
+        let headers = vec![("content-type".into(), PROBLEM_JSON.as_bytes().into())];
+        Reply { ticket, status: self.status, headers, body: serde_json::to_vec(&self).unwrap_or_default().into() }
+    }
+}
+
+impl From<Unanswered> for Problem {
+    fn from(why: Unanswered) -> Self {
+        let detail = match why {
+            Unanswered::Busy => "the server is busy with other questions: try again in a second",
+            Unanswered::Closing => "the server is going down: try again elsewhere, or in a while",
+            Unanswered::Failed => "the server could not find the answer: its log says why; try again in a while",
+            Unanswered::Late => "the server did not find the answer in time: try again in a while",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,188 @@
+//! The routes of the API.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use everywire_base::limits::Limits;
+use everywire_base::topic::{Filter, Topic};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::control::{
+    ANSWER_WITHIN, Answer, Control, Health, State as NodeState, TopicInfo, TopicsQuestion, Unanswered,
+};
+use crate::openapi;
+use crate::problem::Problem;
+use crate::query::Query;
+use crate::web;
+
+type Node = State<Arc<dyn Control>>;
+
+/// All routes.
+pub(crate) fn router(control: Arc<dyn Control>) -> Router {
+    Router::new()
+        .route("/v1/topics", get(topics))
+        .route("/healthz", get(health))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(description))
+        .route("/", get(web::index))
+        .route("/web/{*path}", get(web::file))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(tower::util::MapResponseLayer::new(guard))
+        .with_state(control)
+}
+
+/// What every answer carries unless it says otherwise itself.
+fn guard(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn answered<T>(answer: Answer<T>) -> Result<T, Unanswered> {
+    tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or(Err(Unanswered::Late))
+}
+
+/// The topics of a page.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Topics {
+    /// Ascending by name.
+    topics: Vec<TopicEntry>,
+    /// Whether there are further ones: ask again with `after` as the last name.
+    more: bool,
+}
+
+/// A topic.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TopicEntry {
+    /// Its name.
+    #[schema(example = "room/42")]
+    topic: String,
+    /// The position of its last message.
+    #[schema(example = "k3f9:1289")]
+    cursor: String,
+    /// How many messages are kept.
+    count: u64,
+    /// How many bytes they have.
+    bytes: u64,
+    /// How many connections of this node are subscribed to it.
+    subscribers: u64,
+}
+
+impl From<TopicInfo> for TopicEntry {
+    fn from(info: TopicInfo) -> Self {
+        Self {
+            topic: info.topic.as_str().to_owned(),
+            cursor: info.cursor.to_string(),
+            count: info.count,
+            bytes: info.bytes,
+            subscribers: info.subscribers,
+        }
+    }
+}
+
+/// Topics with their last position, what is kept, and how many are subscribed.
+#[utoipa::path(get, path = "/v1/topics", tag = "server", params(
+    ("filter" = Option<String>, Query, description = "Only topics that this filter takes; `#` is written `%23`, `+` is itself"),
+    ("after" = Option<String>, Query, description = "Only topics whose name comes after this one"),
+    ("limit" = Option<usize>, Query, description = "At most so many: 100 unless given, clamped to 1 … 1,000"),
+), responses(
+    (status = 200, description = "A page of topics", body = Topics),
+    (status = 400, description = "A parameter is malformed", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "No answer in time", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn topics(State(control): Node, uri: Uri) -> Result<Json<Topics>, Problem> {
+    let page = answered(control.topics(topics_question(&uri, control.limits())?)).await?;
+    Ok(Json(Topics { topics: page.topics.into_iter().map(TopicEntry::from).collect(), more: page.more }))
+}
+
+fn topics_question(uri: &Uri, limits: &Limits) -> Result<TopicsQuestion, Problem> {
+    let query = Query::of(uri);
+    Ok(TopicsQuestion {
+        filter: query.parsed("filter", |text| Filter::parse(text).map_err(|e| e.to_string()))?,
+        after: query.parsed("after", |text| Topic::parse(text).map_err(|e| e.to_string()))?,
+        limit: query.clamped("limit", (1, limits.page_messages_max), limits.page_messages_default)?,
+    })
+}
+
+/// How the server is.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Status {
+    /// `alive` or `ready`.
+    #[schema(example = "ready")]
+    state: &'static str,
+    /// The server's version.
+    version: &'static str,
+}
+
+/// Whether the server lives; it fails only when a part of it is stuck.
+#[utoipa::path(get, path = "/healthz", tag = "server", responses(
+    (status = 200, description = "It lives", body = Status),
+    (status = 503, description = "A part of it is stuck", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn health(State(control): Node) -> Result<Json<Status>, Problem> {
+    match answered(control.health()).await? {
+        Health::Alive => Ok(Json(Status { state: "alive", version: control.version() })),
+        Health::Stuck(parts) => Err(unavailable("stuck", "a part of the server is stuck: restart it", parts)),
+    }
+}
+
+/// Whether the server serves: restored, connected to its engine, not draining.
+#[utoipa::path(get, path = "/readyz", tag = "server", responses(
+    (status = 200, description = "It serves", body = Status),
+    (status = 503, description = "It doesn't, and why", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn readiness(State(control): Node) -> Result<Json<Status>, Problem> {
+    let readiness = answered(control.readiness()).await?;
+    let detail = match readiness.state {
+        NodeState::Ready => return Ok(Json(Status { state: "ready", version: control.version() })),
+        NodeState::Restoring => "the server is reading back what it stored: wait a little",
+        NodeState::Draining => "the server is going down: use another one, or come back later",
+        NodeState::EngineDown => "the server's engine does not answer: look after it; service returns by itself",
+    };
+    Err(unavailable(readiness.state.as_str(), detail, readiness.reasons))
+}
+
+fn unavailable(state: &'static str, detail: &str, reasons: Vec<String>) -> Problem {
+    Problem { state: Some(state), reasons, ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+}
+
+/// All metrics, as Prometheus reads them.
+#[utoipa::path(get, path = "/metrics", tag = "server", responses(
+    (status = 200, description = "Prometheus' text format or OpenMetrics", body = String, content_type = "application/openmetrics-text"),
+    (status = 503, description = "No answer in time", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn metrics(State(control): Node) -> Result<Response, Problem> {
+    let metrics = answered(control.metrics()).await?;
+    Ok(([(header::CONTENT_TYPE, metrics.format.content_type())], metrics.text).into_response())
+}
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", tag = "server", responses(
+    (status = 200, description = "The description of the whole HTTP API", body = Object),
+))]
+pub(crate) async fn description(State(control): Node) -> Response {
+    let body = openapi::description(control.version());
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn nothing_here(uri: Uri) -> Problem {
+    let path = uri.path();
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        format!("there is nothing at {path}: the routes are described at /openapi.json, the web page is at /"),
+    )
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} can't be asked with {method}: the header Allow says how", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}

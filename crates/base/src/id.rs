@@ -1,0 +1,114 @@
+//! Identities: of messages, connections, and what waits for an answer.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::clock::UnixMillis;
+use crate::cursor::{Offset, Partition};
+
+/// A message's id: a ULID whose 80 "random" bits are its place in the log, so that it sorts by time, is unique, and
+/// tells where the message lies without an index.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(u128);
+
+const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+impl MessageId {
+    /// The id of the message that was appended then and there.
+    pub fn new(time: UnixMillis, partition: Partition, offset: Offset) -> Self {
+        let time = u128::from(time.0 & 0xffff_ffff_ffff);
+        Self(time << 80 | u128::from(partition.0) << 64 | u128::from(offset.0))
+    }
+
+    /// When the message was appended.
+    pub fn time(self) -> UnixMillis {
+        UnixMillis((self.0 >> 80) as u64)
+    }
+
+    /// Which partition it lies in.
+    pub fn partition(self) -> Partition {
+        Partition((self.0 >> 64) as u16)
+    }
+
+    /// Its offset there.
+    pub fn offset(self) -> Offset {
+        Offset(self.0 as u64)
+    }
+
+    /// The 26 characters of the id.
+    pub fn text(self) -> [u8; 26] {
+        std::array::from_fn(|i| CROCKFORD[(self.0 >> (125 - 5 * i) & 31) as usize])
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text().iter().try_for_each(|c| write!(f, "{}", *c as char))
+    }
+}
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is no message id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a message id: it has 26 letters and digits, like 01KAQN5T9M0000000000000509")]
+pub struct MessageIdError;
+
+impl FromStr for MessageId {
+    type Err = MessageIdError;
+
+    fn from_str(text: &str) -> Result<Self, MessageIdError> {
+        if text.len() != 26 || text.as_bytes()[0] > b'7' {
+            return Err(MessageIdError);
+        }
+        let digit = |c: u8| CROCKFORD.iter().position(|d| *d == c.to_ascii_uppercase());
+        text.bytes().try_fold(0u128, |value, c| Some(value << 5 | digit(c)? as u128)).map(Self).ok_or(MessageIdError)
+    }
+}
+
+/// A connection's place in its worker's table. The generation tells a reused place from the former connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Slot {
+    /// Index into the worker's table.
+    pub index: u32,
+    /// Counts how often the place was reused.
+    pub generation: u32,
+}
+
+/// Numbers the asks of one connection, so that a wire can tell the answers apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct AskId(pub u32);
+
+/// What travels with an ask out of a worker, so that the answer finds its way back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Ticket {
+    /// The worker.
+    pub worker: u16,
+    /// The connection on it.
+    pub slot: Slot,
+    /// The ask of that connection.
+    pub ask: AskId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_id_tells_its_place() {
+        let id = MessageId::new(UnixMillis(1_795_378_321_345), Partition(3), Offset(1289));
+        let back: MessageId = id.to_string().parse().unwrap();
+        assert_eq!(back, id);
+        assert_eq!(
+            (back.time(), back.partition(), back.offset()),
+            (UnixMillis(1_795_378_321_345), Partition(3), Offset(1289))
+        );
+        assert!(id.to_string().starts_with("01"));
+        assert_eq!("01".parse::<MessageId>(), Err(MessageIdError));
+        assert_eq!("8ZZZZZZZZZZZZZZZZZZZZZZZZZ".parse::<MessageId>(), Err(MessageIdError));
+        assert_eq!("01KAQN5T9M000000000000050U".parse::<MessageId>(), Err(MessageIdError));
+    }
+}

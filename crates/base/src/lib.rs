@@ -1,0 +1,14 @@
+//! The vocabulary of Everywire: topics and filters, cursors, records, parcels, reasons, clock values, limits, rules,
+//! and what the parts of a node ask of each other. No socket, no thread, no clock.
+
+pub mod ask;
+pub mod clock;
+pub mod cursor;
+pub mod envelope;
+pub mod id;
+pub mod limits;
+pub mod parcel;
+pub mod reason;
+pub mod record;
+pub mod rules;
+pub mod topic;

@@ -1,0 +1,93 @@
+//! Every bound of the server, by name. Each has a metric or an error that names it.
+
+use std::time::Duration;
+
+/// The bounds. The defaults are those of the documentation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Connections of a worker; further ones are closed at once.
+    pub connections_per_worker: u32,
+    /// Bytes that may wait in a connection's outbox before it lags.
+    pub outbox_bytes: usize,
+    /// Bytes read from a socket at once: the size of a worker's one receive buffer.
+    pub receive_buffer_bytes: usize,
+    /// Bytes of a request's head; more is 431.
+    pub http_head_bytes: usize,
+    /// Bytes of an HTTP batch or API body; more is 413.
+    pub http_body_bytes: usize,
+    /// Publishes of one connection that wait for the log at the same time; further input is not read.
+    pub pipelined_publishes: usize,
+    /// Messages in one batch request.
+    pub batch_messages: usize,
+    /// A head or body must be complete within this; else 408.
+    pub slow_request: Duration,
+    /// A kept-alive connection without a request is closed after this.
+    pub idle_keep_alive: Duration,
+    /// The longest `wait` of a long poll; longer ones are clamped.
+    pub long_poll_max: Duration,
+    /// The `wait` of a long poll that doesn't say.
+    pub long_poll_default: Duration,
+    /// Between heartbeats of a stream.
+    pub heartbeat: Duration,
+    /// Messages of a page that doesn't say.
+    pub page_messages_default: usize,
+    /// The most messages of a page.
+    pub page_messages_max: usize,
+    /// The most bytes of a page's bodies.
+    pub page_bytes: usize,
+    /// Filters of one subscription.
+    pub filters_per_subscription: usize,
+    /// Records that wait for the log's appender, over all workers.
+    pub append_queue_records: usize,
+    /// Bytes that wait for the log's appender.
+    pub append_queue_bytes: usize,
+    /// Records of the log's shared recent window.
+    pub tail_records: usize,
+    /// Bytes of the log's shared recent window.
+    pub tail_bytes: usize,
+    /// Idempotency keys remembered; when full, publishes with a key answer 503.
+    pub idempotency_keys: usize,
+    /// How long an idempotency key is remembered.
+    pub idempotency_window: Duration,
+    /// Store reads that wait for the readers, over all workers.
+    pub read_queue: usize,
+    /// Deliveries of one turn before the worker looks at its sockets again.
+    pub deliveries_per_turn: usize,
+    /// API calls under way.
+    pub api_calls: usize,
+    /// How long a drain may take.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_worker: 1_000_000,
+            outbox_bytes: 64 << 10,
+            receive_buffer_bytes: 64 << 10,
+            http_head_bytes: 16 << 10,
+            http_body_bytes: 4 << 20,
+            pipelined_publishes: 1024,
+            batch_messages: 1000,
+            slow_request: Duration::from_secs(10),
+            idle_keep_alive: Duration::from_secs(75),
+            long_poll_max: Duration::from_mins(1),
+            long_poll_default: Duration::from_secs(20),
+            heartbeat: Duration::from_secs(15),
+            page_messages_default: 100,
+            page_messages_max: 1000,
+            page_bytes: 1 << 20,
+            filters_per_subscription: 1000,
+            append_queue_records: 16_384,
+            append_queue_bytes: 64 << 20,
+            tail_records: 65_536,
+            tail_bytes: 32 << 20,
+            idempotency_keys: 1_000_000,
+            idempotency_window: Duration::from_mins(2),
+            read_queue: 4096,
+            deliveries_per_turn: 262_144,
+            api_calls: 256,
+            drain: Duration::from_secs(20),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A parcel: one message on its way out of a worker, with the renditions that its subscribers share.
+//!
+//! The record is shared among workers (`Arc`); renditions stay on theirs (`Rc`) and are made once for each format,
+//! however many subscribers take it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::clock::UnixMillis;
+use crate::cursor::{Cursor, Epoch, Offset};
+use crate::record::{Message, Record};
+
+/// Bytes that many outboxes share.
+pub type Rendition = Rc<[u8]>;
+
+/// Names a format. Two wires that use the same name share the bytes, so prefix it with the wire's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Format(pub &'static str);
+
+/// A message with its shared renditions.
+#[derive(Debug)]
+pub struct Parcel {
+    record: Arc<Record>,
+    epoch: Epoch,
+    renditions: RefCell<SmallVec<[(Format, Rendition); 2]>>,
+}
+
+impl Parcel {
+    /// Wraps a record that is a message; other kinds are never delivered and give `None`.
+    pub fn new(record: Arc<Record>, epoch: Epoch) -> Option<Self> {
+        record.message()?;
+        Some(Self { record, epoch, renditions: RefCell::default() })
+    }
+
+    /// The record.
+    pub fn record(&self) -> &Arc<Record> {
+        &self.record
+    }
+
+    /// The message.
+    pub fn message(&self) -> &Message {
+        self.record.message().expect("checked when the parcel was made")
+    }
+
+    /// The cursor of this one message.
+    pub fn cursor(&self) -> Cursor {
+        Cursor::new(self.epoch, [(self.record.partition, self.record.offset)]).expect("one position")
+    }
+
+    /// The bytes of a format, made by `make` if no subscriber on this worker asked for them before.
+    pub fn rendition(&self, format: Format, make: impl FnOnce(&Parcel, &mut Vec<u8>)) -> Rendition {
+        if let Some((_, bytes)) = self.renditions.borrow().iter().find(|r| r.0 == format) {
+            return Rc::clone(bytes);
+        }
+        let mut buffer = Vec::with_capacity(self.message().body.len() + 256);
+        make(self, &mut buffer);
+        let bytes: Rendition = buffer.into();
+        self.renditions.borrow_mut().push((format, Rc::clone(&bytes)));
+        bytes
+    }
+}
+
+/// What the hub hands to a connection's wire.
+#[derive(Debug)]
+pub enum Delivery<'a> {
+    /// A message in the order of the log.
+    Message(&'a Parcel),
+    /// The retained message of a topic, outside the order, before live ones.
+    Retained(&'a Parcel),
+    /// Something was lost: after it never a message from before it.
+    Gap(&'a Gap),
+}
+
+/// Says that messages were lost, and where reading goes on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gap {
+    /// The topic or filter that lost something.
+    pub topic: Box<str>,
+    /// Up to where the reader had everything; `None` if the cursor was of an unknown epoch.
+    pub after: Option<Offset>,
+    /// The position from which reading goes on: everything matching above it is still there.
+    pub earliest: Cursor,
+    /// When it was noticed.
+    pub time: UnixMillis,
+}
+
+/// Whether a delivery was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Taken {
+    /// It is in the outbox.
+    Yes,
+    /// There is no room: the connection lags from just before it, and will be offered it again.
+    Full,
+}

@@ -1,0 +1,93 @@
+//! Why a connection ends: one closed catalogue, all of which every wire maps to its own words.
+
+use std::time::Duration;
+
+/// Why a connection ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// The peer closed, or reset the connection.
+    PeerClosed,
+    /// The peer was silent or slow for longer than the protocol allows.
+    Timeout,
+    /// The peer broke the protocol.
+    Protocol(&'static str),
+    /// The peer sent more than a limit allows.
+    TooLarge(&'static str),
+    /// The peer reads too slowly, and the topic's rule says to close.
+    SlowConsumer,
+    /// Not who he says, or not any more.
+    Unauthorized,
+    /// Not allowed.
+    Forbidden,
+    /// An operator ended it.
+    Kicked(Box<str>),
+    /// A newer login of the same identity took over.
+    TakenOver,
+    /// The server is going down; come back after the delay.
+    Drain(Duration),
+    /// Too many connections or too much traffic; come back after the delay.
+    Overloaded(Duration),
+    /// Our fault.
+    Internal,
+    /// All was said: the protocol's own orderly end.
+    Done,
+}
+
+impl Reason {
+    /// All words, at the index of their reason.
+    pub const WORDS: [&'static str; 13] = [
+        "peer_closed",
+        "timeout",
+        "protocol",
+        "too_large",
+        "slow_consumer",
+        "unauthorized",
+        "forbidden",
+        "kicked",
+        "taken_over",
+        "drain",
+        "overloaded",
+        "internal",
+        "done",
+    ];
+
+    /// The word in metrics and in the wires' texts.
+    pub fn as_str(&self) -> &'static str {
+        Self::WORDS[self.index()]
+    }
+
+    /// The place in [`Reason::WORDS`].
+    pub fn index(&self) -> usize {
+        match self {
+            Reason::PeerClosed => 0,
+            Reason::Timeout => 1,
+            Reason::Protocol(_) => 2,
+            Reason::TooLarge(_) => 3,
+            Reason::SlowConsumer => 4,
+            Reason::Unauthorized => 5,
+            Reason::Forbidden => 6,
+            Reason::Kicked(_) => 7,
+            Reason::TakenOver => 8,
+            Reason::Drain(_) => 9,
+            Reason::Overloaded(_) => 10,
+            Reason::Internal => 11,
+            Reason::Done => 12,
+        }
+    }
+
+    /// Whether the client should come back, and after which delay.
+    pub fn reconnect(&self) -> Option<Duration> {
+        match self {
+            Reason::Drain(delay) | Reason::Overloaded(delay) => Some(*delay),
+            Reason::PeerClosed | Reason::Timeout | Reason::SlowConsumer | Reason::Internal | Reason::Done => {
+                Some(Duration::ZERO)
+            }
+            Reason::Protocol(_)
+            | Reason::TooLarge(_)
+            | Reason::Unauthorized
+            | Reason::Forbidden
+            | Reason::Kicked(_)
+            | Reason::TakenOver => None,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What can go wrong, by blame: the caller's address, the way, the server's words, the server's refusal.
+
+use std::io;
+use std::time::Duration;
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// The caller's address is none.
+    #[error("{0}")]
+    Address(String),
+    /// The server could not be reached, or the connection broke.
+    #[error("{what}: {message}")]
+    Unreachable {
+        /// What was being done, with which server.
+        what: String,
+        /// The kind of the system's error.
+        kind: io::ErrorKind,
+        /// The system's words.
+        message: String,
+    },
+    /// What the server answered is not what it should be.
+    #[error("this is no Everywire server, or something between changes its answers: {0}")]
+    Protocol(String),
+    /// The server refused.
+    #[error("{0}")]
+    Refused(Problem),
+}
+
+/// A refusal in the server's words (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Deserialize)]
+#[error("{} ({status})", if .detail.is_empty() { .title } else { .detail })]
+pub struct Problem {
+    /// The status.
+    #[serde(default)]
+    pub status: u16,
+    /// The status in words.
+    #[serde(default)]
+    pub title: String,
+    /// What is wrong, where, and what to do.
+    #[serde(default)]
+    pub detail: String,
+    /// When to come back, if the server said so.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
+}
+
+impl ClientError {
+    /// Wraps a system's error.
+    pub(crate) fn io(what: impl Into<String>, error: &io::Error) -> Self {
+        let timed_out = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+        let message = if timed_out { "nothing came in time".to_owned() } else { error.to_string() };
+        Self::Unreachable { what: what.into(), kind: error.kind(), message }
+    }
+
+    /// Whether the same may succeed later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            ClientError::Address(_) | ClientError::Protocol(_) => false,
+            ClientError::Unreachable { .. } => true,
+            ClientError::Refused(problem) => matches!(problem.status, 408 | 425 | 429 | 500..=599),
+        }
+    }
+
+    /// When to come back, if the server said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ClientError::Refused(problem) => problem.retry_after,
+            _ => None,
+        }
+    }
+}

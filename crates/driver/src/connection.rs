@@ -1,0 +1,111 @@
+//! One connection: a socket, its wire, and what waits between them. An idle one owns no buffer.
+
+use std::net::SocketAddr;
+
+use everywire_base::reason::Reason;
+use everywire_wire::{Outbox, Wire};
+
+use crate::tls::Transport;
+
+pub(crate) struct Connection<S> {
+    pub(crate) socket: S,
+    pub(crate) transport: Transport,
+    pub(crate) wire: Box<dyn Wire>,
+    /// What waits to be written; none while nothing does.
+    pub(crate) outbox: Option<Box<Outbox>>,
+    /// Bytes that the wire did not use yet; without memory while there are none.
+    pub(crate) input: Vec<u8>,
+    pub(crate) address: SocketAddr,
+    pub(crate) listener: u16,
+    /// Under which name its wire is counted.
+    pub(crate) label: u8,
+    pub(crate) phase: Phase,
+    pub(crate) inbound: Inbound,
+    /// The wire refused a delivery, and the hub waits to be told of room.
+    pub(crate) full: bool,
+    /// In which of the worker's lists it stands, so that it stands there once.
+    lists: u8,
+}
+
+/// What is to be read from a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Inbound {
+    /// Nothing: the next bytes come with an event.
+    Nothing,
+    /// Perhaps some bytes.
+    Bytes,
+    /// The last bytes, with the end behind them: read until it comes.
+    LastBytes,
+    /// The peer ended its side, and all before it was read.
+    Ended,
+}
+
+/// The lists of connections that a turn works through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum List {
+    /// To be served: readable, or open again with bytes left over.
+    Serve = 1,
+    /// To be settled.
+    Settle = 2,
+    /// To be flushed.
+    Flush = 4,
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// The wire takes input.
+    Open,
+    /// The wire waits for something else.
+    Paused,
+    /// The outbox is written, then the connection ends.
+    Closing(Box<Reason>),
+    /// All is written; what the peer still sends is thrown away, so that it can read our last words.
+    Lingering,
+}
+
+impl<S> Connection<S> {
+    pub(crate) fn new(
+        socket: S,
+        transport: Transport,
+        wire: Box<dyn Wire>,
+        address: SocketAddr,
+        listener: u16,
+    ) -> Self {
+        Self {
+            socket,
+            transport,
+            wire,
+            outbox: None,
+            input: Vec::new(),
+            address,
+            listener,
+            label: 0,
+            phase: Phase::Open,
+            inbound: Inbound::Nothing,
+            full: false,
+            lists: 0,
+        }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Paused)
+    }
+
+    /// Whether there are bytes to offer, or to read.
+    pub(crate) fn has_input(&self) -> bool {
+        !self.input.is_empty() || self.inbound != Inbound::Nothing
+    }
+
+    /// Notes that it stands in a list; says whether it didn't yet.
+    pub(crate) fn enlist(&mut self, list: List) -> bool {
+        let before = self.lists;
+        self.lists |= list as u8;
+        before != self.lists
+    }
+
+    /// Notes that it was taken from a list.
+    pub(crate) fn delist(&mut self, list: List) {
+        self.lists &= !(list as u8);
+    }
+}

@@ -1,0 +1,485 @@
+//! All connections of a worker, and every call of a wire's verb. What wires ask is collected here for the worker.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everywire_base::clock::Now;
+use everywire_base::id::{AskId, Slot};
+use everywire_base::limits::Limits;
+use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::reason::Reason;
+use everywire_base::rules::Rules;
+use everywire_hub::Deliver;
+use everywire_wire::{Ask, Context, Input, Outbox, Peer, Position, Then, Wire};
+
+use crate::connection::{Connection, Inbound, List, Phase};
+use crate::metrics::WorkerMetrics;
+use crate::net::Net;
+use crate::table::Table;
+use crate::tls::{Flushed, Transport};
+use crate::wheel::Wheel;
+use crate::worker::Listener;
+
+/// Empty outboxes kept for the next connections that need one.
+const SPARE_OUTBOXES: usize = 1024;
+/// How long the last words of a connection may take to be written.
+const CLOSING: Duration = Duration::from_secs(10);
+/// How long a peer may go on sending after our last words.
+const LINGERING: Duration = Duration::from_secs(2);
+
+pub(crate) struct Connections<N: Net> {
+    pub(crate) net: N,
+    pub(crate) table: Table<Connection<N::Socket>>,
+    pub(crate) wheel: Wheel,
+    pub(crate) listeners: Vec<Listener<N>>,
+    pub(crate) now: Now,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    /// What wires ask, for the worker to see to.
+    pub(crate) questions: VecDeque<(Slot, AskId, Ask)>,
+    /// Connections that are gone, for the hub to forget.
+    pub(crate) gone: Vec<Slot>,
+    /// Places of connections that are gone, to be used again once the hub has forgotten them.
+    pub(crate) vacated: Vec<Slot>,
+    /// Connections with room again, for the hub to go on with.
+    pub(crate) roomy: Vec<Slot>,
+    /// Connections to serve: readable, or open again with bytes left over.
+    pub(crate) serve: Vec<Slot>,
+    /// Connections to settle: all of this turn's deliveries and answers were handed over.
+    pub(crate) settle: Vec<Slot>,
+    /// Connections to flush.
+    dirty: Vec<Slot>,
+    /// Where live connections stand, for pushes.
+    pub(crate) here: Position,
+    asks: Vec<(AskId, Ask)>,
+    #[expect(clippy::vec_box, reason = "connections hold their outbox boxed, to be small while they have none")]
+    spare: Vec<Box<Outbox>>,
+    buffer: Vec<u8>,
+    names: Vec<(&'static str, u8)>,
+}
+
+impl<N: Net> Connections<N> {
+    pub(crate) fn new(
+        mut net: N,
+        listeners: Vec<Listener<N>>,
+        limits: Arc<Limits>,
+        rules: Arc<Rules>,
+        metrics: Arc<WorkerMetrics>,
+        here: Position,
+    ) -> Self {
+        let now = net.now();
+        Self {
+            net,
+            table: Table::new(),
+            wheel: Wheel::new(now.monotonic),
+            listeners,
+            now,
+            buffer: vec![0; limits.receive_buffer_bytes],
+            limits,
+            rules,
+            metrics,
+            questions: VecDeque::new(),
+            gone: Vec::new(),
+            vacated: Vec::new(),
+            roomy: Vec::new(),
+            serve: Vec::new(),
+            settle: Vec::new(),
+            dirty: Vec::new(),
+            here,
+            asks: Vec::new(),
+            spare: Vec::new(),
+            names: Vec::new(),
+        }
+    }
+
+    /// Takes a new connection in.
+    pub(crate) fn adopt(&mut self, mut socket: N::Socket, address: SocketAddr, listener: u16) {
+        let at = &self.listeners[usize::from(listener)];
+        let peer = Peer { address, local: at.local, tls: at.tls.is_some() };
+        let transport = at.tls.clone().map_or(Ok(Transport::Plain), Transport::tls);
+        let slot = self.table.next_slot();
+        let full = self.table.len() >= self.limits.connections_per_worker;
+        let (Ok(transport), false, Ok(())) = (transport, full, self.net.watch(&mut socket, slot.index)) else {
+            self.metrics.refused.add(1);
+            return self.net.close(socket);
+        };
+        let wire = at.wires.accept(&peer, self.now);
+        let (deadline, name) = (wire.deadline(), wire.name());
+        let label = self.label(name);
+        self.metrics.wire(label).connections.add(1);
+        self.metrics.accepted.add(1);
+        let mut connection = Connection::new(socket, transport, wire, address, listener);
+        connection.label = label;
+        let slot = self.table.insert(connection);
+        self.metrics.connections.set(self.table.len().into());
+        self.wheel.set(slot.index, deadline);
+        self.ready(slot, false);
+    }
+
+    fn label(&mut self, name: &'static str) -> u8 {
+        if let Some((_, label)) = self.names.iter().find(|n| n.0 == name) {
+            return *label;
+        }
+        let label = self.metrics.label(name);
+        self.names.push((name, label));
+        label
+    }
+
+    /// The socket may have bytes; with `hangup`, the last ones.
+    pub(crate) fn ready(&mut self, slot: Slot, hangup: bool) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        connection.inbound = match connection.inbound {
+            Inbound::Nothing | Inbound::Bytes if !hangup => Inbound::Bytes,
+            Inbound::Ended => Inbound::Ended,
+            _ => Inbound::LastBytes,
+        };
+        self.enlist(slot, List::Serve);
+    }
+
+    /// Puts a connection into a list, unless it stands there.
+    pub(crate) fn enlist(&mut self, slot: Slot, list: List) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        if connection.enlist(list) {
+            match list {
+                List::Serve => self.serve.push(slot),
+                List::Settle => self.settle.push(slot),
+                List::Flush => self.dirty.push(slot),
+            }
+        }
+    }
+
+    /// Calls a verb of a connection's wire, if it is alive, and sees to what it wrote and asked. Without a position it
+    /// stands where the live ones stand.
+    pub(crate) fn call<R>(
+        &mut self,
+        slot: Slot,
+        position: Option<&Position>,
+        verb: impl FnOnce(&mut dyn Wire, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let connection = self.table.get_mut(slot).filter(|c| c.is_alive())?;
+        let at = &self.listeners[usize::from(connection.listener)];
+        let peer = Peer { address: connection.address, local: at.local, tls: at.tls.is_some() };
+        let spare = &mut self.spare;
+        let out = connection.outbox.get_or_insert_with(|| spare.pop().unwrap_or_default());
+        let mut context = Context {
+            now: self.now,
+            limits: &self.limits,
+            rules: &self.rules,
+            peer: &peer,
+            position: position.unwrap_or(&self.here),
+            out,
+            asks: &mut self.asks,
+        };
+        let before = context.out.len();
+        let result = verb(&mut *connection.wire, &mut context);
+        self.metrics.outbox_bytes.add((context.out.len() - before) as u64);
+        if !self.asks.is_empty() {
+            self.questions.extend(self.asks.drain(..).map(|(id, ask)| (slot, id, ask)));
+        }
+        if out.is_empty() {
+            put_back(&mut self.spare, &mut connection.outbox);
+        } else if connection.enlist(List::Flush) {
+            self.dirty.push(slot);
+        }
+        Some(result)
+    }
+
+    /// Calls a verb that says how it goes on, and does so.
+    pub(crate) fn call_then(
+        &mut self,
+        slot: Slot,
+        position: &Position,
+        verb: impl FnOnce(&mut dyn Wire, &mut Context<'_>) -> Then,
+    ) {
+        if let Some(then) = self.call(slot, Some(position), verb) {
+            self.go_on(slot, then);
+        }
+    }
+
+    fn go_on(&mut self, slot: Slot, then: Then) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        match then {
+            Then::Open => {
+                // While bytes are being offered none are kept, so that only other verbs come back to kept ones.
+                let reopened = connection.phase == Phase::Paused || !connection.input.is_empty();
+                connection.phase = Phase::Open;
+                if reopened && connection.has_input() {
+                    self.enlist(slot, List::Serve);
+                }
+            }
+            Then::Paused => connection.phase = Phase::Paused,
+            Then::Become(wire) => {
+                connection.wire = wire;
+                connection.phase = Phase::Open;
+            }
+            Then::Closed(reason) => return self.begin_closing(slot, reason),
+        }
+        self.note_wire(slot);
+    }
+
+    /// A message of this connection was acknowledged.
+    pub(crate) fn count_published(&mut self, slot: Slot) {
+        let label = self.table.get_mut(slot).map_or(0, |c| c.label);
+        self.metrics.wire(label).published.add(1);
+    }
+
+    /// Looks at the wire's deadline and name again, after a verb.
+    fn note_wire(&mut self, slot: Slot) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        let (deadline, name, label) = (connection.wire.deadline(), connection.wire.name(), connection.label);
+        self.wheel.set(slot.index, deadline);
+        let new_label = self.label(name);
+        if new_label != label {
+            self.metrics.wire(label).connections.sub(1);
+            self.metrics.wire(new_label).connections.add(1);
+            if let Some(connection) = self.table.get_mut(slot) {
+                connection.label = new_label;
+            }
+        }
+    }
+
+    fn begin_closing(&mut self, slot: Slot, reason: Reason) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        if matches!(reason, Reason::PeerClosed) {
+            return self.drop_now(slot, &reason);
+        }
+        connection.phase = Phase::Closing(Box::new(reason));
+        connection.input = Vec::new();
+        self.enlist(slot, List::Flush);
+        self.wheel.set(slot.index, Some(self.now.monotonic + CLOSING));
+        self.gone.push(slot);
+    }
+
+    /// Ends a connection without further words.
+    pub(crate) fn drop_now(&mut self, slot: Slot, reason: &Reason) {
+        let Some(mut connection) = self.table.remove(slot) else { return };
+        self.metrics.ended(reason);
+        self.metrics.wire(connection.label).connections.sub(1);
+        self.metrics.connections.set(self.table.len().into());
+        self.wheel.set(slot.index, None);
+        self.metrics.outbox_bytes.sub(connection.outbox.as_ref().map_or(0, |o| o.len()) as u64);
+        put_back(&mut self.spare, &mut connection.outbox);
+        self.net.close(connection.socket);
+        self.gone.push(slot);
+        self.vacated.push(slot);
+    }
+
+    /// Reads from a connection once, and offers the wire all that it did not use yet.
+    pub(crate) fn serve(&mut self, slot: Slot, position: &Position) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        connection.delist(List::Serve);
+        match connection.phase {
+            Phase::Open => {}
+            Phase::Lingering => return self.linger(slot),
+            Phase::Paused | Phase::Closing(_) => return,
+        }
+        let mut kept = std::mem::take(&mut connection.input);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        match self.receive(slot, &mut buffer, kept.len()) {
+            Err(_) => self.drop_now(slot, &Reason::PeerClosed),
+            Ok(n) if kept.is_empty() => {
+                let used = self.offer(slot, position, &buffer[..n]);
+                self.keep(slot, buffer[used..n].to_vec(), used > 0);
+            }
+            Ok(n) => {
+                kept.extend_from_slice(&buffer[..n]);
+                let used = self.offer(slot, position, &kept);
+                kept.drain(..used);
+                self.keep(slot, kept, used > 0);
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Reads once, unless as many bytes are kept as the wire may leave unused.
+    fn receive(&mut self, slot: Slot, buffer: &mut [u8], kept: usize) -> io::Result<usize> {
+        let Some(connection) = self.table.get_mut(slot) else { return Ok(0) };
+        if !matches!(connection.inbound, Inbound::Bytes | Inbound::LastBytes) || kept >= buffer.len() {
+            return Ok(0);
+        }
+        let result = connection.transport.read(&mut self.net, &mut connection.socket, buffer);
+        let plain = matches!(connection.transport, Transport::Plain);
+        let result = match result {
+            Ok(0) => {
+                connection.inbound = Inbound::Ended;
+                Ok(0)
+            }
+            Ok(n) => {
+                self.metrics.bytes_in.add(n as u64);
+                // A short read took all that was there: the next bytes come with an event of their own.
+                if plain && n < buffer.len() && connection.inbound == Inbound::Bytes {
+                    connection.inbound = Inbound::Nothing;
+                }
+                Ok(n)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                connection.inbound = Inbound::Nothing;
+                Ok(0)
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(e) => Err(e),
+        };
+        if connection.transport.wants_write() {
+            self.enlist(slot, List::Flush);
+        }
+        result
+    }
+
+    /// Offers bytes to the wire until it uses none or takes none; says how many it used.
+    fn offer(&mut self, slot: Slot, position: &Position, bytes: &[u8]) -> usize {
+        let ended = self.table.get_mut(slot).is_some_and(|c| c.inbound == Inbound::Ended);
+        let mut used = 0;
+        while used < bytes.len() || ended {
+            let rest = &bytes[used..];
+            let input = if ended { Input::End(rest) } else { Input::Bytes(rest) };
+            let Some(progress) = self.call(slot, Some(position), |wire, cx| wire.read(cx, input)) else { break };
+            used += progress.used;
+            let stuck = progress.used == 0 && !matches!(progress.then, Then::Become(_));
+            self.go_on(slot, progress.then);
+            let open = self.table.get_mut(slot).is_some_and(|c| c.phase == Phase::Open);
+            if stuck || !open {
+                break;
+            }
+        }
+        used
+    }
+
+    /// Keeps the bytes that were not used, and sees that the connection is served again if there may be more.
+    fn keep(&mut self, slot: Slot, rest: Vec<u8>, progressed: bool) {
+        let room = self.limits.receive_buffer_bytes;
+        let Some(connection) = self.table.get_mut(slot).filter(|c| c.is_alive()) else { return };
+        connection.input = if rest.is_empty() { Vec::new() } else { rest };
+        let unread = matches!(connection.inbound, Inbound::Bytes | Inbound::LastBytes) && connection.input.len() < room;
+        let ended = connection.inbound == Inbound::Ended && progressed;
+        if connection.phase == Phase::Open && (unread || ended) {
+            self.enlist(slot, List::Serve);
+        }
+    }
+
+    fn linger(&mut self, slot: Slot) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = self.receive(slot, &mut buffer, 0);
+        self.buffer = buffer;
+        match self.table.get_mut(slot).map(|c| c.inbound) {
+            Some(Inbound::Nothing) if result.is_ok() => {}
+            Some(Inbound::Bytes | Inbound::LastBytes) if result.is_ok() => self.enlist(slot, List::Serve),
+            _ => self.drop_now(slot, &Reason::Done),
+        }
+    }
+
+    /// The deadline of a connection has come.
+    pub(crate) fn tick(&mut self, slot: Slot, position: &Position) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        match &connection.phase {
+            Phase::Open | Phase::Paused => self.call_then(slot, position, |wire, cx| wire.tick(cx)),
+            Phase::Closing(_) => self.drop_now(slot, &Reason::Timeout),
+            Phase::Lingering => self.drop_now(slot, &Reason::Done),
+        }
+    }
+
+    /// Writes what waits: one `writev` for each dirty connection.
+    pub(crate) fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for slot in dirty.drain(..) {
+            self.flush_one(slot);
+        }
+        // The list keeps its memory, and whoever became dirty meanwhile stays in it for the next turn.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    /// The socket has room again.
+    pub(crate) fn writable(&mut self, slot: Slot) {
+        let waits = |c: &mut Connection<_>| c.outbox.is_some() || c.transport.wants_write();
+        if self.table.get_mut(slot).is_some_and(waits) {
+            self.flush_one(slot);
+        }
+    }
+
+    /// Writes what waits on one connection.
+    fn flush_one(&mut self, slot: Slot) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        connection.delist(List::Flush);
+        let spare = &mut self.spare;
+        let outbox = connection.outbox.get_or_insert_with(|| spare.pop().unwrap_or_default());
+        let before = outbox.len();
+        let (result, written) = connection.transport.flush(&mut self.net, &mut connection.socket, outbox);
+        self.metrics.bytes_out.add(written);
+        self.metrics.writes.add(u64::from(written > 0));
+        let left = outbox.len();
+        self.metrics.outbox_bytes.sub((before - left) as u64);
+        if outbox.is_empty() {
+            put_back(&mut self.spare, &mut connection.outbox);
+        }
+        if connection.full && left <= self.limits.outbox_bytes / 2 {
+            connection.full = false;
+            self.roomy.push(slot);
+        }
+        match result {
+            Err(_) => self.drop_now(slot, &Reason::PeerClosed),
+            Ok(Flushed::All) if left == 0 => self.finish_closing(slot),
+            Ok(_) => {}
+        }
+    }
+
+    fn finish_closing(&mut self, slot: Slot) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        let Phase::Closing(reason) = &connection.phase else { return };
+        let reason = (**reason).clone();
+        if connection.inbound == Inbound::Ended || reason == Reason::Timeout {
+            return self.drop_now(slot, &reason);
+        }
+        connection.transport.finish();
+        let mut nothing = Outbox::default();
+        let _ = connection.transport.flush(&mut self.net, &mut connection.socket, &mut nothing);
+        self.net.finish(&mut connection.socket);
+        connection.phase = Phase::Lingering;
+        self.wheel.set(slot.index, Some(self.now.monotonic + LINGERING));
+        self.ready(slot, false);
+    }
+}
+
+#[expect(clippy::vec_box, reason = "as in `Connections::spare`")]
+fn put_back(spare: &mut Vec<Box<Outbox>>, outbox: &mut Option<Box<Outbox>>) {
+    if let Some(mut outbox) = outbox.take().filter(|_| spare.len() < SPARE_OUTBOXES) {
+        outbox.clear();
+        spare.push(outbox);
+    }
+}
+
+impl<N: Net> Deliver for Connections<N> {
+    fn deliver(&mut self, slot: Slot, delivery: &Delivery<'_>) -> Taken {
+        let Some(taken) = self.call(slot, None, |wire, cx| wire.push(cx, delivery)) else { return Taken::Yes };
+        let Some(connection) = self.table.get_mut(slot) else { return taken };
+        match delivery {
+            _ if taken == Taken::Full => {
+                connection.full = true;
+                self.enlist(slot, List::Flush);
+            }
+            Delivery::Message(parcel) | Delivery::Retained(parcel) => {
+                self.metrics.wire(connection.label).delivered.add(1);
+                let record = parcel.record();
+                // History that somebody reads again was not late.
+                if self.here.cursor.position(record.partition).is_some_and(|mark| record.offset > mark) {
+                    self.metrics.delay(self.now.wall.0.saturating_sub(record.time.0));
+                }
+            }
+            Delivery::Gap(_) => {}
+        }
+        self.settled(slot);
+        taken
+    }
+
+    fn settled(&mut self, slot: Slot) {
+        self.enlist(slot, List::Settle);
+    }
+
+    fn end(&mut self, slot: Slot, reason: Reason) {
+        let here = self.here.clone();
+        self.call_then(slot, &here, |wire, cx| wire.farewell(cx, &reason));
+    }
+}

@@ -1,0 +1,22 @@
+//! The driver: moves bytes between sockets and wires.
+//!
+//! A [`Worker`] is one event loop on one thread. It owns its connections outright; what other threads want of it comes
+//! by mail. A turn is: sleep, mail, commits, reads, timers, settle, flush. The worker never blocks but in its sleep, never
+//! touches the disk, spawns nothing, and knows no protocol: an `if` about one in here means that it leaked.
+//!
+//! mio and rustls live only in this crate. [`net::Net`] lets a simulation run the same turn without them.
+
+mod connection;
+mod connections;
+pub mod mail;
+pub mod metrics;
+pub mod mio_net;
+pub mod net;
+mod table;
+pub mod tls;
+mod wheel;
+pub mod worker;
+
+pub use mail::{Mail, Mailbox, Post};
+pub use metrics::WorkerMetrics;
+pub use worker::{Listener, Ports, Setup, Worker};

@@ -1,0 +1,60 @@
+//! The worker's view of sockets: real ones through mio, or a simulation's.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use everywire_base::clock::Now;
+
+/// Sockets and clocks, as a worker needs them. Nothing blocks but [`Net::wait`].
+pub trait Net {
+    /// A connected socket.
+    type Socket: Send;
+    /// A listening socket.
+    type Listener: Send;
+
+    /// Both clocks.
+    fn now(&mut self) -> Now;
+
+    /// Sleeps until something is ready, somebody wakes the worker, or the time is over; appends what is ready.
+    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>);
+
+    /// From now on, tells what becomes ready on this socket, under this number.
+    fn watch(&mut self, socket: &mut Self::Socket, index: u32) -> io::Result<()>;
+
+    /// From now on, tells when this listener has connections to accept, under this number.
+    fn listen(&mut self, listener: &mut Self::Listener, index: u16) -> io::Result<()>;
+
+    /// Accepts one connection.
+    fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Socket, SocketAddr)>;
+
+    /// Reads what is there; 0 means that the peer ended its side.
+    fn read(&mut self, socket: &mut Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes as much as the socket takes, all slices in one system call.
+    fn write(&mut self, socket: &mut Self::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Tells the peer that nothing more will come.
+    fn finish(&mut self, socket: &mut Self::Socket);
+
+    /// Closes the socket.
+    fn close(&mut self, socket: Self::Socket);
+}
+
+/// Something became ready. Each is told once (edge-triggered), and may be told too often.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The listener has connections to accept.
+    Accept(u16),
+    /// The connection can be read or written.
+    Ready {
+        /// Its number.
+        index: u32,
+        /// There may be bytes, or the end.
+        readable: bool,
+        /// There may be room.
+        writable: bool,
+        /// The peer has ended its side: the end stands behind the last bytes.
+        hangup: bool,
+    },
+}

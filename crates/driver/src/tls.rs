@@ -1,0 +1,203 @@
+//! TLS between a socket and its wire (RFC 8446, RFC 5246), through rustls; or nothing.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use everywire_wire::Outbox;
+use rustls::ServerConnection;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::net::Net;
+
+pub use rustls::ServerConfig;
+
+/// Slices of one `writev`.
+const SLICES: usize = 64;
+/// Bytes that rustls may hold for us before the socket has taken them.
+const TLS_BUFFER: usize = 64 << 10;
+
+/// How bytes travel on a connection.
+pub(crate) enum Transport {
+    /// As they are.
+    Plain,
+    /// Encrypted.
+    Tls(Box<ServerConnection>),
+}
+
+/// How far a flush came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Flushed {
+    /// Everything was written.
+    All,
+    /// The socket takes no more at present.
+    Some,
+}
+
+impl Transport {
+    pub(crate) fn tls(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        let mut connection = ServerConnection::new(config)?;
+        connection.set_buffer_limit(Some(TLS_BUFFER));
+        Ok(Transport::Tls(Box::new(connection)))
+    }
+
+    /// Reads plain bytes; 0 is the end.
+    pub(crate) fn read<N: Net>(&mut self, net: &mut N, socket: &mut N::Socket, buffer: &mut [u8]) -> io::Result<usize> {
+        let Transport::Tls(tls) = self else { return net.read(socket, buffer) };
+        loop {
+            match tls.reader().read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                // An end without close_notify: the wires' own framing tells whether something is missing.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                done => return done,
+            }
+            tls.read_tls(&mut Wired { net, socket })?;
+            tls.process_new_packets().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        }
+    }
+
+    /// Writes what waits in the outbox, and what TLS itself has to say. Says how many bytes of the socket it took.
+    pub(crate) fn flush<N: Net>(
+        &mut self,
+        net: &mut N,
+        socket: &mut N::Socket,
+        outbox: &mut Outbox,
+    ) -> (io::Result<Flushed>, u64) {
+        let mut written = 0;
+        let result = match self {
+            Transport::Plain => flush_plain(net, socket, outbox, &mut written),
+            Transport::Tls(tls) => flush_tls(tls, net, socket, outbox, &mut written),
+        };
+        (result, written)
+    }
+
+    /// Whether TLS itself has something to write.
+    pub(crate) fn wants_write(&self) -> bool {
+        matches!(self, Transport::Tls(tls) if tls.wants_write())
+    }
+
+    /// Says that nothing more will come, within TLS.
+    pub(crate) fn finish(&mut self) {
+        if let Transport::Tls(tls) = self {
+            tls.send_close_notify();
+        }
+    }
+}
+
+fn would_block(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(n) => Ok(Some(n)),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
+        Err(e) => Err(e),
+    }
+}
+
+fn flush_plain<N: Net>(
+    net: &mut N,
+    socket: &mut N::Socket,
+    outbox: &mut Outbox,
+    written: &mut u64,
+) -> io::Result<Flushed> {
+    while !outbox.is_empty() {
+        let result = if let Some(bytes) = outbox.only() {
+            net.write(socket, &[IoSlice::new(bytes)])
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = outbox.slices(&mut slices);
+            net.write(socket, &slices[..filled])
+        };
+        let Some(n) = would_block(result)? else { return Ok(Flushed::Some) };
+        outbox.advance(n);
+        *written += n as u64;
+    }
+    Ok(Flushed::All)
+}
+
+fn flush_tls<N: Net>(
+    tls: &mut ServerConnection,
+    net: &mut N,
+    socket: &mut N::Socket,
+    outbox: &mut Outbox,
+    written: &mut u64,
+) -> io::Result<Flushed> {
+    loop {
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = outbox.slices(&mut slices);
+            let taken = tls.writer().write_vectored(&slices[..filled])?;
+            if taken == 0 {
+                break;
+            }
+            outbox.advance(taken);
+        }
+        while tls.wants_write() {
+            let Some(n) = would_block(tls.write_tls(&mut Wired { net, socket }))? else { return Ok(Flushed::Some) };
+            *written += n as u64;
+        }
+        // During the handshake TLS takes no more than its buffer, and nothing is written before it is over.
+        if outbox.is_empty() || tls.is_handshaking() {
+            return Ok(Flushed::All);
+        }
+    }
+}
+
+/// A socket as rustls wants it.
+struct Wired<'a, N: Net> {
+    net: &'a mut N,
+    socket: &'a mut N::Socket,
+}
+
+impl<N: Net> Read for Wired<'_, N> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.net.read(self.socket, buffer)
+    }
+}
+
+impl<N: Net> Write for Wired<'_, N> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.net.write(self.socket, &[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.net.write(self.socket, slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Why certificates can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file can't be read, or holds no PEM of that kind.
+    #[error("can't read the {what} in {}: {source}", path.display())]
+    File {
+        /// `certificate` or `private key`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// Certificate and key don't go together, or are of a kind that isn't known.
+    #[error("the certificate and its key can't be used: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+/// Reads a chain of certificates and its private key, both PEM, for listeners that speak these ALPN protocols.
+pub fn load(cert: &Path, key: &Path, alpn: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
+    let failed = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsError::File { what, path, source }
+    };
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(failed("certificate", cert))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(failed("private key", key))?;
+    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+    Ok(Arc::new(config))
+}

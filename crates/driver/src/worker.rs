@@ -1,0 +1,428 @@
+//! A worker: one event loop that owns its connections and its hub.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everywire_base::ask::{Append, Call, Outcome, Read, Reply};
+use everywire_base::clock::Monotonic;
+use everywire_base::cursor::Offset;
+use everywire_base::id::{AskId, Slot, Ticket};
+use everywire_base::limits::Limits;
+use everywire_base::reason::Reason;
+use everywire_base::rules::Rules;
+use everywire_hub::{Deliver, Hub};
+use everywire_log::tail::Tail;
+use everywire_wire::{Answer, Ask, Listen};
+
+use crate::connection::List;
+use crate::connections::Connections;
+use crate::mail::{Mail, Mailbox, Post};
+use crate::metrics::WorkerMetrics;
+use crate::net::{Event, Net};
+
+/// Connections accepted in one turn.
+const ACCEPTS: usize = 256;
+/// How soon a worker tries again what had no room: appends, reads, accepts.
+const RETRY: Duration = Duration::from_millis(1);
+/// A slot that no connection has: it stands where the live ones stand.
+const NOBODY: Slot = Slot { index: u32::MAX, generation: 0 };
+/// Over how long clients are told to come back when the server goes down.
+const SPREAD_MS: u64 = 5000;
+
+/// Where a worker sends what others must do for it. Nothing here may block.
+pub trait Ports: Send {
+    /// Takes as many appends from the front as the engine has room for.
+    fn submit(&self, appends: &mut Vec<Append>);
+    /// Takes a read for the store's readers, or gives it back when they are busy.
+    fn read(&self, read: Read) -> Result<(), Read>;
+    /// Takes a call for the API, or gives it back when it is busy.
+    fn call(&self, call: Call) -> Result<(), Call>;
+}
+
+/// A listener as one worker sees it. All workers have all listeners, but each is accepted from by one.
+pub struct Listener<N: Net> {
+    /// The socket, for the worker that accepts from it.
+    pub socket: Option<N::Listener>,
+    /// Where it is bound.
+    pub local: SocketAddr,
+    /// Makes the first wire of each connection.
+    pub wires: Box<dyn Listen>,
+    /// With TLS, its certificates.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// What a worker is made of.
+pub struct Setup<N: Net> {
+    /// Its number.
+    pub number: u16,
+    /// Its sockets and clocks.
+    pub net: N,
+    /// The tails that the hub follows.
+    pub tails: Vec<Arc<Tail>>,
+    /// Where its asks go.
+    pub ports: Box<dyn Ports>,
+    /// Its letters.
+    pub mailbox: Mailbox<N::Socket>,
+    /// The posts of all workers, itself included, for handing connections over.
+    pub posts: Vec<Post<N::Socket>>,
+    /// The numbers of all workers, itself included.
+    pub metrics: Vec<Arc<WorkerMetrics>>,
+    /// The listeners.
+    pub listeners: Vec<Listener<N>>,
+    /// The bounds.
+    pub limits: Arc<Limits>,
+    /// The topic rules.
+    pub rules: Arc<Rules>,
+}
+
+/// One event loop with its connections and its hub.
+pub struct Worker<N: Net> {
+    number: u16,
+    hub: Hub,
+    tails: Vec<Arc<Tail>>,
+    /// The heads that the hub has looked at.
+    seen: Vec<Offset>,
+    ports: Box<dyn Ports>,
+    mailbox: Mailbox<N::Socket>,
+    posts: Vec<Post<N::Socket>>,
+    all_metrics: Vec<Arc<WorkerMetrics>>,
+    /// How many connections were handed to each worker.
+    handed: Vec<u64>,
+    connections: Connections<N>,
+    appends: Vec<Append>,
+    events: Vec<Event>,
+    expired: Vec<u32>,
+    /// Listeners with connections to accept.
+    accepting: Vec<u16>,
+    /// Listeners that failed to accept, to be tried again in a later turn.
+    stalled: Vec<u16>,
+    accept_failures: u64,
+    /// The hub or a socket has more to do at once.
+    busy: bool,
+    draining: Option<Monotonic>,
+}
+
+impl<N: Net> Worker<N> {
+    /// Makes a worker. Its listeners accept from the first turn on.
+    pub fn new(setup: Setup<N>, hub: Hub) -> io::Result<Self> {
+        let Setup { number, mut net, tails, ports, mailbox, posts, metrics, mut listeners, limits, rules } = setup;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            if let Some(socket) = &mut listener.socket {
+                net.listen(socket, index as u16)?;
+            }
+        }
+        let here = hub.position(NOBODY);
+        let own = Arc::clone(&metrics[usize::from(number)]);
+        Ok(Self {
+            number,
+            hub,
+            seen: tails.iter().map(|_| Offset::BEGINNING).collect(),
+            tails,
+            ports,
+            mailbox,
+            handed: vec![0; posts.len()],
+            posts,
+            all_metrics: metrics,
+            connections: Connections::new(net, listeners, limits, rules, own, here),
+            appends: Vec::new(),
+            events: Vec::new(),
+            expired: Vec::new(),
+            accepting: Vec::new(),
+            stalled: Vec::new(),
+            accept_failures: 0,
+            busy: true,
+            draining: None,
+        })
+    }
+
+    /// Turns until it was drained.
+    pub fn run(&mut self) {
+        while !self.is_over() {
+            self.turn();
+        }
+    }
+
+    /// Whether the worker was drained: nobody is left, or the time is over.
+    pub fn is_over(&self) -> bool {
+        let now = self.connections.now.monotonic;
+        self.draining.is_some_and(|deadline| self.connections.table.len() == 0 || now >= deadline)
+    }
+
+    /// One turn: sleep, mail, commits, reads, timers, settle, flush.
+    pub fn turn(&mut self) {
+        self.sleep();
+        self.take_mail();
+        self.accept();
+        self.commits();
+        if self.appends.is_empty() {
+            self.reads();
+        }
+        self.timers();
+        // Whoever was told of a publish may have asked in this turn: he shall find it.
+        if self.has_news() {
+            self.commits();
+        }
+        self.settle();
+        self.submit();
+        self.connections.flush();
+        self.forget();
+        self.count();
+    }
+
+    fn sleep(&mut self) {
+        let timeout = self.timeout();
+        let sleeps = timeout != Some(Duration::ZERO) && self.mailbox.may_sleep(|| !self.has_news());
+        self.connections.metrics.sleeping.set(sleeps.into());
+        let timeout = if sleeps { timeout } else { Some(Duration::ZERO) };
+        self.connections.net.wait(timeout, &mut self.events);
+        self.mailbox.awake();
+        self.accepting.append(&mut self.stalled);
+        self.connections.now = self.connections.net.now();
+        let metrics = &self.connections.metrics;
+        metrics.sleeping.set(0);
+        metrics.turn_began_ms.set(self.connections.now.wall.0);
+        for event in self.events.drain(..) {
+            match event {
+                Event::Accept(listener) => self.accepting.push(listener),
+                Event::Ready { index, readable, writable, hangup } => {
+                    let Some(slot) = self.connections.table.slot_at(index) else { continue };
+                    if writable {
+                        self.connections.writable(slot);
+                    }
+                    if readable {
+                        self.connections.ready(slot, hangup);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How long the worker may sleep; `None` is until it is woken.
+    fn timeout(&mut self) -> Option<Duration> {
+        let connections = &self.connections;
+        // What an answer within the last settling has left to settle.
+        let unsettled = !connections.settle.is_empty();
+        let readable = !connections.serve.is_empty() && self.appends.is_empty();
+        if self.busy || unsettled || readable || !self.accepting.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let retry = !self.appends.is_empty() || !self.hub.reads().is_empty() || !self.stalled.is_empty();
+        let now = self.connections.now.monotonic;
+        let hub = self.hub.deadline().map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
+        let wheel = self.connections.wheel.sleep(now);
+        let drain = self.draining.map(|end| Duration::from_millis(end.0.saturating_sub(now.0)));
+        [retry.then_some(RETRY), hub, drain, wheel].into_iter().flatten().min()
+    }
+
+    fn take_mail(&mut self) {
+        while let Some(mail) = self.mailbox.take() {
+            match mail {
+                Mail::Accepted(socket, address, listener) => {
+                    self.connections.metrics.adopted.add(1);
+                    self.connections.adopt(socket, address, listener);
+                }
+                Mail::Outcomes(outcomes) => outcomes.into_iter().for_each(|o| self.published(&o)),
+                Mail::Page(page) => self.hub.page(page, self.connections.now, &mut self.connections),
+                Mail::Called(reply) => self.called(reply),
+                Mail::Rules(rules) => {
+                    self.hub.set_rules(Arc::clone(&rules));
+                    self.connections.rules = rules;
+                }
+                Mail::Tls(config) => {
+                    let listeners = self.connections.listeners.iter_mut();
+                    listeners.filter_map(|l| l.tls.as_mut()).for_each(|tls| *tls = Arc::clone(&config));
+                }
+                Mail::Subscribers(topics, answer) => answer(topics.iter().map(|t| self.hub.subscribers(t)).collect()),
+                Mail::Drain(within) => self.drain(within),
+            }
+        }
+    }
+
+    fn published(&mut self, outcome: &Outcome) {
+        if outcome.result.is_ok() {
+            self.connections.count_published(outcome.ticket.slot);
+        }
+        self.answer(outcome.ticket.slot, outcome.ticket.ask, Answer::Published(outcome.result));
+    }
+
+    fn called(&mut self, reply: Reply) {
+        let (slot, ask) = (reply.ticket.slot, reply.ticket.ask);
+        self.answer(slot, ask, Answer::Called(Some(reply)));
+    }
+
+    fn answer(&mut self, slot: Slot, ask: AskId, answer: Answer) {
+        let position = self.hub.position(slot);
+        self.connections.call_then(slot, &position, |wire, cx| wire.answer(cx, ask, answer));
+        self.connections.settled(slot);
+        self.see_to_questions();
+    }
+
+    /// Sees to what wires have asked.
+    fn see_to_questions(&mut self) {
+        while let Some((slot, ask, question)) = self.connections.questions.pop_front() {
+            let ticket = Ticket { worker: self.number, slot, ask };
+            match question {
+                Ask::Publish(draft) => self.appends.push(Append { ticket, draft }),
+                Ask::Subscribe(subscribe) => {
+                    let subscribed = self.hub.subscribe(slot, subscribe, self.connections.now);
+                    self.busy = true;
+                    self.answer(slot, ask, Answer::Subscribed(subscribed));
+                }
+                Ask::Unsubscribe => self.hub.unsubscribe(slot),
+                Ask::Call(call) => {
+                    if self.ports.call(Call { ticket, ..call }).is_err() {
+                        self.answer(slot, ask, Answer::Called(None));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Accepts a bounded number of connections from each listener that has some.
+    fn accept(&mut self) {
+        let mut listeners = std::mem::take(&mut self.accepting);
+        listeners.retain(|listener| (0..ACCEPTS).all(|_| self.accept_one(*listener)));
+        self.accepting.extend(listeners);
+    }
+
+    /// Accepts one connection; says whether there may be more.
+    fn accept_one(&mut self, listener: u16) -> bool {
+        let connections = &mut self.connections;
+        let Some(socket) = &mut connections.listeners[usize::from(listener)].socket else { return false };
+        match connections.net.accept(socket) {
+            Ok((socket, address)) => self.place(socket, address, listener),
+            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.accept_failures = 0;
+                return false;
+            }
+            Err(e) => {
+                // Out of descriptors or memory: those who wait stay in the kernel's queue until one closes.
+                if self.accept_failures == 0 {
+                    tracing::warn!(error = %e, "can't accept connections; raise the limit of open files");
+                }
+                self.accept_failures += 1;
+                self.stalled.push(listener);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Gives a connection to the worker with the fewest.
+    fn place(&mut self, socket: N::Socket, address: SocketAddr, listener: u16) {
+        let load = |w: usize| {
+            let metrics = &self.all_metrics[w];
+            metrics.connections.get() + self.handed[w].saturating_sub(metrics.adopted.get())
+        };
+        let own = usize::from(self.number);
+        let least = (0..self.posts.len()).min_by_key(|w| (load(*w), *w != own)).unwrap_or(own);
+        if least == own {
+            return self.connections.adopt(socket, address, listener);
+        }
+        self.handed[least] += 1;
+        if let Err(Mail::Accepted(socket, ..)) = self.posts[least].send(Mail::Accepted(socket, address, listener)) {
+            self.connections.adopt(socket, address, listener);
+        }
+    }
+
+    /// Whether some head has moved since the hub last looked.
+    fn has_news(&self) -> bool {
+        self.tails.iter().zip(&self.seen).any(|(tail, seen)| tail.head() != *seen)
+    }
+
+    fn commits(&mut self) {
+        for (seen, tail) in self.seen.iter_mut().zip(&self.tails) {
+            *seen = tail.head();
+        }
+        self.connections.here = self.hub.position(NOBODY);
+        self.busy = self.hub.turn(self.connections.now, &mut self.connections);
+        self.send_reads();
+        self.see_to_questions();
+    }
+
+    fn send_reads(&mut self) {
+        while let Some(read) = self.hub.reads().pop_front() {
+            if let Err(read) = self.ports.read(read) {
+                self.hub.reads().push_front(read);
+                break;
+            }
+        }
+    }
+
+    fn reads(&mut self) {
+        for slot in std::mem::take(&mut self.connections.serve) {
+            let position = self.hub.position(slot);
+            self.connections.serve(slot, &position);
+            self.see_to_questions();
+        }
+    }
+
+    fn timers(&mut self) {
+        self.connections.wheel.expire(self.connections.now.monotonic, &mut self.expired);
+        for index in std::mem::take(&mut self.expired) {
+            let Some(slot) = self.connections.table.slot_at(index) else { continue };
+            let position = self.hub.position(slot);
+            self.connections.tick(slot, &position);
+            self.see_to_questions();
+        }
+    }
+
+    fn settle(&mut self) {
+        for slot in std::mem::take(&mut self.connections.settle) {
+            let Some(connection) = self.connections.table.get_mut(slot) else { continue };
+            connection.delist(List::Settle);
+            let position = self.hub.position(slot);
+            self.connections.call_then(slot, &position, |wire, cx| wire.settle(cx));
+            self.see_to_questions();
+        }
+    }
+
+    fn submit(&mut self) {
+        if !self.appends.is_empty() {
+            self.ports.submit(&mut self.appends);
+        }
+    }
+
+    /// Tells the hub of connections that are gone, or have room again.
+    fn forget(&mut self) {
+        for slot in self.connections.gone.drain(..) {
+            self.hub.close(slot);
+        }
+        for slot in self.connections.vacated.drain(..) {
+            self.connections.table.recycle(slot);
+        }
+        for slot in self.connections.roomy.drain(..) {
+            self.hub.room(slot);
+            self.busy = true;
+        }
+    }
+
+    fn drain(&mut self, within: Duration) {
+        self.draining = Some(self.connections.now.monotonic + within);
+        for listener in &mut self.connections.listeners {
+            listener.socket = None;
+        }
+        for slot in self.connections.table.slots() {
+            // Spread over the places, so that not all come back at once.
+            let delay = u64::from(slot.index).wrapping_mul(0x9e37_79b9) % SPREAD_MS;
+            let reason = Reason::Drain(Duration::from_millis(delay));
+            let position = self.hub.position(slot);
+            self.connections.call_then(slot, &position, |wire, cx| wire.farewell(cx, &reason));
+            self.see_to_questions();
+        }
+    }
+
+    fn count(&mut self) {
+        let (metrics, counters) = (&self.connections.metrics, self.hub.counters());
+        metrics.turns.add(1);
+        metrics.lagging.set(counters.lagging);
+        metrics.gaps.set(counters.gaps);
+        metrics.expired.set(counters.expired);
+        metrics.waiting_appends.set(self.appends.len() as u64);
+        let behind = self.tails.iter().zip(&self.seen).map(|(tail, seen)| tail.head().0.saturating_sub(seen.0)).sum();
+        metrics.inbox_records.set(behind);
+    }
+}

@@ -1,0 +1,142 @@
+//! Fan-out: every record between the worker's mark and the head goes to the live connections that are subscribed.
+//!
+//! The budget may end in the midst of a record with many subscribers. Then the walk keeps its place and the mark
+//! waits. Lists are walked from their end, so that a place that is left is filled from what was walked already; a
+//! connection's stamp tells whether the record has reached it. Whoever subscribes or becomes live during a walk has
+//! the record already, or isn't meant to get it, and is stamped.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use everywire_base::clock::Now;
+use everywire_base::cursor::Offset;
+use everywire_base::id::Slot;
+use everywire_base::parcel::{Delivery, Parcel, Taken};
+use everywire_base::record::Record;
+use smallvec::SmallVec;
+
+use crate::connection::{Lag, State};
+use crate::table::{ListId, NONE};
+use crate::{Deliver, Hub};
+
+/// A record on its way to its subscribers.
+pub(crate) struct Walk {
+    pub(crate) partition: usize,
+    pub(crate) offset: Offset,
+    /// What stamps those that it has reached.
+    pub(crate) stamp: u64,
+    parcel: Rc<Parcel>,
+    lists: SmallVec<[ListId; 4]>,
+    /// How many subscribers of the last list are still to come.
+    place: usize,
+}
+
+impl Walk {
+    /// A list is gone; its name may be used again.
+    pub(crate) fn forget(&mut self, list: ListId) {
+        self.lists.iter_mut().filter(|l| **l == list).for_each(|l| *l = NONE);
+    }
+}
+
+impl Hub {
+    /// Goes from the mark to the head, as far as the budget allows.
+    pub(crate) fn fan_out(&mut self, budget: &mut usize, now: Now, to: &mut dyn Deliver) {
+        if !self.walk_on(budget, to) {
+            return;
+        }
+        let (partitions, first) = (self.marks.len(), self.first_partition);
+        for partition in (0..partitions).map(|p| (p + first) % partitions) {
+            let tail = Arc::clone(&self.setup.tails[partition]);
+            let head = tail.head();
+            if !tail.read(self.marks[partition], head, |record| self.fan_record(record, budget, now, to)) {
+                self.fell_behind(partition, tail.start());
+            }
+            if self.walk.is_some() {
+                break;
+            }
+        }
+        self.first_partition = (first + 1) % partitions;
+    }
+
+    /// One record; `false` if the budget is used up.
+    fn fan_record(&mut self, record: &Arc<Record>, budget: &mut usize, now: Now, to: &mut dyn Deliver) -> bool {
+        if *budget == 0 {
+            return false;
+        }
+        *budget -= 1;
+        let partition = usize::from(record.partition.0);
+        let mut lists = SmallVec::new();
+        if let Some(message) = record.message() {
+            self.table.matching(&message.topic, &mut lists);
+            if !lists.is_empty() && message.is_expired(now.wall) {
+                self.counters.expired += 1;
+                lists.clear();
+            }
+        }
+        let epoch = self.setup.lineages[partition].epoch;
+        let parcel = if lists.is_empty() { None } else { Parcel::new(Arc::clone(record), epoch) };
+        let Some(parcel) = parcel else {
+            self.marks[partition] = record.offset;
+            return true;
+        };
+        self.stamp += 1;
+        let (offset, stamp) = (record.offset, self.stamp);
+        self.walk = Some(Walk { partition, offset, stamp, parcel: Rc::new(parcel), lists, place: usize::MAX });
+        self.walk_on(budget, to)
+    }
+
+    /// Goes on with the record under way; `false` if the budget is used up before its end.
+    fn walk_on(&mut self, budget: &mut usize, to: &mut dyn Deliver) -> bool {
+        let Some(walk) = &mut self.walk else { return true };
+        while let Some(list) = walk.lists.last() {
+            let subscribers = self.table.subscribers(*list);
+            let mut place = walk.place.min(subscribers.len());
+            while place > 0 {
+                if *budget == 0 {
+                    walk.place = place;
+                    return false;
+                }
+                *budget -= 1;
+                place -= 1;
+                let index = subscribers[place].connection;
+                let Some(connection) = self.connections.get_mut(index) else { continue };
+                // Only live ones are pushed to: a lagging one reads this record itself.
+                if connection.lag.is_some() || connection.stamp == walk.stamp {
+                    continue;
+                }
+                let slot = Slot { index, generation: connection.generation };
+                match to.deliver(slot, &Delivery::Message(&walk.parcel)) {
+                    Taken::Yes => {
+                        connection.stamp = walk.stamp;
+                        self.counters.deliveries += 1;
+                    }
+                    Taken::Full => {
+                        let mut lag = Lag::new(self.marks.clone(), self.safe.clone());
+                        (lag.state, lag.slow) = (State::Full, true);
+                        connection.lag = Some(Box::new(lag));
+                        self.counters.fulls += 1;
+                        self.counters.lagging += 1;
+                    }
+                }
+            }
+            walk.lists.pop();
+            walk.place = usize::MAX;
+        }
+        self.marks[walk.partition] = walk.offset;
+        self.walk = None;
+        true
+    }
+
+    /// The tail has let go of what this worker hasn't walked: all its live connections read it from the store.
+    fn fell_behind(&mut self, partition: usize, start: Offset) {
+        for index in 0..self.connections.len() {
+            let Some(connection) = self.connections.get_mut(index) else { continue };
+            if connection.lag.is_none() && !connection.holding.as_slice().is_empty() {
+                connection.lag = Some(Box::new(Lag::new(self.marks.clone(), self.safe.clone())));
+                self.counters.lagging += 1;
+                self.enqueue(index);
+            }
+        }
+        self.marks[partition] = self.marks[partition].max(start);
+    }
+}

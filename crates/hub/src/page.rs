@@ -1,0 +1,105 @@
+//! The store's answers.
+
+use std::time::Duration;
+
+use everywire_base::ask::Page;
+use everywire_base::clock::Now;
+use everywire_base::cursor::Offset;
+use everywire_base::id::Slot;
+
+use crate::catchup::Next;
+use crate::connection::{Lag, State};
+use crate::replay::Told;
+use crate::{Deliver, Hub};
+
+/// How long a page that could not be read is left alone at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+impl Hub {
+    pub(crate) fn take_page(&mut self, page: Page, now: Now, to: &mut dyn Deliver) {
+        let slot = page.ticket.slot;
+        let Some(connection) = self.connections.get_mut(slot.index).filter(|c| c.generation == slot.generation) else {
+            return;
+        };
+        // An answer to what isn't asked any more is ignored.
+        let Some(mut lag) = connection.lag.take_if(|lag| lag.asked() == Some(page.ticket.ask)) else { return };
+        let (delivered, state) = (lag.delivered, lag.state);
+        lag.state = State::Ready;
+        let next = if page.failed {
+            self.counters.failed_reads += 1;
+            self.retry(slot, &mut lag, now)
+        } else {
+            self.take_content(slot, &mut lag, page, state, now, to)
+        };
+        self.put_back(slot, lag, Next::Waits, delivered, to);
+        if next == Next::Later {
+            // Often that was all: then it is live at once.
+            let mut budget = 1;
+            self.go_on(slot, &mut budget, now, to);
+        }
+    }
+
+    fn take_content(
+        &mut self,
+        slot: Slot,
+        lag: &mut Lag,
+        page: Page,
+        state: State,
+        now: Now,
+        to: &mut dyn Deliver,
+    ) -> Next {
+        if let State::Reading(_, up_to) = state {
+            return self.take_history(slot, lag, &page, up_to, now, to);
+        }
+        if let Some(greeting) = lag.greetings.front_mut() {
+            greeting.take(page.records);
+        }
+        Next::Later
+    }
+
+    fn take_history(
+        &mut self,
+        slot: Slot,
+        lag: &mut Lag,
+        page: &Page,
+        up_to: Offset,
+        now: Now,
+        to: &mut dyn Deliver,
+    ) -> Next {
+        let partition = usize::from(page.partition.0);
+        let (from, before) = (lag.positions[partition], lag.delivered);
+        let mut replay = self.replay(slot, partition, now, to);
+        let mut share = usize::MAX;
+        let told = replay.say_lost(lag, page.lost.as_ref());
+        if told == Told::News && replay.held.len() > 1 {
+            // Asked again, the store tells of what the others have lost.
+            return Next::Later;
+        }
+        let is_open = told != Told::Stopped;
+        // What is lost from here on was there when it looked.
+        lag.opening[partition] &= !is_open;
+        let is_taken = is_open && page.records.iter().all(|r| replay.offer(lag, r, &mut share));
+        self.debt += (lag.delivered - before) as usize;
+        if !is_taken {
+            return Next::Waits;
+        }
+        lag.positions[partition] = lag.positions[partition].max(page.upto.min(up_to));
+        if lag.positions[partition] > from {
+            lag.failures = 0;
+            return Next::Later;
+        }
+        // The store hasn't come that far yet; the tail has what is missing.
+        lag.kept_until[partition] = Offset::BEGINNING;
+        lag.is_close[partition] = true;
+        if from >= self.setup.tails[partition].start() { Next::Later } else { self.retry(slot, lag, now) }
+    }
+
+    fn retry(&mut self, slot: Slot, lag: &mut Lag, now: Now) -> Next {
+        let delay = RETRY.0.saturating_mul(1 << lag.failures.min(10)).min(RETRY.1);
+        lag.failures += 1;
+        let at = now.monotonic + delay;
+        lag.state = State::Retrying(at);
+        self.retries.insert((at, slot));
+        Next::Waits
+    }
+}

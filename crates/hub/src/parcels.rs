@@ -1,0 +1,49 @@
+//! The parcels that lagging connections share: those that fell behind together replay the same records, and each is
+//! rendered once. Bounded; what falls out is rendered again.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use everywire_base::cursor::Epoch;
+use everywire_base::parcel::Parcel;
+use everywire_base::record::{Message, Record};
+
+const PLACES: usize = 256;
+const MAX_BYTES: usize = 1 << 20;
+
+/// Recent parcels by offset.
+#[derive(Default)]
+pub(crate) struct Parcels {
+    places: Vec<Option<Rc<Parcel>>>,
+    bytes: usize,
+}
+
+impl Parcels {
+    /// The parcel of a record; `None` if the record is no message.
+    pub(crate) fn of(&mut self, record: &Arc<Record>, epoch: Epoch) -> Option<Rc<Parcel>> {
+        if self.bytes > MAX_BYTES {
+            self.clear();
+        }
+        if self.places.is_empty() {
+            self.places.resize_with(PLACES, || None);
+        }
+        let place = &mut self.places[record.offset.0 as usize % PLACES];
+        if let Some(parcel) = place.as_ref().filter(|p| same(p.record(), record)) {
+            return Some(Rc::clone(parcel));
+        }
+        let parcel = Rc::new(Parcel::new(Arc::clone(record), epoch)?);
+        // Renditions come later, and there may be several.
+        self.bytes += 2 * record.message().map_or(0, Message::weight);
+        *place = Some(Rc::clone(&parcel));
+        Some(parcel)
+    }
+
+    /// Forgets all, and frees the memory.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn same(one: &Arc<Record>, other: &Arc<Record>) -> bool {
+    one.offset == other.offset && one.partition == other.partition
+}

@@ -1,0 +1,214 @@
+//! Handing messages and gaps to one lagging connection.
+//!
+//! A gap is said before anything that lies after it, and is said once: what was told of is remembered until the
+//! connection is live.
+
+use std::sync::Arc;
+
+use everywire_base::ask::Lost;
+use everywire_base::clock::Now;
+use everywire_base::cursor::{Cursor, Epoch, Offset, Partition};
+use everywire_base::id::Slot;
+use everywire_base::parcel::{Delivery, Gap, Taken};
+use everywire_base::reason::Reason;
+use everywire_base::record::Record;
+use everywire_base::rules::{Rules, SlowConsumer};
+use everywire_base::topic::{Filter, Topic};
+use smallvec::SmallVec;
+
+use crate::connection::{Lag, State};
+use crate::parcels::Parcels;
+use crate::table::{Held, Table};
+use crate::{Counters, Deliver};
+
+/// Up to so many filters are tried one by one; more are found through the table.
+const FEW: usize = 4;
+
+/// What telling of a loss came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// There was none, or none that is news.
+    Nothing,
+    /// It is noted, and said if it is a gap. Smaller losses of other filters may have hidden behind it.
+    News,
+    /// There was no room for it, or it was the end.
+    Stopped,
+}
+
+/// One lagging connection and one partition, for the time of a step.
+pub(crate) struct Replay<'a> {
+    pub(crate) slot: Slot,
+    pub(crate) partition: usize,
+    pub(crate) epoch: Epoch,
+    pub(crate) held: &'a [Held],
+    pub(crate) table: &'a Table,
+    pub(crate) rules: &'a Rules,
+    pub(crate) parcels: &'a mut Parcels,
+    pub(crate) counters: &'a mut Counters,
+    pub(crate) now: Now,
+    pub(crate) to: &'a mut dyn Deliver,
+}
+
+impl Replay<'_> {
+    /// Offers the next record; `false` if there was no room for it.
+    pub(crate) fn offer(&mut self, lag: &mut Lag, record: &Arc<Record>, share: &mut usize) -> bool {
+        if record.offset <= lag.positions[self.partition] {
+            return true;
+        }
+        if self.wants(lag, record) {
+            let Some(parcel) = self.parcels.of(record, self.epoch) else { return true };
+            if self.to.deliver(self.slot, &Delivery::Message(&parcel)) == Taken::Full {
+                (lag.state, lag.slow) = (State::Full, true);
+                return false;
+            }
+            *share = share.saturating_sub(1);
+            lag.delivered += 1;
+            self.counters.deliveries += 1;
+        }
+        lag.positions[self.partition] = record.offset;
+        true
+    }
+
+    fn wants(&mut self, lag: &Lag, record: &Record) -> bool {
+        let Some(message) = record.message() else { return false };
+        let has_begun = |nth: usize| lag.since(nth, self.partition) < record.offset;
+        let takes = if self.held.len() <= FEW {
+            let takes =
+                |(nth, held): (usize, &Held)| has_begun(nth) && self.table.filter(held.list).matches(&message.topic);
+            self.held.iter().enumerate().any(takes)
+        } else {
+            let mut lists = SmallVec::new();
+            self.table.matching(&message.topic, &mut lists);
+            !lists.is_empty() && self.held.iter().enumerate().any(|(nth, h)| lists.contains(&h.list) && has_begun(nth))
+        };
+        if takes && message.is_expired(self.now.wall) {
+            self.counters.expired += 1;
+            return false;
+        }
+        takes
+    }
+
+    /// Says what the store has lost, if that is news and a gap.
+    pub(crate) fn say_lost(&mut self, lag: &mut Lag, lost: Option<&Lost>) -> Told {
+        let told = |is_said| if is_said { Told::News } else { Told::Stopped };
+        if lag.owed.is_some() {
+            return told(self.say_owed(lag, lost));
+        }
+        let Some(lost) = lost.filter(|lost| lost.up_to > lag.told[self.partition]) else { return Told::Nothing };
+        let topic = Topic::parse(&lost.topic).ok();
+        if !self.is_loss(lag, lost, topic.as_ref()) {
+            let is_news = self.takers(lag, lost, topic.as_ref()).next().is_some();
+            self.note(lag, lost);
+            return if is_news { Told::News } else { Told::Nothing };
+        }
+        if lag.slow && topic.is_some_and(|topic| closes(self.rules, &topic)) {
+            lag.state = State::Ended;
+            self.counters.slow_consumers += 1;
+            self.to.end(self.slot, Reason::SlowConsumer);
+            return Told::Stopped;
+        }
+        let (after, goes_on) = (Some(lag.positions[self.partition]), self.goes_on(lag, Some(lost)));
+        let is_said = self.deliver_gap(lag, lost.topic.clone(), after, goes_on);
+        if is_said {
+            lag.positions[self.partition] = goes_on;
+            self.note(lag, lost);
+        }
+        told(is_said)
+    }
+
+    /// Notes a loss, so that it isn't news again. A filter of exactly this topic begins behind it from now on: nothing
+    /// from before a gap may follow it.
+    fn note(&self, lag: &mut Lag, lost: &Lost) {
+        let topic = Topic::parse(&lost.topic).ok();
+        let takers: SmallVec<[usize; 4]> = self.takers(lag, lost, topic.as_ref()).collect();
+        for nth in takers {
+            if matches!(self.table.filter(self.held[nth].list), Filter::Exact(_)) {
+                lag.begin_behind(nth, self.partition, lost.up_to);
+            } else {
+                // It may take other topics that have lost nothing.
+                lag.told[self.partition] = lag.told[self.partition].max(lost.up_to);
+            }
+        }
+    }
+
+    /// Whether a loss hits a filter that had begun before it; what is missing before "the earliest kept" is none.
+    fn is_loss(&self, lag: &Lag, lost: &Lost, topic: Option<&Topic>) -> bool {
+        self.takers(lag, lost, topic).any(|nth| !lag.is_opening(nth, self.partition))
+    }
+
+    /// The filters that had begun before a loss and take its topic.
+    fn takers<'b>(
+        &'b self,
+        lag: &'b Lag,
+        lost: &'b Lost,
+        topic: Option<&'b Topic>,
+    ) -> impl Iterator<Item = usize> + 'b {
+        let takes = move |(nth, held): &(usize, &Held)| {
+            let filter = self.table.filter(held.list);
+            let takes = filter.as_str() == &*lost.topic || topic.is_some_and(|topic| filter.matches(topic));
+            takes && lag.since(*nth, self.partition) < lost.up_to
+        };
+        self.held.iter().enumerate().filter(takes).map(|(nth, _)| nth)
+    }
+
+    /// Says the gap that the connection's cursor came with.
+    pub(crate) fn say_owed(&mut self, lag: &mut Lag, lost: Option<&Lost>) -> bool {
+        let Some(owed) = lag.owed else { return true };
+        let filter = self.held.first().map_or("", |held| self.table.filter(held.list).as_str());
+        let topic = lost.map_or_else(|| filter.into(), |lost| lost.topic.clone());
+        let goes_on = self.goes_on(lag, lost);
+        if !self.deliver_gap(lag, topic, owed.after, goes_on) {
+            return false;
+        }
+        lag.positions[self.partition] = goes_on;
+        if let Some(lost) = lost {
+            self.note(lag, lost);
+        }
+        lag.owed = None;
+        true
+    }
+
+    /// From where everything is there again: past the loss, if it is of the only topic that the connection reads;
+    /// else where it stands, since the other topics have lost nothing.
+    fn goes_on(&self, lag: &Lag, lost: Option<&Lost>) -> Offset {
+        let position = lag.positions[self.partition];
+        match (self.held, lost) {
+            ([held], Some(lost)) if matches!(self.table.filter(held.list), Filter::Exact(_)) => {
+                position.max(lost.up_to)
+            }
+            _ => position,
+        }
+    }
+
+    /// Says the gap of a hole: where reading goes on, and up to where the hole is no news after it.
+    pub(crate) fn say_hole(&mut self, lag: &mut Lag, topic: Box<str>, (goes_on, up_to): (Offset, Offset)) -> bool {
+        let after = Some(lag.positions[self.partition]);
+        let is_said = self.deliver_gap(lag, topic, after, goes_on);
+        if is_said {
+            lag.positions[self.partition] = goes_on;
+            lag.told[self.partition] = lag.told[self.partition].max(up_to);
+        }
+        is_said
+    }
+
+    fn deliver_gap(&mut self, lag: &mut Lag, topic: Box<str>, after: Option<Offset>, goes_on: Offset) -> bool {
+        let own = Partition(self.partition as u16);
+        let others = lag.positions.iter().enumerate().map(|(p, at)| (Partition(p as u16), *at));
+        let positions = others.map(|(p, at)| if p == own { (p, goes_on) } else { (p, at) });
+        let earliest = Cursor::new(self.epoch, positions).expect("a log has at least one partition");
+        let gap = Gap { topic, after, earliest, time: self.now.wall };
+        if self.to.deliver(self.slot, &Delivery::Gap(&gap)) == Taken::Full {
+            (lag.state, lag.slow) = (State::Full, true);
+            return false;
+        }
+        lag.delivered += 1;
+        self.counters.gaps += 1;
+        true
+    }
+}
+
+/// Whether falling behind a topic without history ends the connection.
+fn closes(rules: &Rules, topic: &Topic) -> bool {
+    let rule = rules.of(topic);
+    rule.slow_consumer == SlowConsumer::Close && !rule.keeps_history()
+}

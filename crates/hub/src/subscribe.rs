@@ -1,0 +1,219 @@
+//! Subscribing and leaving.
+//!
+//! A connection has one read position for each partition, however many filters: a filter that begins earlier moves it
+//! back, and the older filters skip what they were sent, by their own `since` (RULES 4).
+
+use everywire_base::ask::{Subscribe, Subscribed};
+use everywire_base::cursor::{Offset, Start};
+use everywire_base::id::Slot;
+use everywire_base::rules::Refusal;
+use everywire_base::topic::Filter;
+use smallvec::SmallVec;
+
+use crate::Hub;
+use crate::connection::{Connection, Greeting, Lag, Positions, Since, State};
+use crate::start::Opening;
+use crate::table::{Held, ListId, Subscriber};
+
+/// A filter that was granted.
+struct Granted {
+    filter: Filter,
+    /// Which of the connection's filters it is.
+    nth: usize,
+    /// Whether the connection held it before.
+    held: bool,
+}
+
+type Grants = SmallVec<[Granted; 1]>;
+
+impl Hub {
+    pub(crate) fn subscribe_connection(&mut self, slot: Slot, subscribe: Subscribe) -> Subscribed {
+        self.adopt(slot);
+        let index = slot.index;
+        let fresh = self.held(index).is_empty();
+        if let (true, Some(walk)) = (fresh, &self.walk) {
+            // It begins after the record under way.
+            self.connections.reach(index).stamp = walk.stamp;
+        }
+        let (target, current) = (self.target(), self.current(index));
+        let opening = self.open(&subscribe.start, &target);
+        let (granted, refused) = self.grant(index, subscribe.filters);
+        if granted.is_empty() {
+            return Subscribed { cursor: self.cursor(&current), refused };
+        }
+        let greeting = if subscribe.greet && subscribe.start == Start::Latest {
+            self.greeting(&granted, &opening.positions)
+        } else {
+            None
+        };
+        let is_live = self.connections.get(index).is_some_and(|c| c.lag.is_none());
+        let at_once =
+            is_live && greeting.is_none() && current == target && self.has_nothing(&granted, &opening, &target);
+        if at_once {
+            return Subscribed { cursor: self.cursor(&target), refused };
+        }
+        let cursor = self.cursor(&opening.positions);
+        let mut lag = self.lag_from(index, fresh, &current, &granted, &opening);
+        for (partition, until) in lag.kept_until.iter_mut().enumerate() {
+            if opening.earliest[partition] {
+                *until = target[partition];
+            }
+        }
+        lag.greetings.extend(greeting);
+        self.let_lag(index, lag);
+        Subscribed { cursor, refused }
+    }
+
+    /// Takes over the place from an earlier connection, should that not have been closed.
+    fn adopt(&mut self, slot: Slot) {
+        if self.connections.reach(slot.index).generation != slot.generation {
+            self.leave_all(slot.index);
+            *self.connections.reach(slot.index) = Connection { generation: slot.generation, ..Connection::default() };
+        }
+    }
+
+    /// Sorts out what is allowed, and enters it into the table.
+    fn grant(&mut self, index: u32, filters: SmallVec<[Filter; 1]>) -> (Grants, Vec<(Filter, Refusal)>) {
+        let (mut granted, mut refused) = (Grants::new(), Vec::new());
+        for filter in filters {
+            if let Err(refusal) = self.setup.rules.may_subscribe(&filter) {
+                refused.push((filter, refusal));
+                continue;
+            }
+            let held = self.held(index);
+            let list = self.table.find(&filter);
+            if let Some(nth) = list.and_then(|list| held.iter().position(|h| h.list == list)) {
+                granted.push(Granted { filter, nth, held: true });
+                continue;
+            }
+            let nth = held.len();
+            if nth >= self.setup.limits.filters_per_subscription {
+                let bound = format!("a connection has at most {nth} filters (filters_per_subscription)");
+                refused.push((filter, Refusal::TooMany(bound.into())));
+                continue;
+            }
+            let entered = self.table.join(&filter, Subscriber { connection: index, nth: nth as u32 });
+            self.connections.reach(index).holding.push(entered);
+            self.counters.subscriptions += 1;
+            granted.push(Granted { filter, nth, held: false });
+        }
+        (granted, refused)
+    }
+
+    /// Which retained messages may have to be sent first.
+    fn greeting(&self, granted: &Grants, start: &Positions) -> Option<Greeting> {
+        let may_have = |g: &&Granted| self.setup.retained.may_match(&g.filter);
+        let filters: Vec<Filter> = granted.iter().filter(may_have).map(|g| g.filter.clone()).collect();
+        let greeting = || Greeting { filters, start: start.clone(), partition: 0, waiting: [].into() };
+        granted.iter().any(|g| may_have(&g)).then(greeting)
+    }
+
+    /// Whether nothing lies between where the filters begin and the mark, so that no read is needed.
+    fn has_nothing(&self, granted: &Grants, opening: &Opening, target: &Positions) -> bool {
+        if opening.owed.is_some() {
+            return false;
+        }
+        (0..target.len()).all(|p| {
+            let start = opening.positions[p];
+            let filters = granted.iter().map(|g| &g.filter);
+            let crosses = opening.resumed && self.hole_above(p, (start, Offset::BEGINNING), filters).is_some();
+            !crosses && (start == target[p] || (start < target[p] && self.is_quiet(p, start, granted)))
+        })
+    }
+
+    fn is_quiet(&self, partition: usize, after: Offset, granted: &Grants) -> bool {
+        granted.iter().all(|g| match &g.filter {
+            Filter::Exact(topic) => self.setup.tails[partition].is_quiet_since(topic, after),
+            Filter::Wild(_) => false,
+        })
+    }
+
+    /// The lag state with the new filters, and the read position moved back to where they begin.
+    fn lag_from(
+        &mut self,
+        index: u32,
+        fresh: bool,
+        current: &Positions,
+        granted: &Grants,
+        opening: &Opening,
+    ) -> Box<Lag> {
+        let earlier = self.connections.reach(index).lag.take();
+        self.counters.lagging -= u64::from(earlier.is_some());
+        let from = if fresh { &opening.positions } else { current };
+        let mut lag = earlier.unwrap_or_else(|| {
+            let told = if opening.resumed { from.clone() } else { self.safe.clone() };
+            Box::new(Lag::new(from.clone(), told))
+        });
+        let filters = self.held(index).len();
+        lag.sinces.resize_with(filters, || Since { offsets: self.beginning(), earliest: false });
+        for (nth, since) in lag.sinces.iter_mut().enumerate() {
+            let anew = granted.iter().find(|g| g.nth == nth && !(g.held && opening.is_latest()));
+            for (p, offset) in since.offsets.iter_mut().enumerate() {
+                *offset = if anew.is_some() { opening.positions[p] } else { (*offset).max(current[p]) };
+            }
+            since.earliest = if anew.is_some() { opening.earliest.contains(&true) } else { since.earliest };
+        }
+        for (p, start) in opening.positions.iter().enumerate() {
+            lag.positions[p] = lag.positions[p].min(*start);
+            lag.opening[p] |= opening.earliest[p];
+            // What the new filters lose above their start is news, however far the others were told.
+            let known = if opening.resumed { *start } else { self.safe[p].max(*start) };
+            lag.told[p] = lag.told[p].min(known);
+        }
+        lag.owed = opening.owed.or(lag.owed);
+        lag
+    }
+
+    /// Puts a connection's lag state in place, and has it go on with the new positions.
+    fn let_lag(&mut self, index: u32, mut lag: Box<Lag>) {
+        if lag.asked().is_some() {
+            // What was asked for is not what is wanted now; the page will be ignored.
+            self.unask(index);
+            lag.state = State::Ready;
+        }
+        let ready = lag.state == State::Ready;
+        self.connections.reach(index).lag = Some(lag);
+        self.counters.lagging += 1;
+        if ready {
+            self.enqueue(index);
+        }
+    }
+
+    /// Ends all subscriptions of a connection.
+    pub(crate) fn leave_all(&mut self, index: u32) {
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        let holding = std::mem::take(&mut connection.holding);
+        let lag = connection.lag.take();
+        for held in holding.as_slice() {
+            self.leave(*held);
+        }
+        let Some(lag) = lag else { return };
+        self.counters.lagging -= 1;
+        if lag.asked().is_some() {
+            self.unask(index);
+        }
+    }
+
+    fn leave(&mut self, held: Held) {
+        self.counters.subscriptions -= 1;
+        let left = self.table.leave(held);
+        if let Some(moved) = left.moved {
+            let connection = self.connections.reach(moved.connection);
+            connection.holding.as_mut_slice()[moved.nth as usize].place = held.place;
+        }
+        if left.freed {
+            self.forget(held.list);
+        }
+    }
+
+    fn forget(&mut self, list: ListId) {
+        if let Some(walk) = &mut self.walk {
+            walk.forget(list);
+        }
+    }
+
+    /// Takes back a read that hasn't gone to the store yet.
+    fn unask(&mut self, index: u32) {
+        self.reads.retain(|read| read.ticket.slot.index != index);
+    }
+}

@@ -1,0 +1,209 @@
+//! Who is subscribed to what: a list of connections for each filter that somebody holds.
+//!
+//! Each filter is interned once. One subscriber stands inline, more in a vector. A connection remembers its place in
+//! each of its lists, so that leaving a list of any length costs the same; the last subscriber moves into the place
+//! that is left, and the caller tells it.
+
+use everywire_base::topic::{Filter, Topic};
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+
+use crate::chunked::Chunked;
+use crate::trie::Trie;
+
+/// Names a list, as long as it has subscribers.
+pub(crate) type ListId = u32;
+
+/// No list.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// A subscriber in a list: the connection, and which of its filters this is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) connection: u32,
+    pub(crate) nth: u32,
+}
+
+/// A filter that a connection holds: the list, and the connection's place in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Held {
+    pub(crate) list: ListId,
+    pub(crate) place: u32,
+}
+
+#[derive(Debug, Default)]
+enum Subscribers {
+    #[default]
+    None,
+    One(Subscriber),
+    Many(Vec<Subscriber>),
+}
+
+#[derive(Debug, Default)]
+struct List {
+    filter: Option<Filter>,
+    subscribers: Subscribers,
+}
+
+/// The lists.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    lists: Chunked<List>,
+    free: Vec<ListId>,
+    used: u32,
+    /// The lists of exact filters, by the hash of the topic.
+    exact: HashTable<ListId>,
+    wild: Trie,
+}
+
+/// What leaving a list came to.
+pub(crate) struct Left {
+    /// Who stands in the place now.
+    pub(crate) moved: Option<Subscriber>,
+    /// Whether that was the list's last subscriber, so that its name may be used for another list.
+    pub(crate) freed: bool,
+}
+
+impl Table {
+    /// The list of a filter, if somebody holds it.
+    pub(crate) fn find(&self, filter: &Filter) -> Option<ListId> {
+        match filter {
+            Filter::Exact(topic) => self.find_exact(topic),
+            Filter::Wild(pattern) => self.wild.get(pattern),
+        }
+    }
+
+    /// Appends the lists of all filters that take the topic; none twice.
+    pub(crate) fn matching(&self, topic: &Topic, lists: &mut SmallVec<[ListId; 4]>) {
+        lists.extend(self.find_exact(topic));
+        self.wild.matching(topic, lists);
+    }
+
+    /// Adds a subscriber.
+    pub(crate) fn join(&mut self, filter: &Filter, subscriber: Subscriber) -> Held {
+        let list = self.find(filter).unwrap_or_else(|| self.begin(filter));
+        let subscribers = &mut self.lists.reach(list).subscribers;
+        let place = match subscribers {
+            Subscribers::None => {
+                *subscribers = Subscribers::One(subscriber);
+                0
+            }
+            Subscribers::One(first) => {
+                *subscribers = Subscribers::Many(vec![*first, subscriber]);
+                1
+            }
+            Subscribers::Many(all) => {
+                all.push(subscriber);
+                all.len() as u32 - 1
+            }
+        };
+        Held { list, place }
+    }
+
+    /// Removes a subscriber from its place.
+    pub(crate) fn leave(&mut self, held: Held) -> Left {
+        let subscribers = &mut self.lists.reach(held.list).subscribers;
+        if let Subscribers::Many(all) = subscribers {
+            all.swap_remove(held.place as usize);
+            let moved = all.get(held.place as usize).copied();
+            if let [only] = all[..] {
+                *subscribers = Subscribers::One(only);
+            } else if all.len() * 4 < all.capacity() {
+                all.shrink_to(all.len() * 2);
+            }
+            return Left { moved, freed: false };
+        }
+        self.end(held.list);
+        Left { moved: None, freed: true }
+    }
+
+    /// The subscribers of a list; none if it is gone.
+    pub(crate) fn subscribers(&self, list: ListId) -> &[Subscriber] {
+        match self.lists.get(list).map(|l| &l.subscribers) {
+            None | Some(Subscribers::None) => &[],
+            Some(Subscribers::One(one)) => std::slice::from_ref(one),
+            Some(Subscribers::Many(all)) => all,
+        }
+    }
+
+    /// The filter of a list that has subscribers.
+    pub(crate) fn filter(&self, list: ListId) -> &Filter {
+        self.lists.get(list).and_then(|l| l.filter.as_ref()).expect("a held list has its filter")
+    }
+
+    /// All lists that have subscribers.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (ListId, &Filter)> {
+        (0..self.used).filter_map(|list| Some((list, self.lists.get(list)?.filter.as_ref()?)))
+    }
+
+    /// How many lists have subscribers.
+    pub(crate) fn len(&self) -> u64 {
+        u64::from(self.used) - self.free.len() as u64
+    }
+
+    fn find_exact(&self, topic: &Topic) -> Option<ListId> {
+        self.exact.find(topic.stable_hash(), |list| self.is_exactly(*list, topic)).copied()
+    }
+
+    fn is_exactly(&self, list: ListId, topic: &Topic) -> bool {
+        matches!(self.lists.get(list), Some(List { filter: Some(Filter::Exact(t)), .. }) if t == topic)
+    }
+
+    fn begin(&mut self, filter: &Filter) -> ListId {
+        let list = self.free.pop().unwrap_or_else(|| {
+            self.used += 1;
+            self.used - 1
+        });
+        self.lists.reach(list).filter = Some(filter.clone());
+        match filter {
+            Filter::Wild(pattern) => self.wild.insert(pattern, list),
+            Filter::Exact(topic) => {
+                let lists = &self.lists;
+                let rehash = |list: &ListId| match lists.get(*list) {
+                    Some(List { filter: Some(Filter::Exact(t)), .. }) => t.stable_hash(),
+                    _ => 0,
+                };
+                self.exact.insert_unique(topic.stable_hash(), list, rehash);
+            }
+        }
+        list
+    }
+
+    fn end(&mut self, list: ListId) {
+        match std::mem::take(self.lists.reach(list)).filter {
+            Some(Filter::Wild(pattern)) => self.wild.remove(&pattern),
+            Some(Filter::Exact(topic)) => {
+                if let Ok(entry) = self.exact.find_entry(topic.stable_hash(), |other| *other == list) {
+                    entry.remove();
+                }
+            }
+            None => return,
+        }
+        self.free.push(list);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_entry_is_small() {
+        assert!(size_of::<List>() <= 56, "{}", size_of::<List>());
+    }
+
+    #[test]
+    fn leaving_moves_the_last_into_the_place() {
+        let mut table = Table::default();
+        let filter = Filter::parse("a").unwrap();
+        let who = |connection| Subscriber { connection, nth: 0 };
+        let held: Vec<Held> = (0..3).map(|c| table.join(&filter, who(c))).collect();
+        let left = table.leave(held[0]);
+        assert_eq!((left.moved, left.freed), (Some(who(2)), false));
+        assert_eq!(table.subscribers(held[0].list), [who(2), who(1)]);
+        table.leave(held[1]);
+        assert!(table.leave(held[0]).freed);
+        assert_eq!((table.len(), table.find(&filter)), (0, None));
+        assert!(table.subscribers(held[0].list).is_empty());
+    }
+}

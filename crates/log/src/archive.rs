@@ -1,0 +1,159 @@
+//! Reading kept records out of segment files.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use everywire_base::cursor::{Offset, Partition};
+use everywire_base::record::Record;
+
+use crate::clean;
+use crate::engine::{Archive, ArchiveError};
+use crate::files::Files;
+use crate::format::{BATCH_TARGET, BatchHead, Records};
+use crate::segment::{Segment, Walk, WalkError};
+
+/// How much is read at once for a single record, and for a long scan.
+const PIECE: usize = 2 * BATCH_TARGET;
+const SCAN_PIECE: usize = 256 << 10;
+
+impl Segment {
+    /// What a reader says of a batch that isn't whole.
+    pub(crate) fn broken(&self, error: WalkError) -> ArchiveError {
+        match error {
+            WalkError::Io(error) => ArchiveError::Io(error),
+            WalkError::Broken(position) => ArchiveError::Damaged {
+                offset: Offset(self.head.base.0.saturating_sub(1)),
+                what: format!("the batch at byte {position} of `{}` fails its checksum", self.name),
+            },
+        }
+    }
+}
+
+/// The offset of a stored record, if it begins with that field as ours do, without decoding the rest.
+fn peek_offset(stored: &[u8]) -> Option<Offset> {
+    let rest = stored.strip_prefix(&[0x08])?;
+    let mut value = 0u64;
+    for (i, byte) in rest.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f).checked_shl(7 * i as u32)?;
+        if byte & 0x80 == 0 {
+            return Some(Offset(value));
+        }
+    }
+    None
+}
+
+/// The records of a batch whose offset is wanted.
+pub(crate) fn decode(
+    partition: Partition,
+    batch: BatchHead,
+    records: &[u8],
+    is_wanted: impl Fn(Offset) -> bool,
+) -> impl Iterator<Item = Result<Record, ArchiveError>> {
+    let bad = move |what: &str| ArchiveError::Damaged { offset: Offset(batch.first.0 - 1), what: what.to_owned() };
+    let decode_one = move |stored: Option<&[u8]>| {
+        let Some(stored) = stored else { return Some(Err(bad("a record is longer than its batch"))) };
+        if peek_offset(stored).is_some_and(|offset| !is_wanted(offset)) {
+            return None;
+        }
+        // A copy of its own, so that a record that stays in memory doesn't hold its neighbours there.
+        match Record::decode(partition, Bytes::copy_from_slice(stored)) {
+            Ok(record) => is_wanted(record.offset).then_some(Ok(record)),
+            Err(error) => Some(Err(bad(&error.to_string()))),
+        }
+    };
+    Records(records).filter_map(decode_one)
+}
+
+impl Files {
+    /// Reads those of the offsets that lie in the segment.
+    fn get_from(&self, segment: &Segment, offsets: &[Offset], out: &mut Vec<Arc<Record>>) -> Result<(), ArchiveError> {
+        let mut wanted = offsets;
+        while let Some(first) = wanted.first().copied() {
+            let mut walk = Walk::over(segment, segment.position_of(first)?, PIECE)?;
+            loop {
+                let Some((batch, records)) = walk.next().map_err(|e| segment.broken(e))? else { return Ok(()) };
+                let here = wanted.partition_point(|offset| *offset <= batch.last);
+                for record in decode(self.partition, batch, records, |o| wanted[..here].binary_search(&o).is_ok()) {
+                    out.push(Arc::new(record?));
+                }
+                wanted = &wanted[here..];
+                // The next one may be far: then the index is faster than the walk.
+                let is_far = |next: &Offset| segment.position_of(*next).is_ok_and(|at| at > walk.position());
+                if wanted.first().is_none_or(is_far) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Scans one segment; says where it stopped if the bytes were used up.
+    fn scan_one(&self, segment: &Segment, scan: &mut Scan) -> Result<Option<Offset>, ArchiveError> {
+        let piece = scan.room.clamp(PIECE, SCAN_PIECE);
+        let mut walk = Walk::over(segment, segment.position_of(scan.after.next())?, piece)?;
+        while let Some((batch, records)) = walk.next().map_err(|e| segment.broken(e))? {
+            if batch.first > scan.up_to {
+                break;
+            }
+            for record in decode(self.partition, batch, records, |o| o > scan.after && o <= scan.up_to) {
+                let record = record?;
+                let offset = record.offset;
+                scan.room = scan.room.saturating_sub(record.message().map_or(1, |m| m.weight().max(1)));
+                scan.records.push(Arc::new(record));
+                if scan.room == 0 {
+                    return Ok(Some(offset));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+struct Scan {
+    after: Offset,
+    up_to: Offset,
+    /// Bytes that may still be read.
+    room: usize,
+    records: Vec<Arc<Record>>,
+}
+
+impl Archive for Files {
+    fn get(&self, offsets: &[Offset]) -> Result<Vec<Arc<Record>>, ArchiveError> {
+        let mut records = Vec::with_capacity(offsets.len());
+        let mut rest = offsets;
+        for segment in self.segments().iter() {
+            let from = rest.partition_point(|offset| *offset < segment.head.base);
+            let to = rest.partition_point(|offset| *offset <= segment.last()).max(from);
+            self.get_from(segment, &rest[from..to], &mut records)?;
+            rest = &rest[to..];
+            if rest.is_empty() {
+                break;
+            }
+        }
+        Ok(records)
+    }
+
+    fn scan(&self, after: Offset, up_to: Offset, max_bytes: usize) -> Result<(Vec<Arc<Record>>, Offset), ArchiveError> {
+        let mut scan = Scan { after, up_to, room: max_bytes.max(1), records: Vec::new() };
+        let segments = self.segments();
+        let from = segments.partition_point(|segment| segment.last() <= after);
+        for segment in segments[from..].iter().take_while(|s| s.head.base <= up_to) {
+            if let Some(stopped) = self.scan_one(segment, &mut scan)? {
+                return Ok((scan.records, stopped));
+            }
+        }
+        Ok((scan.records, up_to))
+    }
+
+    fn last(&self) -> Offset {
+        self.last()
+    }
+
+    fn clean(&self, applied: Offset, is_wanted: &mut dyn FnMut(&Record) -> bool) -> Result<u64, ArchiveError> {
+        clean::clean(self, applied, is_wanted)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes()
+    }
+}

@@ -1,0 +1,148 @@
+//! The engine `embedded`: the log in segment files of its own directory.
+
+use std::sync::Arc;
+
+use everywire_base::ask::Append;
+use everywire_base::clock::UnixMillis;
+use everywire_base::cursor::{Epoch, Lineage, Partition};
+use everywire_base::limits::Limits;
+
+use crate::appender::{Appender, Parts, published};
+use crate::archive::decode;
+use crate::disk::Disk;
+use crate::engine::{Archive, Bell, Engine};
+use crate::files::Files;
+use crate::format::HEAD;
+use crate::idempotency::Keys;
+use crate::metrics::LogMetrics;
+use crate::queue::Queue;
+use crate::recovery::{self, OpenError, Recovered};
+use crate::segment::{Contents, Walk};
+use crate::tail::{Tail, TailWriter};
+use crate::writer::Writer;
+
+/// How a log on the disk is made. The defaults are for production; a simulation takes smaller ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// A random number, another one at each start: for a new log's epoch and the names of segments.
+    pub seed: u64,
+    /// The size of a segment.
+    pub segment_bytes: u64,
+    /// How many offsets are reserved at a time; after a crash so many may be left out.
+    pub reserve_offsets: u64,
+    /// Bytes of the disk that are kept free, or a sixteenth of a small one: publishing stops before.
+    pub reserve_bytes: u64,
+    /// Goes on in a new epoch, with what is whole, also if the log's end is damaged or missing: readers behind that
+    /// are told of the gap. For a log restored from a backup, and for who has none.
+    pub new_epoch: bool,
+}
+
+impl Options {
+    /// The usual options with a random number.
+    pub fn seeded(seed: u64) -> Self {
+        Self { seed, segment_bytes: 64 << 20, reserve_offsets: 1 << 20, reserve_bytes: 64 << 20, new_epoch: false }
+    }
+}
+
+/// The engine on the disk.
+pub struct Embedded {
+    queue: Arc<Queue>,
+    tails: [Arc<Tail>; 1],
+    lineage: Arc<Lineage>,
+    files: Arc<Files>,
+    metrics: Arc<LogMetrics>,
+}
+
+impl Embedded {
+    /// Opens the log in a directory, or makes one. Cuts what a crash tore, refuses what is damaged.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        limits: &Limits,
+        bell: Arc<dyn Bell>,
+    ) -> Result<(Arc<Self>, Appender), OpenError> {
+        let metrics = Arc::new(LogMetrics::default());
+        let place = disk.place();
+        let Recovered { begin, last, time, lineage } = recovery::open(disk, options, Arc::clone(&metrics))?;
+        let time = time.max(bell.now());
+        let keys = remember(&begin.files, lineage.epoch, limits, time)
+            .map_err(|error| OpenError::Damaged { place, what: error.to_string() })?;
+        let queue = Arc::new(Queue::new(limits, Arc::clone(&bell)));
+        let tail = TailWriter::new(last, limits);
+        let engine = Arc::new(Self {
+            queue: Arc::clone(&queue),
+            tails: [Arc::clone(tail.tail())],
+            lineage: Arc::new(lineage.clone()),
+            files: Arc::clone(&begin.files),
+            metrics: Arc::clone(&metrics),
+        });
+        let (epoch, partition) = (lineage.epoch, Partition(0));
+        let parts = Parts { queue, bell, tail, journal: Box::new(Writer::new(begin)), metrics, epoch, partition };
+        Ok((engine, Appender::new(parts, keys, last, time)))
+    }
+
+    /// What the log counts.
+    pub fn metrics(&self) -> &Arc<LogMetrics> {
+        &self.metrics
+    }
+}
+
+/// The idempotency keys of the last part of the log, as far as the window reaches.
+fn remember(
+    files: &Files,
+    epoch: Epoch,
+    limits: &Limits,
+    now: UnixMillis,
+) -> Result<Keys, crate::engine::ArchiveError> {
+    let mut keys = Keys::new(limits);
+    let since = UnixMillis(now.0.saturating_sub(limits.idempotency_window.as_millis() as u64));
+    let segments = files.segments();
+    // An empty segment, as a crash right after a start leaves it, says nothing of the time before it.
+    let is_recent = |contents: Contents| contents.records == 0 || contents.time > since;
+    let recent = segments.iter().rev().take_while(|s| is_recent(s.contents())).count();
+    for segment in &segments[segments.len() - recent..] {
+        if segment.contents().keyed == 0 {
+            continue;
+        }
+        let mut walk = Walk::over(segment, HEAD as u64, 1 << 20)?;
+        while let Some((batch, records)) = walk.next().map_err(|e| segment.broken(e))? {
+            if batch.time <= since {
+                continue;
+            }
+            for record in decode(files.partition, batch, records, |_| true) {
+                let record = record?;
+                if let Some(message) = record.message().filter(|_| record.time > since && !keys.is_full()) {
+                    keys.published(message, published(epoch, &record));
+                }
+            }
+        }
+    }
+    Ok(keys)
+}
+
+impl Engine for Embedded {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn submit(&self, appends: &mut Vec<Append>) {
+        self.queue.submit(appends);
+    }
+
+    fn tails(&self) -> &[Arc<Tail>] {
+        &self.tails
+    }
+
+    fn lineage(&self, _: Partition) -> Arc<Lineage> {
+        Arc::clone(&self.lineage)
+    }
+
+    fn archive(&self, _: Partition) -> Arc<dyn Archive> {
+        Arc::clone(&self.files) as _
+    }
+
+    fn close(&self) {
+        self.queue.begin_close();
+        self.queue.wait_closed();
+    }
+}

@@ -1,0 +1,142 @@
+//! The set of a log's segments: what the writer, the readers and cleaning share.
+//!
+//! The set changes as a whole: first its names on the disk, then for readers; files that left it are removed last.
+
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use everywire_base::cursor::{Offset, Partition};
+
+use crate::clean::Cleaning;
+use crate::disk::{Disk, fill_with_zeros};
+use crate::embedded::Options;
+use crate::meta::write_names;
+use crate::metrics::LogMetrics;
+use crate::segment::Segment;
+
+const BALLAST: &str = "ballast";
+const BALLAST_BYTES: u64 = 256 << 10;
+
+pub(crate) struct Files {
+    pub disk: Arc<dyn Disk>,
+    pub options: Options,
+    pub metrics: Arc<LogMetrics>,
+    pub partition: Partition,
+    /// Ascending; the last one may be the one that is written.
+    segments: ArcSwap<Vec<Arc<Segment>>>,
+    change: Mutex<()>,
+    /// Bytes that were written since the start.
+    pub growth: AtomicU64,
+    /// Whether the disk is about to be full, so that cleaning should hurry.
+    pub is_tight: AtomicBool,
+    /// Nothing may change any more: somebody else may have the directory.
+    pub is_closed: AtomicBool,
+    pub cleaning: Mutex<Cleaning>,
+    /// Names the next segment, so that no name comes twice.
+    salt: AtomicU64,
+}
+
+impl Files {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        metrics: Arc<LogMetrics>,
+        segments: Vec<Arc<Segment>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            disk,
+            options,
+            metrics,
+            partition: Partition(0),
+            segments: ArcSwap::from_pointee(segments),
+            change: Mutex::default(),
+            growth: AtomicU64::new(0),
+            is_tight: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+            cleaning: Mutex::default(),
+            salt: AtomicU64::new(options.seed),
+        })
+    }
+
+    pub(crate) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
+        self.segments.load_full()
+    }
+
+    /// A number that only this segment has.
+    pub(crate) fn new_salt(&self) -> u64 {
+        crate::mix(self.salt.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) ^ 0x5a17)
+    }
+
+    /// Adds the next segment.
+    pub(crate) fn add(&self, segment: Arc<Segment>) -> io::Result<()> {
+        self.change(|segments| segments.push(segment))
+    }
+
+    /// Puts one segment, or none, in the place of adjacent ones, which are removed.
+    pub(crate) fn replace(&self, old: &[Arc<Segment>], new: Option<&Arc<Segment>>) -> io::Result<()> {
+        let is_old = |segment: &Arc<Segment>| old.iter().any(|o| Arc::ptr_eq(o, segment));
+        self.change(|segments| {
+            let at = segments.iter().position(is_old).unwrap_or(segments.len());
+            segments.retain(|segment| !is_old(segment));
+            if let Some(new) = new {
+                segments.insert(at, Arc::clone(new));
+            }
+        })?;
+        // What can't be removed now is removed at the next start, since it isn't in the set.
+        for segment in old {
+            let _ = self.disk.remove(&segment.name);
+        }
+        self.keep_ballast();
+        Ok(())
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut Vec<Arc<Segment>>)) -> io::Result<()> {
+        let _guard = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut segments = self.segments.load().as_ref().clone();
+        edit(&mut segments);
+        let write = || write_names(&*self.disk, segments.iter().map(|s| s.name.as_str()));
+        match write() {
+            // Others have filled the disk to the last byte: even freeing space needs some.
+            Err(error) if error.kind() == ErrorKind::StorageFull && self.disk.remove(BALLAST).is_ok() => write()?,
+            other => other?,
+        }
+        self.segments.store(Arc::new(segments));
+        Ok(())
+    }
+
+    /// Has a small file at hand that can be given up on a full disk.
+    pub(crate) fn keep_ballast(&self) {
+        if self.disk.open(BALLAST).is_err()
+            && let Ok(file) = self.disk.create(BALLAST)
+            && fill_with_zeros(&*file, BALLAST_BYTES, BALLAST_BYTES).is_err()
+        {
+            let _ = self.disk.remove(BALLAST);
+        }
+    }
+
+    /// Bytes of all segments.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.load().iter().map(|s| s.bytes()).sum()
+    }
+
+    /// The last record that any segment covers.
+    pub(crate) fn last(&self) -> Offset {
+        self.segments.load().iter().rev().find(|s| s.contents().records > 0).map_or(Offset::BEGINNING, |s| s.last())
+    }
+
+    /// How large the next segment may be so that the reserve stays free; `None` if not even `needed` bytes.
+    pub(crate) fn room_for_segment(&self, needed: u64) -> io::Result<Option<u64>> {
+        let available = self.free_beyond_reserve()?;
+        let size = self.options.segment_bytes.min(available / 4).max(needed);
+        Ok((size <= available).then_some(size))
+    }
+
+    /// What is free beyond the reserve, which is kept for cleaning, the store and the small files.
+    pub(crate) fn free_beyond_reserve(&self) -> io::Result<u64> {
+        let space = self.disk.space()?;
+        let reserve = self.options.reserve_bytes.min(space.total / 16);
+        Ok(space.free.saturating_sub(reserve))
+    }
+}

@@ -1,0 +1,251 @@
+//! The engine `memory`: the same log without a disk. What it keeps is gone with the process.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use everywire_base::ask::{Append, PublishError};
+use everywire_base::clock::UnixMillis;
+use everywire_base::cursor::{Epoch, Lineage, Offset, Partition};
+use everywire_base::limits::Limits;
+use everywire_base::record::{Durability, Message, Record};
+
+use crate::appender::{Appender, Parts, is_stored};
+use crate::engine::{Archive, ArchiveError, Bell, Engine};
+use crate::idempotency::Keys;
+use crate::journal::Journal;
+use crate::metrics::LogMetrics;
+use crate::queue::Queue;
+use crate::tail::{Tail, TailWriter};
+
+/// The engine without a disk.
+pub struct Memory {
+    queue: Arc<Queue>,
+    tails: [Arc<Tail>; 1],
+    lineage: Arc<Lineage>,
+    kept: Arc<Kept>,
+    metrics: Arc<LogMetrics>,
+}
+
+/// How a memory engine is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemoryOptions {
+    /// The log's epoch; another one at each start, so that cursors of the last one are told from those of this one.
+    pub epoch: Epoch,
+    /// The most bytes that are kept; publishing stops there until the store lets something go.
+    pub max_bytes: u64,
+}
+
+impl MemoryOptions {
+    /// The bound of a log that isn't told another one.
+    pub const MAX_BYTES: u64 = 1 << 30;
+
+    /// Options with an epoch made of a random number.
+    pub fn seeded(seed: u64) -> Self {
+        Self { epoch: crate::epoch_of(seed), max_bytes: Self::MAX_BYTES }
+    }
+}
+
+impl Memory {
+    /// Makes an empty log and its appender.
+    pub fn open(options: MemoryOptions, limits: &Limits, bell: Arc<dyn Bell>) -> (Arc<Self>, Appender) {
+        let queue = Arc::new(Queue::new(limits, Arc::clone(&bell)));
+        let tail = TailWriter::new(Offset::BEGINNING, limits);
+        let kept = Arc::new(Kept::default());
+        let metrics = Arc::new(LogMetrics::default());
+        let engine = Arc::new(Self {
+            queue: Arc::clone(&queue),
+            tails: [Arc::clone(tail.tail())],
+            lineage: Arc::new(Lineage { epoch: options.epoch, ..Lineage::default() }),
+            kept: Arc::clone(&kept),
+            metrics: Arc::clone(&metrics),
+        });
+        let journal = Box::new(MemoryJournal { kept, max_bytes: options.max_bytes });
+        let (epoch, partition) = (options.epoch, Partition(0));
+        let parts = Parts { queue, bell, tail, journal, metrics, epoch, partition };
+        (engine, Appender::new(parts, Keys::new(limits), Offset::BEGINNING, UnixMillis(0)))
+    }
+
+    /// What the log counts.
+    pub fn metrics(&self) -> &Arc<LogMetrics> {
+        &self.metrics
+    }
+}
+
+impl Engine for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn submit(&self, appends: &mut Vec<Append>) {
+        self.queue.submit(appends);
+    }
+
+    fn tails(&self) -> &[Arc<Tail>] {
+        &self.tails
+    }
+
+    fn lineage(&self, _: Partition) -> Arc<Lineage> {
+        Arc::clone(&self.lineage)
+    }
+
+    fn archive(&self, _: Partition) -> Arc<dyn Archive> {
+        Arc::clone(&self.kept) as _
+    }
+
+    fn close(&self) {
+        self.queue.begin_close();
+        self.queue.wait_closed();
+    }
+}
+
+struct MemoryJournal {
+    kept: Arc<Kept>,
+    max_bytes: u64,
+}
+
+impl Journal for MemoryJournal {
+    fn start(&mut self) {}
+
+    fn admit(&mut self, _: Offset, _: usize, bytes: usize, _: UnixMillis) -> Result<(), PublishError> {
+        let fits = self.kept.bytes() + bytes as u64 <= self.max_bytes;
+        if fits { Ok(()) } else { Err(PublishError::DiskFull) }
+    }
+
+    fn promise(&self, wanted: Durability) -> Durability {
+        if wanted == Durability::Fsync { Durability::Memory } else { wanted }
+    }
+
+    fn write(&mut self, records: &[Arc<Record>], _: UnixMillis) -> Result<(), PublishError> {
+        let mut blocks = self.kept.lock();
+        for record in records.iter().filter(|r| is_stored(r)) {
+            self.kept.bytes.fetch_add(weight(record), Ordering::AcqRel);
+            match blocks.back_mut().filter(|block| block.len() < BLOCK) {
+                Some(block) => block.push(Arc::clone(record)),
+                None => blocks.push_back(vec![Arc::clone(record)]),
+            }
+        }
+        Ok(())
+    }
+
+    fn idle(&mut self, _: UnixMillis) -> bool {
+        false
+    }
+
+    fn close(&mut self, _: Offset, _: UnixMillis) {}
+}
+
+/// Records of a block; cleaning looks at one block after the other.
+const BLOCK: usize = 1024;
+/// A pass begins at the latest after so many calls.
+const PASS_CALLS: u64 = 1000;
+/// The most blocks that one cleaning looks at.
+const CLEAN_BLOCKS: usize = 64;
+
+/// The kept records: blocks, ascending, none empty.
+#[derive(Default)]
+struct Kept {
+    blocks: Mutex<VecDeque<Vec<Arc<Record>>>>,
+    bytes: AtomicU64,
+    cleaning: Mutex<Cleaning>,
+}
+
+/// Cleaning goes from the oldest record to the newest, pass after pass.
+#[derive(Default)]
+struct Cleaning {
+    /// Where the pass goes on.
+    at: Offset,
+    calls: u64,
+    /// The next pass begins when a record of this offset was applied, or after so many calls.
+    next_at: Offset,
+    next_call: u64,
+}
+
+fn weight(record: &Record) -> u64 {
+    record.message().map_or(0, Message::weight) as u64 + 256
+}
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Vec<Arc<Record>>>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The block that may hold this offset or a higher one.
+fn block_of(blocks: &VecDeque<Vec<Arc<Record>>>, offset: Offset) -> usize {
+    blocks.partition_point(|block| block.last().is_some_and(|r| r.offset < offset))
+}
+
+impl Archive for Kept {
+    fn get(&self, offsets: &[Offset]) -> Result<Vec<Arc<Record>>, ArchiveError> {
+        let blocks = self.lock();
+        let find = |offset: &Offset| {
+            let block = blocks.get(block_of(&blocks, *offset))?;
+            let at = block.binary_search_by_key(offset, |r| r.offset).ok()?;
+            Some(Arc::clone(&block[at]))
+        };
+        Ok(offsets.iter().filter_map(find).collect())
+    }
+
+    fn scan(&self, after: Offset, up_to: Offset, max_bytes: usize) -> Result<(Vec<Arc<Record>>, Offset), ArchiveError> {
+        let blocks = self.lock();
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        let kept = blocks.range(block_of(&blocks, after.next())..).flatten();
+        for record in kept.filter(|r| r.offset > after).take_while(|r| r.offset <= up_to) {
+            bytes += record.message().map_or(0, Message::weight);
+            records.push(Arc::clone(record));
+            if bytes >= max_bytes {
+                return Ok((records, record.offset));
+            }
+        }
+        Ok((records, up_to))
+    }
+
+    fn last(&self) -> Offset {
+        self.lock().back().and_then(|block| block.last()).map_or(Offset::BEGINNING, |r| r.offset)
+    }
+
+    fn clean(&self, applied: Offset, is_wanted: &mut dyn FnMut(&Record) -> bool) -> Result<u64, ArchiveError> {
+        let mut cleaning = self.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
+        cleaning.calls += 1;
+        let from = cleaning.at;
+        if from == Offset::BEGINNING && applied < cleaning.next_at && cleaning.calls < cleaning.next_call {
+            return Ok(0);
+        }
+        // The records are looked at without the lock, since the appender waits for it.
+        let due: Vec<Arc<Record>> = {
+            let blocks = self.lock();
+            let sealed = blocks.range(block_of(&blocks, from)..).take(CLEAN_BLOCKS);
+            sealed.flatten().filter(|r| r.offset > from && r.offset <= applied).cloned().collect()
+        };
+        let Some(last) = due.last().map(|r| r.offset) else {
+            // A pass costs as much as there is, so the next one waits until there is notably more.
+            let kept: usize = self.lock().iter().map(Vec::len).sum();
+            let (next_at, next_call) = (Offset(applied.0 + kept as u64 / 4 + 1), cleaning.calls + PASS_CALLS);
+            *cleaning = Cleaning { at: Offset::BEGINNING, calls: cleaning.calls, next_at, next_call };
+            return Ok(0);
+        };
+        cleaning.at = last;
+        let unwanted: Vec<Offset> = due.iter().filter(|r| !is_wanted(r)).map(|r| r.offset).collect();
+        let freed: u64 = {
+            let mut blocks = self.lock();
+            let (first, end) = (block_of(&blocks, due[0].offset), block_of(&blocks, last) + 1);
+            let mut freed = 0;
+            for block in blocks.range_mut(first..end) {
+                block.retain(|record| {
+                    let goes = unwanted.binary_search(&record.offset).is_ok();
+                    freed += if goes { weight(record) } else { 0 };
+                    !goes
+                });
+            }
+            blocks.retain(|block| !block.is_empty());
+            freed
+        };
+        self.bytes.fetch_sub(freed, Ordering::AcqRel);
+        Ok(freed)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+}

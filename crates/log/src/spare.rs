@@ -1,0 +1,115 @@
+//! The next segment's file, made ready ahead of need: filled with zeros, so that commits overwrite (which syncs faster)
+//! and a full disk is noticed before the last byte.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::disk::{DiskFile, fill_with_zeros};
+use crate::files::Files;
+use crate::meta::UNFINISHED;
+
+/// A file full of zeros.
+pub(crate) struct Spare {
+    pub name: String,
+    pub file: Arc<dyn DiskFile>,
+    pub length: u64,
+}
+
+/// Keeps one spare, made by a thread of its own or when it is asked for.
+pub(crate) struct Spares {
+    files: Arc<Files>,
+    ready: Arc<Mutex<Option<Spare>>>,
+    helper: Option<Sender<()>>,
+    /// Whether the helper owes one.
+    is_ordered: bool,
+}
+
+fn lock(ready: &Mutex<Option<Spare>>) -> MutexGuard<'_, Option<Spare>> {
+    ready.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn make(files: &Files, needed: u64, sync_every: u64) -> io::Result<Option<Spare>> {
+    let Some(length) = files.room_for_segment(needed)? else { return Ok(None) };
+    let name = format!("spare-{:016x}{UNFINISHED}", files.new_salt());
+    let file = files.disk.create(&name)?;
+    match fill_with_zeros(&*file, length, sync_every) {
+        Ok(()) => Ok(Some(Spare { name, file, length })),
+        Err(error) => {
+            let _ = files.disk.remove(&name);
+            Err(error)
+        }
+    }
+}
+
+impl Spares {
+    pub(crate) fn new(files: Arc<Files>) -> Self {
+        Self { files, ready: Arc::default(), helper: None, is_ordered: false }
+    }
+
+    /// Makes spares in a thread of their own from now on.
+    pub(crate) fn spawn_helper(&mut self) {
+        let (orders, inbox) = bounded::<()>(1);
+        let (files, ready) = (Arc::clone(&self.files), Arc::clone(&self.ready));
+        let spawned = std::thread::Builder::new().name("everywire-spare".into()).spawn(move || {
+            // Ends with the appender, which holds the sender.
+            while inbox.recv().is_ok() {
+                if lock(&ready).is_none()
+                    && let Ok(Some(spare)) = make(&files, files.options.segment_bytes.min(MIN_SPARE), GENTLE)
+                {
+                    *lock(&ready) = Some(spare);
+                }
+            }
+        });
+        self.helper = spawned.is_ok().then_some(orders);
+    }
+
+    /// A good moment to make one.
+    pub(crate) fn prepare(&mut self) {
+        if lock(&self.ready).is_some() {
+            self.is_ordered = false;
+            return;
+        }
+        if let Some(orders) = &self.helper {
+            self.is_ordered = orders.try_send(()).is_ok();
+        } else {
+            let made = make(&self.files, self.files.options.segment_bytes.min(MIN_SPARE), u64::MAX);
+            *lock(&self.ready) = made.ok().flatten();
+        }
+    }
+
+    /// No more is needed.
+    pub(crate) fn discard(&mut self) {
+        self.helper = None;
+        if let Some(spare) = lock(&self.ready).take() {
+            let _ = self.files.disk.remove(&spare.name);
+        }
+    }
+
+    /// Makes one if that is so.
+    pub(crate) fn prepare_when(&mut self, is_due: impl FnOnce() -> bool) {
+        if !self.is_ordered && is_due() {
+            self.prepare();
+        }
+    }
+
+    /// The spare, or one made on the spot; `None` if the disk has no room for it.
+    pub(crate) fn take(&mut self, needed: u64) -> io::Result<Option<Spare>> {
+        self.is_ordered = false;
+        let ready = lock(&self.ready).take();
+        match ready {
+            Some(spare) if spare.length >= needed => Ok(Some(spare)),
+            Some(spare) => {
+                let _ = self.files.disk.remove(&spare.name);
+                make(&self.files, needed, u64::MAX)
+            }
+            None => make(&self.files, needed, u64::MAX),
+        }
+    }
+}
+
+/// A spare that is smaller than this isn't worth it.
+const MIN_SPARE: u64 = 256 << 10;
+/// How often the helper syncs while commits go on.
+const GENTLE: u64 = 2 << 20;

@@ -1,0 +1,376 @@
+//! The tail: the log's shared recent window, with its head mark.
+//!
+//! One engine thread writes, all workers and the store read. Nobody locks: records stand in chunks whose places are
+//! filled once, the list of chunks is replaced as a whole, and the head mark is moved after the records are in place.
+//! The window is bounded by records and by bytes, and lets go only of what the store has applied.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use everywire_base::cursor::Offset;
+use everywire_base::limits::Limits;
+use everywire_base::record::Record;
+use everywire_base::topic::Topic;
+
+const CHUNK_RECORDS: usize = 256;
+const CHUNK_BYTES: usize = 1 << 20;
+const HEADS: usize = 1 << 16;
+
+/// The shared recent window of one partition.
+pub struct Tail {
+    chunks: ArcSwap<Vec<Arc<Chunk>>>,
+    /// All records up to here may be delivered.
+    head: AtomicU64,
+    /// The store has applied all records up to here.
+    applied: AtomicU64,
+    /// For each hash of a topic the highest offset of any topic with that hash: never too low.
+    heads: Box<[AtomicU64]>,
+    max_records: usize,
+    max_bytes: usize,
+}
+
+struct Chunk {
+    /// The offset of the first place.
+    first: Offset,
+    places: Box<[OnceLock<Arc<Record>>]>,
+    bytes: AtomicU64,
+    /// How many places were filled when the next chunk was begun.
+    sealed: OnceLock<usize>,
+}
+
+/// About how much memory a record takes.
+fn weight(record: &Record) -> usize {
+    record.message().map_or(0, everywire_base::record::Message::weight) + 256
+}
+
+impl Chunk {
+    fn new(first: Offset) -> Arc<Self> {
+        let places = (0..CHUNK_RECORDS).map(|_| OnceLock::new()).collect();
+        Arc::new(Self { first, places, bytes: AtomicU64::new(0), sealed: OnceLock::new() })
+    }
+}
+
+impl Tail {
+    /// A tail for a log whose last record is `last`, with nothing in its window.
+    pub fn new(last: Offset, limits: &Limits) -> Self {
+        Self {
+            chunks: ArcSwap::from_pointee(Vec::new()),
+            head: AtomicU64::new(last.0),
+            applied: AtomicU64::new(0),
+            heads: (0..HEADS).map(|_| AtomicU64::new(last.0)).collect(),
+            max_records: limits.tail_records,
+            max_bytes: limits.tail_bytes,
+        }
+    }
+
+    /// The head mark: all records up to here may be delivered.
+    pub fn head(&self) -> Offset {
+        Offset(self.head.load(Ordering::Acquire))
+    }
+
+    /// How far the store is.
+    pub fn applied(&self) -> Offset {
+        Offset(self.applied.load(Ordering::Acquire))
+    }
+
+    /// Tells how far the store is.
+    pub fn set_applied(&self, offset: Offset) {
+        self.applied.fetch_max(offset.0, Ordering::AcqRel);
+    }
+
+    /// A reader that has everything up to this can go on from the window alone.
+    pub fn start(&self) -> Offset {
+        match self.chunks.load().first() {
+            Some(chunk) => Offset(chunk.first.0 - 1),
+            None => self.head(),
+        }
+    }
+
+    /// Whether a topic certainly has no message above `after`. A `false` may be wrong and costs a read.
+    pub fn is_quiet_since(&self, topic: &Topic, after: Offset) -> bool {
+        self.heads[topic.stable_hash() as usize % HEADS].load(Ordering::Acquire) <= after.0
+    }
+
+    /// Hands the records above `after` and up to `up_to` (at most the head mark) to `take`, in order, until it returns
+    /// `false`. Says whether the window reached back far enough; if not, nothing was handed over.
+    pub fn read(&self, after: Offset, up_to: Offset, mut take: impl FnMut(&Arc<Record>) -> bool) -> bool {
+        let up_to = up_to.min(self.head());
+        if after >= up_to {
+            return true;
+        }
+        let chunks = self.chunks.load();
+        // The chunk before the first one that begins above `after.next()`.
+        let at = chunks.partition_point(|c| c.first <= after.next());
+        if at == 0 {
+            return false;
+        }
+        for chunk in &chunks[at - 1..] {
+            let from = (after.0 + 1).saturating_sub(chunk.first.0) as usize;
+            for place in chunk.places.iter().skip(from) {
+                let Some(record) = place.get() else { break };
+                if record.offset > up_to {
+                    return true;
+                }
+                if !take(record) {
+                    return true;
+                }
+            }
+        }
+        true
+    }
+
+    /// Adds the next records, ascending and without holes among them, and moves the head mark. Only for the engine's
+    /// one thread: engines guard it by owning a [`TailWriter`].
+    fn push(&self, records: Vec<Arc<Record>>) {
+        let Some(last) = records.last().map(|r| r.offset) else { return };
+        for record in records {
+            if let Some(message) = record.message() {
+                self.heads[message.topic.stable_hash() as usize % HEADS].fetch_max(record.offset.0, Ordering::AcqRel);
+            }
+            self.place(record);
+        }
+        self.head.store(last.0, Ordering::Release);
+    }
+
+    fn place(&self, record: Arc<Record>) {
+        let chunks = self.chunks.load();
+        let weight = weight(&record) as u64;
+        let fits = |chunk: &&Arc<Chunk>| {
+            let index = (record.offset.0 - chunk.first.0) as usize;
+            index < CHUNK_RECORDS
+                && (index == 0 || chunk.places[index - 1].get().is_some())
+                && (index == 0 || chunk.bytes.load(Ordering::Relaxed) + weight <= CHUNK_BYTES as u64)
+        };
+        let chunk = match chunks.last().filter(fits) {
+            Some(chunk) => Arc::clone(chunk),
+            None => self.begin_chunk(&chunks, record.offset),
+        };
+        chunk.bytes.fetch_add(weight, Ordering::Relaxed);
+        let index = (record.offset.0 - chunk.first.0) as usize;
+        // Each place is filled once: offsets only go up.
+        let _ = chunk.places[index].set(record);
+    }
+
+    fn begin_chunk(&self, chunks: &[Arc<Chunk>], first: Offset) -> Arc<Chunk> {
+        if let Some(last) = chunks.last() {
+            let _ = last.sealed.set(last.places.iter().take_while(|p| p.get().is_some()).count());
+        }
+        let mut kept: Vec<_> = chunks[self.surplus(chunks)..].to_vec();
+        let chunk = Chunk::new(first);
+        kept.push(Arc::clone(&chunk));
+        self.chunks.store(Arc::new(kept));
+        chunk
+    }
+
+    /// How many of the oldest chunks the window can let go.
+    fn surplus(&self, chunks: &[Arc<Chunk>]) -> usize {
+        let applied = self.applied();
+        let filled = |c: &Arc<Chunk>| c.sealed.get().copied().unwrap_or(CHUNK_RECORDS);
+        let mut records: usize = chunks.iter().map(filled).sum();
+        let mut bytes: u64 = chunks.iter().map(|c| c.bytes.load(Ordering::Relaxed)).sum();
+        let mut surplus = 0;
+        for chunk in chunks {
+            let last = chunk.first.0 + filled(chunk) as u64 - 1;
+            let over = records > self.max_records || bytes > self.max_bytes as u64;
+            if !over || last > applied.0 {
+                break;
+            }
+            records -= filled(chunk);
+            bytes -= chunk.bytes.load(Ordering::Relaxed);
+            surplus += 1;
+        }
+        surplus
+    }
+
+    /// Bytes and records in the window, and the bounds on them, for metrics and for engines that push back when the
+    /// store falls behind.
+    pub fn bytes(&self) -> u64 {
+        self.chunks.load().iter().map(|c| c.bytes.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// The one writer of a tail.
+pub struct TailWriter {
+    tail: Arc<Tail>,
+    /// For each push that the store has perhaps not applied yet: its last offset, records and bytes.
+    unapplied: VecDeque<(Offset, usize, usize)>,
+    unapplied_records: usize,
+    unapplied_bytes: usize,
+}
+
+impl TailWriter {
+    /// Makes a tail and its one writer.
+    pub fn new(last: Offset, limits: &Limits) -> Self {
+        Self {
+            tail: Arc::new(Tail::new(last, limits)),
+            unapplied: VecDeque::new(),
+            unapplied_records: 0,
+            unapplied_bytes: 0,
+        }
+    }
+
+    /// The tail for readers.
+    pub fn tail(&self) -> &Arc<Tail> {
+        &self.tail
+    }
+
+    /// Adds the next records, ascending, and moves the head mark past them.
+    pub fn push(&mut self, records: Vec<Arc<Record>>) {
+        let Some(last) = records.last().map(|r| r.offset) else { return };
+        let (count, bytes) = (records.len(), records.iter().map(|r| weight(r)).sum());
+        self.unapplied.push_back((last, count, bytes));
+        self.unapplied_records += count;
+        self.unapplied_bytes += bytes;
+        self.tail.push(records);
+    }
+
+    /// Whether the window is over a bound with what the store has not applied, so that it could let go of nothing.
+    pub fn is_full(&mut self) -> bool {
+        let applied = self.tail.applied();
+        while let Some((_, records, bytes)) = self.unapplied.pop_front_if(|push| push.0 <= applied) {
+            self.unapplied_records -= records;
+            self.unapplied_bytes -= bytes;
+        }
+        self.unapplied_records >= self.tail.max_records || self.unapplied_bytes >= self.tail.max_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use everywire_base::clock::UnixMillis;
+    use everywire_base::cursor::Partition;
+    use everywire_base::record::{Durability, Entry, Message};
+
+    use super::*;
+
+    fn record(offset: u64, topic: &str, length: usize) -> Arc<Record> {
+        let message = Message::new(Topic::parse(topic).unwrap(), vec![0; length]);
+        let (partition, offset, time) = (Partition(0), Offset(offset), UnixMillis(offset));
+        Arc::new(Record { partition, offset, time, durability: Durability::Fsync, entry: Entry::Message(message) })
+    }
+
+    fn read(tail: &Tail, after: u64, up_to: u64) -> Option<Vec<u64>> {
+        let mut seen = Vec::new();
+        let reached = tail.read(Offset(after), Offset(up_to), |r| {
+            seen.push(r.offset.0);
+            true
+        });
+        reached.then_some(seen)
+    }
+
+    fn limits(records: usize, bytes: usize) -> Limits {
+        Limits { tail_records: records, tail_bytes: bytes, ..Limits::default() }
+    }
+
+    #[test]
+    fn what_was_pushed_is_read_in_order_across_chunks_and_holes() {
+        let mut writer = TailWriter::new(Offset(10), &Limits::default());
+        let tail = Arc::clone(writer.tail());
+        assert_eq!(read(&tail, 10, u64::MAX), Some(vec![]));
+        assert_eq!(read(&tail, 9, u64::MAX), None, "the store has what was before the start");
+        let offsets: Vec<u64> = (11..400).chain(1000..1300).chain([5000]).collect();
+        for offset in &offsets {
+            writer.push(vec![record(*offset, "t", 10)]);
+        }
+        assert_eq!((tail.head(), tail.start()), (Offset(5000), Offset(10)));
+        for (after, up_to) in
+            [(10, 5000), (11, 4999), (200, 1100), (399, 5000), (500, 1000), (1299, 5000), (4000, 9000)]
+        {
+            let expected: Vec<u64> = offsets.iter().copied().filter(|o| *o > after && *o <= up_to).collect();
+            assert_eq!(read(&tail, after, up_to), Some(expected), "after {after} up to {up_to}");
+        }
+    }
+
+    #[test]
+    fn a_reader_may_stop() {
+        let mut writer = TailWriter::new(Offset(0), &Limits::default());
+        writer.push((1..=10).map(|o| record(o, "t", 10)).collect());
+        let mut seen = 0;
+        assert!(writer.tail().read(Offset(0), Offset(10), |_| {
+            seen += 1;
+            seen < 3
+        }));
+        assert_eq!(seen, 3);
+    }
+
+    #[test]
+    fn the_window_lets_go_only_of_what_the_store_applied() {
+        let mut writer = TailWriter::new(Offset(0), &limits(1000, 1 << 30));
+        let tail = Arc::clone(writer.tail());
+        for offset in 1..=3000 {
+            writer.push(vec![record(offset, "t", 10)]);
+        }
+        assert!(writer.is_full());
+        assert_eq!(tail.start(), Offset(0));
+        tail.set_applied(Offset(2500));
+        assert!(!writer.is_full());
+        writer.push((3001..=3600).map(|o| record(o, "t", 10)).collect());
+        assert!(tail.start() > Offset(1500) && tail.start() <= Offset(2500), "{}", tail.start());
+        assert_eq!(read(&tail, 0, 3600), None);
+        assert_eq!(read(&tail, 3000, 3600).map(|r| r.len()), Some(600));
+    }
+
+    #[test]
+    fn the_window_is_bounded_by_bytes_too() {
+        let mut writer = TailWriter::new(Offset(0), &limits(1 << 20, 4 << 20));
+        let tail = Arc::clone(writer.tail());
+        for offset in 1..=200 {
+            writer.push(vec![record(offset, "t", 100_000)]);
+            tail.set_applied(Offset(offset));
+        }
+        assert!(tail.bytes() < 6 << 20, "{} bytes", tail.bytes());
+        tail.set_applied(Offset(200));
+        writer.push((201..=250).map(|o| record(o, "t", 100_000)).collect());
+        assert!(writer.is_full());
+    }
+
+    #[test]
+    fn a_quiet_topic_is_known_to_be_quiet() {
+        let mut writer = TailWriter::new(Offset(5), &Limits::default());
+        let tail = Arc::clone(writer.tail());
+        let (busy, quiet) = (Topic::parse("busy").unwrap(), Topic::parse("quiet").unwrap());
+        assert!(tail.is_quiet_since(&quiet, Offset(5)) && !tail.is_quiet_since(&quiet, Offset(4)));
+        writer.push(vec![record(6, "busy", 1)]);
+        assert!(!tail.is_quiet_since(&busy, Offset(5)) && tail.is_quiet_since(&busy, Offset(6)));
+        assert!(tail.is_quiet_since(&quiet, Offset(5)));
+    }
+
+    #[test]
+    fn readers_of_other_threads_see_every_record_once_while_it_is_written() {
+        const LAST: u64 = 20_000;
+        let mut writer = TailWriter::new(Offset(0), &limits(2000, 1 << 30));
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                let tail = Arc::clone(writer.tail());
+                let is_over = &is_over;
+                scope.spawn(move || {
+                    let mut at = Offset(0);
+                    while at.0 < LAST && !is_over.load(Ordering::Acquire) {
+                        let head = tail.head();
+                        let mut next = at;
+                        let reached = tail.read(at, head, |record| {
+                            assert_eq!(record.offset, next.next());
+                            next = record.offset;
+                            true
+                        });
+                        // Who was too slow for the window begins anew at its start, as from the store.
+                        at = if reached { head } else { tail.start() };
+                        assert!(!reached || next == head, "all up to the head mark was read");
+                    }
+                });
+            }
+            let tail = Arc::clone(writer.tail());
+            for first in (1..=LAST).step_by(10) {
+                writer.push((first..first + 10).map(|o| record(o, "t", 10)).collect());
+                tail.set_applied(tail.head());
+            }
+            assert_eq!(tail.head(), Offset(LAST));
+            is_over.store(true, Ordering::Release);
+        });
+    }
+}

@@ -1,0 +1,68 @@
+//! The engines memory and embedded keep what every engine promises.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use everywire_base::limits::Limits;
+use everywire_log::disk::{Disk, RealDisk, SimDisk};
+use everywire_log::embedded::{Embedded, Options};
+use everywire_log::engine::{Bell, Engine};
+use everywire_log::memory::{Memory, MemoryOptions};
+use everywire_log::suite::{self, Subject};
+
+struct InMemory;
+
+impl Subject for InMemory {
+    fn open(&self, limits: &Limits, bell: Arc<dyn Bell>) -> Arc<dyn Engine> {
+        let (engine, appender) = Memory::open(MemoryOptions::seeded(1), limits, bell);
+        appender.spawn().expect("a thread");
+        engine
+    }
+
+    fn is_durable(&self) -> bool {
+        false
+    }
+}
+
+struct OnDisk {
+    disk: Arc<dyn Disk>,
+    seed: AtomicU64,
+    segment_bytes: u64,
+    _directory: Option<tempfile::TempDir>,
+}
+
+impl Subject for OnDisk {
+    fn open(&self, limits: &Limits, bell: Arc<dyn Bell>) -> Arc<dyn Engine> {
+        let seed = self.seed.fetch_add(1, Ordering::Relaxed);
+        let options = Options { segment_bytes: self.segment_bytes, ..Options::seeded(seed) };
+        let (engine, appender) = Embedded::open(Arc::clone(&self.disk), options, limits, bell).expect("opened");
+        appender.spawn().expect("a thread");
+        engine
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn memory_passes_the_suite() {
+    suite::run(&|| Box::new(InMemory));
+}
+
+#[test]
+fn embedded_passes_the_suite_on_a_simulated_disk() {
+    suite::run(&|| {
+        let disk = Arc::new(SimDisk::new());
+        Box::new(OnDisk { disk, seed: AtomicU64::new(1), segment_bytes: 256 << 10, _directory: None })
+    });
+}
+
+#[test]
+fn embedded_passes_the_suite_on_a_real_disk() {
+    suite::run(&|| {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Arc::new(RealDisk::new(directory.path()).unwrap());
+        Box::new(OnDisk { disk, seed: AtomicU64::new(1), segment_bytes: 1 << 20, _directory: Some(directory) })
+    });
+}

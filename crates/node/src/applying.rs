@@ -1,0 +1,48 @@
+//! The store's thread: it applies what the log has, keeps retention, and sleeps until the head moves.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+
+use everywire_store::Applier;
+
+use crate::doorbell::wall_clock;
+
+/// How often retention is looked at while nothing is published.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// The running thread.
+pub(crate) struct Applying {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Applying {
+    /// Starts the thread, and tells the engine's bell which one it is.
+    pub(crate) fn start(mut applier: Applier, wakes: &OnceLock<Thread>) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::Builder::new().name("store".into()).spawn(move || {
+            while !stopped.load(Ordering::Acquire) {
+                if !applier.turn(wall_clock()).more {
+                    thread::park_timeout(IDLE);
+                }
+            }
+            while applier.turn(wall_clock()).more {}
+            if let Err(error) = applier.close() {
+                tracing::warn!(%error, "the store's last checkpoint failed; the next start will replay more of the log");
+            }
+        })?;
+        let _ = wakes.set(thread.thread().clone());
+        Ok(Self { stop, thread })
+    }
+
+    /// Applies what is left and ends.
+    pub(crate) fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        let _ = self.thread.join(); // it has said itself why it failed
+    }
+}

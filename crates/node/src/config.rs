@@ -1,0 +1,104 @@
+//! What a node is started with, and why it may not start.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use everywire_base::limits::Limits;
+use everywire_base::rules::Rules;
+use everywire_driver::tls::TlsError;
+use everywire_http::HttpConfig;
+use everywire_log::OpenError;
+use everywire_store::StoreError;
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the HTTP listener is bound; `None` turns it off.
+    pub http: Option<Bind>,
+    /// TLS, if it is spoken.
+    pub tls: Option<Tls>,
+    /// Where the log and what is derived from it are kept.
+    pub data: PathBuf,
+    /// Whether the log goes on in a new epoch: after a backup was restored, or when the log's end is lost for good.
+    pub new_epoch: bool,
+    /// Who orders and keeps the log.
+    pub engine: EngineKind,
+    /// How many workers, each a thread.
+    pub workers: usize,
+    /// Every bound.
+    pub limits: Arc<Limits>,
+    /// The topic rules.
+    pub rules: Rules,
+    /// Hosts and origins of the HTTP wire.
+    pub http_config: HttpConfig,
+}
+
+/// Where a listener is bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bind {
+    /// The address; port 0 picks a free one.
+    pub address: SocketAddr,
+    /// Whether somebody asked for it: then a port in use is an error, else the listener stays off with a warning.
+    pub configured: bool,
+}
+
+/// Certificates, and where they are used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    /// The chain of certificates, PEM.
+    pub cert: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+    /// Where HTTPS listens; without it the HTTP listener speaks TLS.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Who orders and keeps the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EngineKind {
+    /// Our own segment files in the data directory.
+    #[default]
+    Embedded,
+    /// Nothing outlives the process.
+    Memory,
+}
+
+/// Why a node doesn't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A configured address can't be bound.
+    #[error("can't listen on {address}: {source}; end what uses it, or choose another address")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Certificates can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The data directory can't be used.
+    #[error("can't use the data directory {}: {source}", path.display())]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The log can't be opened.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The store can't be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread or the event loop can't be made.
+    #[error("the system gives no {what}: {source}")]
+    System {
+        /// What was wanted.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}

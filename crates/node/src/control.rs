@@ -1,0 +1,145 @@
+//! What the API asks of this node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use everywire_api::{
+    Answer, Control, Health, Metrics, MetricsFormat, Readiness, State, TopicInfo, TopicsPage, TopicsQuestion,
+    Unanswered,
+};
+use everywire_base::cursor::{Cursor, Partition};
+use everywire_base::limits::Limits;
+use everywire_base::topic::{Filter, Topic};
+use everywire_driver::mio_net::Socket;
+use everywire_driver::{Mail, Post, WorkerMetrics};
+use everywire_log::engine::Engine;
+use everywire_log::metrics::LogMetrics;
+use everywire_store::{Store, StoreError};
+use tokio::sync::oneshot;
+
+use crate::doorbell::wall_clock;
+use crate::metrics::{self, Numbers};
+use crate::readers::Readers;
+
+/// A worker that is awake in one turn for longer than this is stuck.
+const STUCK_MS: u64 = 10_000;
+
+/// Answers the API's questions from the node's parts.
+pub(crate) struct NodeControl {
+    pub(crate) store: Store,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) log: Arc<LogMetrics>,
+    pub(crate) workers: Arc<[Arc<WorkerMetrics>]>,
+    pub(crate) posts: Arc<[Post<Socket>]>,
+    pub(crate) readers: Readers,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) draining: Arc<AtomicBool>,
+}
+
+impl NodeControl {
+    fn numbers(&self) -> Numbers {
+        let head = self.engine.tails()[0].head();
+        Numbers {
+            workers: self.workers.to_vec(),
+            log: Arc::clone(&self.log),
+            store: self.store.clone(),
+            store_lag: head.0.saturating_sub(self.store.applied().0),
+            log_bytes: self.engine.archive(Partition(0)).bytes(),
+            tail_bytes: self.engine.tails().iter().map(|t| t.bytes()).sum(),
+            reads_waiting: self.readers.waiting() as u64,
+        }
+    }
+}
+
+impl Control for NodeControl {
+    fn topics(&self, question: TopicsQuestion) -> Answer<TopicsPage> {
+        let (store, posts) = (self.store.clone(), Arc::clone(&self.posts));
+        let epoch = self.engine.lineage(Partition(0)).epoch;
+        Box::pin(async move {
+            let limit = question.limit;
+            let all = || Filter::parse("#").expect("a filter");
+            let filter = question.filter.unwrap_or_else(all);
+            let read = move || visible_topics(&store, &filter, question.after, limit + 1);
+            let found = tokio::task::spawn_blocking(read).await.map_err(|_| Unanswered::Failed)?;
+            let mut found = found.map_err(|_| Unanswered::Failed)?;
+            let more = found.len() > limit;
+            found.truncate(limit);
+            let counts = subscribers(&posts, found.iter().map(|t| t.topic.clone()).collect()).await;
+            let info = |(topic, subscribers): (everywire_store::TopicInfo, u64)| TopicInfo {
+                cursor: Cursor::single(epoch, topic.head),
+                topic: topic.topic,
+                count: topic.count,
+                bytes: topic.bytes,
+                subscribers,
+            };
+            Ok(TopicsPage { topics: found.into_iter().zip(counts).map(info).collect(), more })
+        })
+    }
+
+    fn health(&self) -> Answer<Health> {
+        let now = wall_clock().0;
+        let stuck = |m: &WorkerMetrics| m.sleeping.get() == 0 && now.saturating_sub(m.turn_began_ms.get()) > STUCK_MS;
+        let workers = self.workers.iter().enumerate();
+        let stuck: Vec<String> = workers.filter(|w| stuck(w.1)).map(|w| format!("worker {} is stuck", w.0)).collect();
+        Box::pin(async { Ok(if stuck.is_empty() { Health::Alive } else { Health::Stuck(stuck) }) })
+    }
+
+    fn readiness(&self) -> Answer<Readiness> {
+        let draining = self.draining.load(Ordering::Acquire);
+        let (state, reasons) = if draining {
+            (State::Draining, vec!["the server is going down".to_owned()])
+        } else {
+            (State::Ready, Vec::new())
+        };
+        Box::pin(async move { Ok(Readiness { state, reasons }) })
+    }
+
+    fn metrics(&self) -> Answer<Metrics> {
+        let text = metrics::text(self.numbers());
+        Box::pin(async {
+            Ok(Metrics { format: MetricsFormat::OpenMetrics, text: text.map_err(|_| Unanswered::Failed)? })
+        })
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+}
+
+/// The first topics above `after` that the caller may subscribe to (RULES 26).
+fn visible_topics(
+    store: &Store,
+    filter: &Filter,
+    mut after: Option<Topic>,
+    wanted: usize,
+) -> Result<Vec<everywire_store::TopicInfo>, StoreError> {
+    let (rules, mut visible) = (store.rules(), Vec::new());
+    loop {
+        let page = store.topics(filter, after.as_ref().map(Topic::as_str), wanted)?;
+        let is_last = page.len() < wanted;
+        after = page.last().map(|info| info.topic.clone());
+        visible.extend(page.into_iter().filter(|i| rules.may_subscribe(&Filter::Exact(i.topic.clone())).is_ok()));
+        if is_last || visible.len() >= wanted {
+            visible.truncate(wanted);
+            return Ok(visible);
+        }
+    }
+}
+
+/// How many connections of all workers are subscribed to each topic.
+async fn subscribers(posts: &[Post<Socket>], topics: Vec<Topic>) -> Vec<u64> {
+    let mut sums = vec![0; topics.len()];
+    for post in posts {
+        let (answer, counts) = oneshot::channel();
+        let question = Mail::Subscribers(topics.clone(), Box::new(|counts| drop(answer.send(counts))));
+        if post.send(question).is_ok() {
+            let counts = counts.await.unwrap_or_default();
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+    }
+    sums
+}

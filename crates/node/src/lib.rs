@@ -1,0 +1,20 @@
+//! A running node: wires, hub, driver, log and store composed. The library that the server, and whoever embeds
+//! Everywire, starts.
+//!
+//! Threads: the workers; the engine's appender; the store's applier; a few readers of the store; one for the API.
+//! They share the log's tail and answer each other by message.
+
+mod api;
+mod applying;
+mod config;
+mod control;
+mod doorbell;
+mod metrics;
+mod node;
+mod open;
+mod process;
+mod readers;
+
+pub use config::{Bind, Config, EngineKind, StartError, Tls};
+pub use everywire_http::HttpConfig;
+pub use node::{Addresses, Node};

@@ -1,0 +1,300 @@
+//! Starts a node, and ends it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+
+use everywire_base::ask::{Append, Call, Read};
+use everywire_base::cursor::Partition;
+use everywire_base::limits::Limits;
+use everywire_base::rules::Rules;
+use everywire_driver::mail::mailbox;
+use everywire_driver::mio_net::{Bound, MioNet, Socket};
+use everywire_driver::{Listener, Mail, Mailbox, Ports, Post, Setup, Worker, WorkerMetrics, tls};
+use everywire_http::HttpListener;
+use everywire_hub::Hub;
+use everywire_log::engine::Engine;
+use everywire_log::tail::Tail;
+use everywire_store::Store;
+
+use crate::api::Calls;
+use crate::applying::Applying;
+use crate::config::{Config, StartError, Tls};
+use crate::control::NodeControl;
+use crate::doorbell::Doorbell;
+use crate::open::{Opened, open};
+use crate::readers::Readers;
+
+/// HTTP/1.1 is all that the HTTP wire speaks (RFC 7301).
+const HTTP_ALPN: [&str; 1] = ["http/1.1"];
+
+/// A running node. Dropping it without [`Node::drain`] leaves it running.
+pub struct Node {
+    addresses: Addresses,
+    posts: Arc<[Post<Socket>]>,
+    engine: Arc<dyn Engine>,
+    store: Store,
+    limits: Arc<Limits>,
+    tls: Option<Tls>,
+    draining: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
+    applying: Applying,
+    api: JoinHandle<()>,
+    appender: JoinHandle<()>,
+}
+
+/// Where the listeners are bound; `None` for those that are off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Addresses {
+    /// HTTP.
+    pub http: Option<SocketAddr>,
+    /// HTTPS.
+    pub https: Option<SocketAddr>,
+}
+
+impl Node {
+    /// Binds the listeners, opens and restores log and store, starts the threads, and accepts.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let bound = bind(&config)?;
+        let addresses = Addresses {
+            http: bound.iter().find(|b| b.1.is_none()).map(|b| b.0.local()),
+            https: bound.iter().find(|b| b.1.is_some()).map(|b| b.0.local()),
+        };
+        let nets = (0..config.workers.max(1)).map(|_| MioNet::new()).collect::<io::Result<Vec<_>>>();
+        let nets = nets.map_err(system("event loop"))?;
+        let (mut seats, mut posts) = (Vec::new(), Vec::new());
+        for (net, waker) in nets {
+            let (post, mailbox) = mailbox(Box::new(waker));
+            seats.push((net, mailbox));
+            posts.push(post);
+        }
+        let store_thread = Arc::new(OnceLock::new());
+        let bell = Arc::new(Doorbell::new(posts.clone(), Arc::clone(&store_thread)));
+        let opened = open(&config, bell)?;
+        let posts: Arc<[Post<Socket>]> = posts.into();
+        let assembly = Assembly { config, posts, addresses };
+        assembly.start(opened, seats, bound, &store_thread)
+    }
+
+    /// Where the listeners are bound.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Takes new topic rules, and reads the certificates again.
+    pub fn reload(&self, rules: Rules) -> Result<(), StartError> {
+        let rules = Arc::new(rules);
+        if let Some(tls) = &self.tls {
+            let fresh = tls::load(&tls.cert, &tls.key, &HTTP_ALPN)?;
+            self.posts.iter().for_each(|post| drop(post.send(Mail::Tls(Arc::clone(&fresh)))));
+        }
+        self.store.set_rules(Arc::clone(&rules));
+        self.posts.iter().for_each(|post| drop(post.send(Mail::Rules(Arc::clone(&rules)))));
+        Ok(())
+    }
+
+    /// Stops accepting, tells everybody to come back later, waits until all are gone or the time is over, and leaves
+    /// the log clean.
+    pub fn drain(self) {
+        self.draining.store(true, Ordering::Release);
+        self.posts.iter().for_each(|post| drop(post.send(Mail::Drain(self.limits.drain))));
+        join(self.workers);
+        self.engine.close();
+        join([self.appender]);
+        self.applying.stop();
+        // The workers held the queues of these; without them they end by themselves.
+        join(self.readers);
+        join([self.api]);
+    }
+}
+
+fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the node has panicked");
+        }
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
+type Listening = (Bound, Option<Arc<tls::ServerConfig>>);
+
+/// Binds every listener that is on. Nobody is accepted yet.
+fn bind(config: &Config) -> Result<Vec<Listening>, StartError> {
+    let mut bound = Vec::new();
+    let certificates = |tls: &Tls| tls::load(&tls.cert, &tls.key, &HTTP_ALPN);
+    let certificates = config.tls.as_ref().map(certificates).transpose()?;
+    let apart = config.tls.as_ref().and_then(|tls| tls.listen);
+    if let Some(http) = &config.http {
+        let tls = if apart.is_none() { certificates.clone() } else { None };
+        match Bound::bind(http.address) {
+            Ok(socket) => bound.push((socket, tls)),
+            Err(source) if http.configured => return Err(StartError::Bind { address: http.address, source }),
+            Err(error) => tracing::warn!(
+                "the http listener stays off: {} can't be bound: {error}; end what uses it, or set another address",
+                http.address
+            ),
+        }
+    }
+    if let Some(address) = apart {
+        let socket = Bound::bind(address).map_err(|source| StartError::Bind { address, source })?;
+        bound.push((socket, certificates));
+    }
+    Ok(bound)
+}
+
+/// A node that is being put together.
+struct Assembly {
+    config: Config,
+    posts: Arc<[Post<Socket>]>,
+    addresses: Addresses,
+}
+
+impl Assembly {
+    fn start(
+        self,
+        opened: Opened,
+        seats: Vec<(MioNet, Mailbox<Socket>)>,
+        bound: Vec<Listening>,
+        store_thread: &OnceLock<thread::Thread>,
+    ) -> Result<Node, StartError> {
+        let Opened { engine, log_metrics, appender, store, applier } = opened;
+        let thread = system("thread");
+        let Self { config, posts, addresses } = self;
+        let metrics: Arc<[Arc<WorkerMetrics>]> = seats.iter().map(|_| Arc::default()).collect();
+        let draining = Arc::new(AtomicBool::new(false));
+        let (readers, reader_threads) = Readers::start(&store, &posts, config.limits.read_queue).map_err(thread)?;
+        let control = NodeControl {
+            store: store.clone(),
+            engine: Arc::clone(&engine),
+            log: log_metrics,
+            workers: Arc::clone(&metrics),
+            posts: Arc::clone(&posts),
+            readers: readers.clone(),
+            limits: Arc::clone(&config.limits),
+            draining: Arc::clone(&draining),
+        };
+        let calls = Calls::start(Arc::new(control), Arc::clone(&posts), config.limits.api_calls);
+        let (calls, api) = calls.map_err(system("thread"))?;
+        let applying = Applying::start(applier, store_thread).map_err(system("thread"))?;
+        let appender = appender.spawn().map_err(system("thread"))?;
+        let desk = Desk { engine: Arc::clone(&engine), readers, calls };
+        let hubs = Hubs { store: &store, engine: &*engine, config: &config };
+        let workers = spawn_workers(seats, bound, &hubs, &desk, &posts, &metrics)?;
+        Ok(Node {
+            addresses,
+            posts,
+            engine,
+            store,
+            limits: config.limits,
+            tls: config.tls,
+            draining,
+            workers,
+            readers: reader_threads,
+            applying,
+            api,
+            appender,
+        })
+    }
+}
+
+/// What each worker's hub is made of.
+struct Hubs<'a> {
+    store: &'a Store,
+    engine: &'a dyn Engine,
+    config: &'a Config,
+}
+
+impl Hubs<'_> {
+    fn tails(&self) -> Vec<Arc<Tail>> {
+        self.engine.tails().to_vec()
+    }
+
+    /// What the hub of a worker begins with. The hub itself is made on its thread, which it never leaves.
+    fn seed(&self, worker: u16, rules: &Arc<Rules>) -> everywire_hub::Setup {
+        let partitions = 0..self.engine.tails().len() as u16;
+        everywire_hub::Setup {
+            tails: self.tails(),
+            lineages: partitions.map(|p| self.engine.lineage(Partition(p))).collect(),
+            retained: self.store.retained(),
+            limits: Arc::clone(&self.config.limits),
+            rules: Arc::clone(rules),
+            worker,
+        }
+    }
+}
+
+fn spawn_workers(
+    seats: Vec<(MioNet, Mailbox<Socket>)>,
+    bound: Vec<Listening>,
+    hubs: &Hubs<'_>,
+    desk: &Desk,
+    posts: &Arc<[Post<Socket>]>,
+    metrics: &Arc<[Arc<WorkerMetrics>]>,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let workers = seats.len();
+    let http = Arc::new(hubs.config.http_config.clone());
+    let rules = Arc::new(hubs.config.rules.clone());
+    let mut sockets = Vec::new();
+    for (socket, tls) in bound {
+        let (local, listen) = (socket.local(), socket.listen().map_err(system("listening socket"))?);
+        sockets.push((Some(listen), local, tls));
+    }
+    let spawn = |(number, (net, mailbox)): (usize, (MioNet, Mailbox<Socket>))| {
+        let listener = |(i, (socket, local, tls)): (usize, &mut (Option<_>, SocketAddr, Option<Arc<_>>))| Listener {
+            // Each listener is accepted from by one worker, which spreads its connections over all.
+            socket: if i % workers == number { socket.take() } else { None },
+            local: *local,
+            wires: Box::new(HttpListener::new(Arc::clone(&http), Arc::clone(&hubs.config.limits))),
+            tls: tls.clone(),
+        };
+        let number = number as u16;
+        let setup = Setup {
+            number,
+            net,
+            tails: hubs.tails(),
+            ports: Box::new(desk.clone()),
+            mailbox,
+            posts: posts.to_vec(),
+            metrics: metrics.to_vec(),
+            listeners: sockets.iter_mut().enumerate().map(listener).collect(),
+            limits: Arc::clone(&hubs.config.limits),
+            rules: Arc::clone(&rules),
+        };
+        let hub = hubs.seed(number, &rules);
+        let run = move || match Worker::new(setup, Hub::new(hub)) {
+            Ok(mut worker) => worker.run(),
+            Err(error) => tracing::error!(%error, "a worker can't listen"),
+        };
+        thread::Builder::new().name(format!("worker-{number}")).spawn(run).map_err(system("thread"))
+    };
+    seats.into_iter().enumerate().map(spawn).collect()
+}
+
+/// Where workers send what others do for them.
+#[derive(Clone)]
+struct Desk {
+    engine: Arc<dyn Engine>,
+    readers: Readers,
+    calls: Calls,
+}
+
+impl Ports for Desk {
+    fn submit(&self, appends: &mut Vec<Append>) {
+        self.engine.submit(appends);
+    }
+
+    fn read(&self, read: Read) -> Result<(), Read> {
+        self.readers.read(read)
+    }
+
+    fn call(&self, call: Call) -> Result<(), Call> {
+        self.calls.call(call)
+    }
+}

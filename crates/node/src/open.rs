@@ -1,0 +1,85 @@
+//! Opens the log and the store, and restores before anybody is served.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use everywire_base::cursor::Partition;
+use everywire_log::Appender;
+use everywire_log::disk::RealDisk;
+use everywire_log::embedded::{Embedded, Options};
+use everywire_log::engine::{Bell, Engine};
+use everywire_log::memory::{Memory, MemoryOptions};
+use everywire_log::metrics::LogMetrics;
+use everywire_store::tables::Tables;
+use everywire_store::{Applier, FjallTables, MemoryTables, Parts, Store};
+
+use crate::config::{Config, EngineKind, StartError};
+use crate::doorbell::wall_clock;
+
+/// What was opened.
+pub(crate) struct Opened {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) log_metrics: Arc<LogMetrics>,
+    pub(crate) appender: Appender,
+    pub(crate) store: Store,
+    pub(crate) applier: Applier,
+}
+
+/// A log with its appender, and where the store keeps what it derives from it.
+struct Opening {
+    engine: Arc<dyn Engine>,
+    log_metrics: Arc<LogMetrics>,
+    appender: Appender,
+    tables: Box<dyn Tables>,
+}
+
+/// Opens log and store, and applies what the store hasn't applied yet.
+pub(crate) fn open(config: &Config, bell: Arc<dyn Bell>) -> Result<Opened, StartError> {
+    // The standard library's hasher is seeded by the system: all the randomness that an epoch needs.
+    let seed = RandomState::new().hash_one(wall_clock());
+    let Opening { engine, log_metrics, appender, tables } = match config.engine {
+        EngineKind::Memory => memory(config, seed, bell),
+        EngineKind::Embedded => embedded(config, seed, bell)?,
+    };
+    let partition = Partition(0);
+    let (store, mut applier) = Store::open(Parts {
+        tables,
+        archive: engine.archive(partition),
+        tail: Arc::clone(&engine.tails()[0]),
+        partition,
+        lineage: engine.lineage(partition),
+        rules: Arc::new(config.rules.clone()),
+    })?;
+    restore(&mut applier)?;
+    Ok(Opened { engine, log_metrics, appender, store, applier })
+}
+
+fn memory(config: &Config, seed: u64, bell: Arc<dyn Bell>) -> Opening {
+    let (engine, appender) = Memory::open(MemoryOptions::seeded(seed), &config.limits, bell);
+    let log_metrics = Arc::clone(engine.metrics());
+    Opening { engine, log_metrics, appender, tables: Box::new(MemoryTables::default()) }
+}
+
+fn embedded(config: &Config, seed: u64, bell: Arc<dyn Bell>) -> Result<Opening, StartError> {
+    let directory = config.data.join("log");
+    let data = |source| StartError::Data { path: directory.clone(), source };
+    let options = Options { new_epoch: config.new_epoch, ..Options::seeded(seed) };
+    let disk = Arc::new(RealDisk::new(&directory).map_err(data)?);
+    let (engine, appender) = Embedded::open(disk, options, &config.limits, bell)?;
+    let log_metrics = Arc::clone(engine.metrics());
+    let tables = FjallTables::open(&config.data.join("store")).map_err(everywire_store::StoreError::from)?;
+    Ok(Opening { engine, log_metrics, appender, tables: Box::new(tables) })
+}
+
+fn restore(applier: &mut Applier) -> Result<(), StartError> {
+    loop {
+        let progress = applier.turn(wall_clock());
+        if let Some(error) = progress.error {
+            return Err(error.into());
+        }
+        if !progress.more {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The configuration: flag, environment, file, default, in that order.
+//!
+//! [`file`] reads the file and finds all that is wrong with it; [`settings`] puts the layers over each other.
+
+mod complaint;
+mod environment;
+mod file;
+mod limits;
+mod reader;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod topics;
+pub(crate) mod units;
+
+pub use complaint::{Complaint, Place};
+pub use file::File;
+pub(crate) use settings::Layers;
+pub use settings::{EngineKind, Listen, Listener, LogFormat, Settings, Tls};

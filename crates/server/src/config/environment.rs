@@ -1,0 +1,49 @@
+//! What the environment says of keys that have no option on the command line: `EVERYWIRE_` and the key in capitals.
+
+use super::complaint::{Complaint, Place};
+use super::file::File;
+use super::settings::{LogFormat, Tls};
+use super::units;
+use crate::logs;
+
+type Set = fn(&mut File, &str) -> Result<(), String>;
+
+const VARIABLES: &[(&str, Set)] = &[
+    ("EVERYWIRE_AUTH_ANONYMOUS", |file, text| put(&mut file.anonymous, units::flag(text))),
+    ("EVERYWIRE_AUTH_ORIGINS", |file, text| put(&mut file.origins, words(text, units::origin))),
+    ("EVERYWIRE_HTTP_HOSTS", |file, text| put(&mut file.hosts, words(text, units::host))),
+    ("EVERYWIRE_TLS_CERT", |file, text| units::path(text).map(|path| tls(file).cert = path)),
+    ("EVERYWIRE_TLS_KEY", |file, text| units::path(text).map(|path| tls(file).key = path)),
+    ("EVERYWIRE_TLS_LISTEN", |file, text| put(&mut tls(file).listen, units::address(text))),
+    ("EVERYWIRE_LOG_FORMAT", |file, text| put(&mut file.log_format, LogFormat::parse(text))),
+    ("EVERYWIRE_LOG_LEVEL", |file, text| put(&mut file.log_level, logs::level(text))),
+];
+
+fn put<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
+    *place = Some(value?);
+    Ok(())
+}
+
+/// Puts the environment over the file.
+pub(super) fn over(file: &mut File, variable: &dyn Fn(&str) -> Option<String>) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for (name, set) in VARIABLES {
+        let result = variable(name).map_or(Ok(()), |text| set(file, &text));
+        complaints.extend(result.err().map(|what| Complaint { place: Place::Environment(name), what }));
+    }
+    let incomplete = |tls: &Tls| tls.cert.as_os_str().is_empty() || tls.key.as_os_str().is_empty();
+    if file.tls.as_ref().is_some_and(incomplete) {
+        let what = "a certificate needs a key, and a key a certificate: give tls.cert and tls.key".to_owned();
+        complaints.push(Complaint { place: Place::Whole, what });
+    }
+    complaints
+}
+
+fn tls(file: &mut File) -> &mut Tls {
+    file.tls.get_or_insert_default()
+}
+
+/// A list split by commas.
+fn words(text: &str, parse: fn(&str) -> Result<String, String>) -> Result<Vec<String>, String> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(parse).collect()
+}

@@ -1,0 +1,118 @@
+//! The configuration file: TOML. Every section and key, and nothing else.
+
+use std::path::PathBuf;
+
+use everywire_base::limits::Limits;
+use everywire_base::rules::{Rules, TopicRule};
+use toml::de::DeValue;
+
+use super::complaint::Complaint;
+use super::reader::{self, Fields, Reader, Value};
+use super::settings::{EngineKind, Listen, LogFormat, Tls};
+use super::{limits, topics, units};
+use crate::logs;
+
+/// What a file says; what it leaves out is `None`.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct File {
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) engine: Option<EngineKind>,
+    pub(crate) http: Option<Listen>,
+    pub(crate) mqtt: Option<Listen>,
+    pub(crate) xmpp: Option<Listen>,
+    pub(crate) tcp: Option<Listen>,
+    pub(crate) node: Option<String>,
+    pub(crate) workers: Option<usize>,
+    pub(crate) hosts: Option<Vec<String>>,
+    pub(crate) anonymous: Option<bool>,
+    pub(crate) origins: Option<Vec<String>>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) log_format: Option<LogFormat>,
+    pub(crate) log_level: Option<String>,
+    pub(crate) limits: Limits,
+    pub(crate) rules: Vec<TopicRule>,
+}
+
+impl File {
+    /// Reads a file's text and finds all that is wrong with it.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Vec<Complaint>> {
+        let (mut reader, document) = Reader::parse(name, text);
+        let file = document_of(&mut reader, Fields::new("", document.get_ref()));
+        match reader.finish() {
+            complaints if complaints.is_empty() => Ok(file),
+            complaints => Err(complaints),
+        }
+    }
+
+    /// The rules for topics.
+    pub fn rules(&self) -> Rules {
+        Rules::new(self.rules.clone())
+    }
+}
+
+fn document_of<'t>(reader: &mut Reader<'t>, mut fields: Fields<'_, 't>) -> File {
+    let mut file = File {
+        data: fields.take(reader, "data", reader::text(units::path)),
+        engine: fields.take(reader, "engine", reader::text(units::engine)),
+        mqtt: fields.take(reader, "mqtt", reader::text(units::listen)),
+        xmpp: fields.take(reader, "xmpp", reader::text(units::listen)),
+        tcp: fields.take(reader, "tcp", reader::text(units::listen)),
+        node: fields.take(reader, "node", reader::text(units::node_name)),
+        workers: fields.take(reader, "workers", |v| Ok(units::workers(&reader::count(v)?.to_string())?)),
+        ..File::default()
+    };
+    http(reader, &mut fields, &mut file);
+    sections(reader, &mut fields, &mut file);
+    fields.end(reader);
+    file
+}
+
+/// `http = "ADDR"`, or `[http]` with `listen` and `hosts`.
+fn http<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut File) {
+    match fields.raw("http") {
+        Some(value) if matches!(value.get_ref(), DeValue::Table(_)) => {
+            let Some(mut section) = reader.table("http", value) else { return };
+            file.http = section.take(reader, "listen", reader::text(units::listen));
+            file.hosts = section.take(reader, "hosts", reader::list(reader::text(units::host)));
+            section.end(reader);
+        }
+        _ => file.http = fields.take(reader, "http", reader::text(units::listen)),
+    }
+}
+
+fn sections<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut File) {
+    if let Some(mut auth) = fields.raw("auth").and_then(|value| reader.table("auth", value)) {
+        file.anonymous = auth.take(reader, "anonymous", reader::flag);
+        file.origins = auth.take(reader, "origins", reader::list(reader::text(units::origin)));
+        auth.later(reader, &["secret", "jwks", "users", "callback", "logins"]);
+        auth.end(reader);
+    }
+    if let Some(value) = fields.raw("tls") {
+        file.tls = tls(reader, value);
+    }
+    if let Some(limits) = fields.raw("limits").and_then(|value| reader.table("limits", value)) {
+        file.limits = limits::read(reader, limits);
+    }
+    if let Some(mut log) = fields.raw("log").and_then(|value| reader.table("log", value)) {
+        file.log_format = log.take(reader, "format", reader::text(LogFormat::parse));
+        file.log_level = log.take(reader, "level", reader::text(logs::level));
+        log.end(reader);
+    }
+    if let Some(value) = fields.raw("topics") {
+        file.rules = topics::read(reader, value);
+    }
+}
+
+fn tls<'t>(reader: &mut Reader<'t>, value: &Value<'t>) -> Option<Tls> {
+    let mut fields = reader.table("tls", value)?;
+    for name in ["cert", "key"] {
+        if fields.raw(name).is_none() {
+            reader.complain(value.span(), format!("tls.{name} is missing: it names a PEM file"));
+        }
+    }
+    let cert = fields.take(reader, "cert", reader::text(units::path));
+    let key = fields.take(reader, "key", reader::text(units::path));
+    let listen = fields.take(reader, "listen", reader::text(units::address));
+    fields.end(reader);
+    Some(Tls { cert: cert?, key: key?, listen })
+}

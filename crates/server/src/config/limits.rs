@@ -1,0 +1,103 @@
+//! The section `[limits]`: every bound of [`Limits`] by its name.
+
+use std::time::Duration;
+
+use everywire_base::limits::Limits;
+
+use super::reader::{self, Fault, Fields, Reader, Value};
+
+enum Bound {
+    Count(fn(&mut Limits, usize)),
+    Bytes(fn(&mut Limits, usize)),
+    Duration(fn(&mut Limits, Duration)),
+}
+
+use Bound::{Bytes, Count, Duration as Time};
+
+const BOUNDS: &[(&str, Bound)] = &[
+    ("connections_per_worker", Count(|l, n| l.connections_per_worker = u32::try_from(n).unwrap_or(u32::MAX))),
+    ("outbox_bytes", Bytes(|l, n| l.outbox_bytes = n)),
+    ("receive_buffer_bytes", Bytes(|l, n| l.receive_buffer_bytes = n)),
+    ("http_head_bytes", Bytes(|l, n| l.http_head_bytes = n)),
+    ("http_body_bytes", Bytes(|l, n| l.http_body_bytes = n)),
+    ("pipelined_publishes", Count(|l, n| l.pipelined_publishes = n)),
+    ("batch_messages", Count(|l, n| l.batch_messages = n)),
+    ("slow_request", Time(|l, d| l.slow_request = d)),
+    ("idle_keep_alive", Time(|l, d| l.idle_keep_alive = d)),
+    ("long_poll_max", Time(|l, d| l.long_poll_max = d)),
+    ("long_poll_default", Time(|l, d| l.long_poll_default = d)),
+    ("heartbeat", Time(|l, d| l.heartbeat = d)),
+    ("page_messages_default", Count(|l, n| l.page_messages_default = n)),
+    ("page_messages_max", Count(|l, n| l.page_messages_max = n)),
+    ("page_bytes", Bytes(|l, n| l.page_bytes = n)),
+    ("filters_per_subscription", Count(|l, n| l.filters_per_subscription = n)),
+    ("append_queue_records", Count(|l, n| l.append_queue_records = n)),
+    ("append_queue_bytes", Bytes(|l, n| l.append_queue_bytes = n)),
+    ("tail_records", Count(|l, n| l.tail_records = n)),
+    ("tail_bytes", Bytes(|l, n| l.tail_bytes = n)),
+    ("idempotency_keys", Count(|l, n| l.idempotency_keys = n)),
+    ("idempotency_window", Time(|l, d| l.idempotency_window = d)),
+    ("read_queue", Count(|l, n| l.read_queue = n)),
+    ("deliveries_per_turn", Count(|l, n| l.deliveries_per_turn = n)),
+    ("api_calls", Count(|l, n| l.api_calls = n)),
+    ("drain", Time(|l, d| l.drain = d)),
+];
+
+/// Reads the section.
+pub(super) fn read<'t>(reader: &mut Reader<'t>, mut fields: Fields<'_, 't>) -> Limits {
+    let mut limits = Limits::default();
+    for (name, bound) in BOUNDS {
+        match bound {
+            Count(set) => fields.take(reader, name, |v| positive(reader::count(v)?)).map(|n| set(&mut limits, n)),
+            Bytes(set) => fields.take(reader, name, |v| positive(reader::bytes(v)?)).map(|n| set(&mut limits, n)),
+            Time(set) => fields.take(reader, name, some_time).map(|d| set(&mut limits, d)),
+        };
+    }
+    fields.end(reader);
+    limits
+}
+
+fn positive(number: u64) -> Result<usize, Fault> {
+    let number = usize::try_from(number).ok().filter(|n| *n > 0);
+    number.ok_or_else(|| String::from("a bound is at least 1: leave it out to have the default").into())
+}
+
+fn some_time(value: &Value<'_>) -> Result<Duration, Fault> {
+    let duration = reader::duration(value)?;
+    if duration.is_zero() {
+        return Err(String::from("it must be longer than nothing: leave it out to have the default").into());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bound_can_be_configured() {
+        let debug = format!("{:#?}", Limits::default());
+        let names = debug.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
+        let names: Vec<&str> = names.map(|(name, _)| name).filter(|name| !name.starts_with(' ')).collect();
+        let known: Vec<&str> = BOUNDS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(known, names);
+    }
+
+    #[test]
+    fn each_name_sets_its_own_bound() {
+        for (name, bound) in BOUNDS {
+            let value = match bound {
+                Count(_) => "12345",
+                Bytes(_) => "\"12345B\"",
+                Time(_) => "\"12345ms\"",
+            };
+            let text = format!("{name} = {value}\n");
+            let (mut reader, table) = Reader::parse("f", &text);
+            let limits = read(&mut reader, Fields::new("limits", table.get_ref()));
+            assert_eq!(reader.finish(), []);
+            let debug = format!("{limits:#?}");
+            let line = debug.lines().find(|line| line.trim_start().starts_with(&format!("{name}: "))).unwrap();
+            assert!(line.contains("12345") || line.contains("12.345s"), "{line}");
+        }
+    }
+}

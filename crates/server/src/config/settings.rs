@@ -1,0 +1,270 @@
+//! Everything that a server is started with: flag, environment, file, default, in that order.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use everywire_base::limits::Limits;
+use everywire_base::rules::Rules;
+
+use super::complaint::{Complaint, Place};
+use super::environment;
+use super::file::File;
+use crate::cli::Serve;
+
+/// Who orders and keeps the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EngineKind {
+    /// Our own log in the data directory.
+    #[default]
+    Embedded,
+    /// Our own log, kept nowhere.
+    Memory,
+}
+
+/// Where somebody wants a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// There; port 0 picks a free one.
+    At(SocketAddr),
+}
+
+/// A listener that shall be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listener {
+    /// Where.
+    pub address: SocketAddr,
+    /// Whether somebody asked for it: then a port in use is an error, else a warning.
+    pub configured: bool,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(format!("{text:?} is not a log format: use \"text\" or \"json\"")),
+        }
+    }
+}
+
+/// What a TLS listener needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// The certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Where TLS is spoken; without it, on the HTTP listener, in place of plain HTTP.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Everything that a server is started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The file that was read, if one was.
+    pub file: Option<PathBuf>,
+    /// The node's name.
+    pub node: String,
+    /// The data directory.
+    pub data: PathBuf,
+    /// The engine.
+    pub engine: EngineKind,
+    /// The HTTP listener; `None` if it is off.
+    pub http: Option<Listener>,
+    /// How many workers.
+    pub workers: usize,
+    /// All bounds.
+    pub limits: Limits,
+    /// The rules for topics.
+    pub rules: Rules,
+    /// Whether anonymous clients are let in although others can reach a listener.
+    pub anonymous: Option<bool>,
+    /// Origins whose pages may talk to the server.
+    pub origins: Vec<String>,
+    /// Hosts that requests may name besides loopback ones.
+    pub hosts: Vec<String>,
+    /// TLS, if it is spoken.
+    pub tls: Option<Tls>,
+    /// The form of log lines.
+    pub log_format: LogFormat,
+    /// Which log lines: a level, or directives such as `info,everywire_hub=debug`.
+    pub log_level: String,
+    /// What isn't wrong, but should be known.
+    pub warnings: Vec<String>,
+}
+
+/// The file that is read if none is named.
+const DEFAULT_FILE: &str = "everywire.toml";
+
+/// Where settings come from.
+pub(crate) struct Layers<'a> {
+    /// The command line; its options have the environment below them already.
+    pub(crate) arguments: &'a Serve,
+    /// The variables of the environment.
+    pub(crate) variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Settings {
+    /// Reads all layers.
+    pub(crate) fn load(layers: &Layers<'_>) -> Result<Self, Vec<Complaint>> {
+        let (path, text) = read_file(layers.arguments.config.as_deref()).map_err(|what| vec![whole(what)])?;
+        let name = path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let (mut file, mut complaints) = match File::parse(&name, &text) {
+            Ok(file) => (file, Vec::new()),
+            Err(complaints) => (File::default(), complaints),
+        };
+        complaints.extend(environment::over(&mut file, layers.variable));
+        if !complaints.is_empty() {
+            return Err(complaints);
+        }
+        let mut settings = merge(layers.arguments, file);
+        settings.file = path;
+        match settings.refusals() {
+            refusals if refusals.is_empty() => Ok(settings),
+            refusals => Err(refusals),
+        }
+    }
+
+    /// All listeners by name.
+    pub fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let http = self.http.map(|listener| ("http", listener.address));
+        let tls = self.tls.as_ref().and_then(|tls| tls.listen).map(|address| ("https", address));
+        http.into_iter().chain(tls).collect()
+    }
+
+    /// Which keys differ that a running server can't change.
+    pub(crate) fn need_restart(&self, fresh: &Self) -> Vec<&'static str> {
+        let checks = [
+            ("node", self.node != fresh.node),
+            ("data", self.data != fresh.data),
+            ("engine", self.engine != fresh.engine),
+            ("http", self.http != fresh.http),
+            ("workers", self.workers != fresh.workers),
+            ("limits", self.limits != fresh.limits),
+            ("auth.anonymous", self.anonymous != fresh.anonymous),
+            ("auth.origins", self.origins != fresh.origins),
+            ("http.hosts", self.hosts != fresh.hosts),
+            ("tls", self.tls != fresh.tls),
+            ("log.format", self.log_format != fresh.log_format),
+        ];
+        checks.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Takes over what a running server has changed.
+    pub(crate) fn take_reloadable(&mut self, fresh: Self) {
+        self.rules = fresh.rules;
+        self.log_level = fresh.log_level;
+    }
+
+    /// What forbids to start although each value is well.
+    fn refusals(&self) -> Vec<Complaint> {
+        let mut refusals = Vec::new();
+        if self.listeners().is_empty() {
+            refusals.push(whole("every listener is off: set http (EVERYWIRE_HTTP) to an address".into()));
+        }
+        if self.anonymous == Some(false) {
+            let what =
+                "auth.anonymous = false lets nobody in, since this version knows no identities yet: leave it out";
+            refusals.push(whole(what.into()));
+        }
+        let open = self.listeners().into_iter().find(|(_, address)| !address.ip().to_canonical().is_loopback());
+        if let (Some((name, address)), None) = (open, self.anonymous) {
+            refusals.push(whole(format!(
+                "{name} would listen on {address}, where others can reach it, and there is no auth section; anonymous \
+                 clients are let in only on loopback: set auth.anonymous = true (EVERYWIRE_AUTH_ANONYMOUS=true) to \
+                 let everybody in, or listen on 127.0.0.1"
+            )));
+        }
+        let Limits { page_messages_default, page_messages_max, long_poll_default, long_poll_max, .. } = self.limits;
+        for (name, wrong) in [
+            ("page_messages", page_messages_default > page_messages_max),
+            ("long_poll", long_poll_default > long_poll_max),
+        ] {
+            if wrong {
+                refusals.push(whole(format!("limits.{name}_default is more than limits.{name}_max: make it less")));
+            }
+        }
+        refusals.extend(self.tls.iter().flat_map(unreadable).map(whole));
+        refusals
+    }
+}
+
+fn whole(what: String) -> Complaint {
+    Complaint { place: Place::Whole, what }
+}
+
+fn unreadable(tls: &Tls) -> Vec<String> {
+    let files = [("tls.cert", &tls.cert), ("tls.key", &tls.key)].into_iter();
+    let failed = files.filter_map(|(key, path)| Some((key, path, std::fs::File::open(path).err()?)));
+    failed.map(|(key, path, error)| format!("{key}: {} can't be read: {error}", path.display())).collect()
+}
+
+fn read_file(named: Option<&Path>) -> Result<(Option<PathBuf>, String), String> {
+    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((Some(path.to_owned()), text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok((None, String::new())),
+        Err(error) => Err(format!("the configuration file {} can't be read: {error}", path.display())),
+    }
+}
+
+/// The default place of HTTP.
+const HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+fn merge(arguments: &Serve, file: File) -> Settings {
+    let rules = file.rules();
+    let http = match arguments.http.or(file.http) {
+        Some(Listen::Off) => None,
+        Some(Listen::At(address)) => Some(Listener { address, configured: true }),
+        None => Some(Listener { address: HTTP, configured: false }),
+    };
+    let later = [
+        ("mqtt", arguments.mqtt.or(file.mqtt)),
+        ("xmpp", arguments.xmpp.or(file.xmpp)),
+        ("tcp", arguments.tcp.or(file.tcp)),
+    ];
+    Settings {
+        file: None,
+        node: arguments.node.clone().or(file.node).unwrap_or_else(machine),
+        data: arguments.data.clone().or(file.data).unwrap_or_else(|| "./everywire-data".into()),
+        engine: arguments.engine.or(file.engine).unwrap_or_default(),
+        http,
+        workers: arguments.workers.or(file.workers).unwrap_or_else(processors),
+        limits: file.limits,
+        rules,
+        anonymous: file.anonymous,
+        origins: file.origins.unwrap_or_default(),
+        hosts: file.hosts.unwrap_or_default(),
+        tls: file.tls,
+        log_format: arguments.log_format.or(file.log_format).unwrap_or_default(),
+        log_level: arguments.log_level.clone().or(file.log_level).unwrap_or_else(|| "info".into()),
+        warnings: warnings(&later),
+    }
+}
+
+fn warnings(later: &[(&str, Option<Listen>)]) -> Vec<String> {
+    let asked = later.iter().filter(|(_, listen)| matches!(listen, Some(Listen::At(_))));
+    asked.map(|(name, _)| format!("{name} is not available in this version: its listener stays off")).collect()
+}
+
+/// The machine's name, in the letters that a node's name may have.
+fn machine() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    super::units::node_name(&name).unwrap_or_else(|_| "node".into())
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(256))
+}

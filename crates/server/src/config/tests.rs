@@ -1,0 +1,279 @@
+//! What the layers come to, and what is said about wrong ones: line, column, and what to do.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use everywire_base::record::Durability;
+use everywire_base::rules::{SlowConsumer, Who};
+use everywire_base::topic::Topic;
+
+use super::{EngineKind, File, Layers, Listen, LogFormat, Settings};
+use crate::cli::Serve;
+
+fn complaints(text: &str) -> Vec<String> {
+    let complaints = File::parse("f.toml", text).expect_err("something is wrong with it");
+    complaints.iter().map(ToString::to_string).collect()
+}
+
+/// Settings from a command line, an environment and a file's text.
+fn load(arguments: Serve, environment: &[(&str, &str)], text: &str) -> Result<Settings, Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.toml");
+    std::fs::write(&path, text).unwrap();
+    let environment: HashMap<&str, &str> = environment.iter().copied().collect();
+    let variable = |name: &str| environment.get(name).map(|value| (*value).to_owned());
+    let arguments = Serve { config: Some(path), ..arguments };
+    let loaded = Settings::load(&Layers { arguments: &arguments, variable: &variable });
+    loaded.map_err(|complaints| complaints.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn wrong_values_are_named_with_line_column_and_what_to_do() {
+    for (text, expected) in [
+        (
+            "http = \"8080\"",
+            "f.toml:1:8: http: \"8080\" is not an address with a port: write it like \"127.0.0.1:8080\" or \"[::1]:8080\", or \"off\"",
+        ),
+        ("\nhttp = 8080", "f.toml:2:8: http: this is an integer, not a string in quotes"),
+        (
+            "engine = \"redis://x\"",
+            "f.toml:1:10: engine: the engine redis:// is not available in this version: use \"embedded\" or \"memory\"",
+        ),
+        ("workers = 0", "f.toml:1:11: workers: \"0\" is not a number of workers: use 1 to 256"),
+        (
+            "node = \"a b\"",
+            "f.toml:1:8: node: \"a b\" is not a node's name: use 1 to 64 letters, digits, `-`, `_` and `.`",
+        ),
+        ("data = \"\"", "f.toml:1:8: data: the path is empty: name a place"),
+        ("auth = true", "f.toml:1:8: auth is a boolean, not a table: write it as [auth]"),
+        ("[auth]\nanonymous = \"yes\"", "f.toml:2:13: auth.anonymous: this is a string, not `true` or `false`"),
+        (
+            "[auth]\norigins = [\"https://a\", \"b\"]",
+            "f.toml:2:25: auth.origins: \"b\" is not an origin: write scheme, host and port in small letters, like \"https://app.example.com\"",
+        ),
+        ("[auth]\n  secret = \"x\"", "f.toml:2:3: auth.secret is not available in this version: leave it out"),
+        (
+            "[http]\nhosts = [\"x:1\"]",
+            "f.toml:2:10: http.hosts: \"x:1\" is not a host: write its name without scheme and port, like \"push.example.com\"",
+        ),
+        ("[tls]\ncert = \"c.pem\"", "f.toml:1:1: tls.key is missing: it names a PEM file"),
+        (
+            "[limits]\noutbox_bytes = \"64 apples\"",
+            "f.toml:2:16: limits.outbox_bytes: \"64 apples\" is not a size: write it like \"64MiB\", \"256KiB\" or \"512B\"",
+        ),
+        ("[limits]\ndrain = 20", "f.toml:2:9: limits.drain: this is an integer, not a duration like \"7d\" or \"90s\""),
+        (
+            "[limits]\nread_queue = 0",
+            "f.toml:2:14: limits.read_queue: a bound is at least 1: leave it out to have the default",
+        ),
+        (
+            "[log]\nlevel = \"loud\"",
+            "f.toml:2:9: log.level: \"loud\" is not a log level: use one of off, error, warn, info, debug, trace, or like \"info,everywire_hub=debug\"",
+        ),
+        ("[log]\nformat = \"xml\"", "f.toml:2:10: log.format: \"xml\" is not a log format: use \"text\" or \"json\""),
+        ("[topics]\nmatch = \"a\"", "f.toml:1:1: topics is not a list of tables: write each rule as [[topics]]"),
+        (
+            "[[topics]]\npresence = true",
+            "f.toml:1:1: topics[0]: `match` is missing: it says for which topics the rule is",
+        ),
+        (
+            "[[topics]]\nmatch = \"a/#/b\"",
+            "f.toml:2:9: topics[0].match: `#` stands alone in the last level, at byte 2 it does not",
+        ),
+        (
+            "[[topics]]\nmatch = \"é/ü\" \nhistory = { max_age = \"7 days\" }",
+            "f.toml:3:23: topics[0].history.max_age: \"7 days\" is not a duration: write it like \"7d\", \"12h\", \"1h30m\" or \"90s\"",
+        ),
+        (
+            "[[topics]]\nmatch = \"é\"\nhistory = { max_messages = -1 }",
+            "f.toml:3:28: topics[0].history.max_messages: -1 is out of range: it is a whole number from 0",
+        ),
+        (
+            "[[topics]]\nmatch = \"é\"\n[[topics]]\nmatch = \"ü\"\ndurability = \"disk\"",
+            "f.toml:5:14: topics[1].durability: \"disk\" is not one of \"fsync\", \"memory\", \"none\"",
+        ),
+        (
+            "[[topics]]\nmatch = \"é\"\npublish = [\"member\", \"é\", 1]",
+            "f.toml:3:22: topics[0].publish: \"é\" is not one of \"anyone\", \"user\", \"member\", \"owner\"",
+        ),
+        (
+            "[[topics]]\nmatch = \"é\"\nmax_message = \"1GiB\"",
+            "f.toml:3:15: topics[0].max_message: 1073741824 bytes is more than a message can have: at most \"64MiB\"",
+        ),
+        (
+            "[[topics]]\nmatch = \"é\"\nretention = 1",
+            "f.toml:3:1: topics[0].retention is unknown: known here are match, history, durability, presence, publish, subscribe, max_message, slow_consumer",
+        ),
+        ("[log]\nfile = \"x\"", "f.toml:2:1: log.file is unknown: known here are format, level"),
+    ] {
+        assert_eq!(complaints(text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn columns_count_characters() {
+    assert_eq!(complaints("log = { format = \"é\", level = \"é\" }")[1].split(": ").next(), Some("f.toml:1:31"));
+}
+
+#[test]
+fn all_complaints_come_at_once_in_the_order_of_the_text() {
+    let text = "workers = 0\nwrokers = 1\n[topics]\n[auth]\nanonymous = 1\n[log]\nlevel = 1\n";
+    let places: Vec<_> = complaints(text).iter().map(|c| c.split(": ").next().unwrap().to_owned()).collect();
+    assert_eq!(places, ["f.toml:1:11", "f.toml:2:1", "f.toml:3:1", "f.toml:5:13", "f.toml:7:9"]);
+}
+
+#[test]
+fn what_is_not_toml_is_said_and_the_rest_is_read_all_the_same() {
+    let complaints = complaints("http = 127.0.0.1:80\n[log]\nlevel = \"loud\"\n");
+    assert!(complaints[0].starts_with("f.toml:1:"), "{complaints:?}");
+    assert!(complaints.iter().any(|c| c.contains("this is not TOML")), "{complaints:?}");
+    assert!(complaints.iter().any(|c| c.starts_with("f.toml:3:9: log.level")), "{complaints:?}");
+}
+
+#[test]
+fn a_rule_says_what_it_says_and_has_the_defaults_for_the_rest() {
+    let text = r#"
+        [[topics]]
+        match = "room/#"
+        history = { max_age = "1m30s", max_messages = 10000, max_bytes = "64MiB" }
+        durability = "memory"
+        presence = true
+        publish = ["member", "owner"]
+        subscribe = []
+        max_message = "1MiB"
+        slow_consumer = "close"
+        [[topics]]
+        match = "room/42"
+        history = { max_messages = 1 }
+    "#;
+    let rules = File::parse("f", text).unwrap().rules();
+    let rule = rules.of(&Topic::parse("room/42").unwrap());
+    assert_eq!(rule.history.max_age, Duration::from_secs(90));
+    assert_eq!((rule.history.max_messages, rule.history.max_bytes), (10_000, 64 << 20));
+    assert_eq!((rule.durability, rule.presence, rule.max_message), (Durability::Memory, true, 1 << 20));
+    assert_eq!((&rule.publish[..], &rule.subscribe[..]), (&[Who::Member, Who::Owner][..], &[][..]));
+    assert_eq!(rule.slow_consumer, SlowConsumer::Close);
+    let second = rules.all().nth(1).unwrap();
+    assert_eq!((second.history.max_messages, second.history.max_bytes), (1, 16 << 20), "the first match wins");
+}
+
+#[test]
+fn the_order_is_flag_environment_file_default() {
+    let defaults = load(Serve::default(), &[], "").unwrap();
+    let http = defaults.http.unwrap();
+    assert_eq!((http.address.to_string().as_str(), http.configured), ("127.0.0.1:8080", false));
+    assert_eq!((defaults.data.to_str().unwrap(), defaults.engine), ("./everywire-data", EngineKind::Embedded));
+    assert_eq!((defaults.log_format, defaults.log_level.as_str()), (LogFormat::Text, "info"));
+    assert!(defaults.workers >= 1 && !defaults.node.is_empty());
+
+    let text = "http = \"127.0.0.1:1\"\nworkers = 3\nengine = \"memory\"\n[log]\nlevel = \"warn\"\nformat = \"json\"";
+    let file = load(Serve::default(), &[], text).unwrap();
+    let http = file.http.unwrap();
+    assert_eq!((http.address.port(), http.configured, file.workers), (1, true, 3));
+    assert_eq!((file.engine, file.log_format), (EngineKind::Memory, LogFormat::Json));
+
+    let environment = [("EVERYWIRE_LOG_LEVEL", "debug")];
+    let above = Serve { http: Some(Listen::At("127.0.0.1:2".parse().unwrap())), ..Serve::default() };
+    let settings = load(above, &environment, text).unwrap();
+    assert_eq!((settings.http.unwrap().address.port(), settings.workers), (2, 3));
+    assert_eq!((settings.log_level.as_str(), settings.log_format), ("debug", LogFormat::Json));
+    let above = Serve { log_level: Some("trace".into()), log_format: Some(LogFormat::Text), ..Serve::default() };
+    let settings = load(above, &environment, text).unwrap();
+    assert_eq!((settings.log_level.as_str(), settings.log_format), ("trace", LogFormat::Text));
+}
+
+#[test]
+fn http_is_an_address_or_a_table() {
+    let table =
+        load(Serve::default(), &[], "[http]\nlisten = \"127.0.0.1:1\"\nhosts = [\"Push.example.com\"]").unwrap();
+    assert_eq!(table.http.unwrap().address.port(), 1);
+    assert_eq!(table.hosts, ["push.example.com"]);
+    let environment = [("EVERYWIRE_HTTP_HOSTS", "a.example, b.example"), ("EVERYWIRE_AUTH_ORIGINS", "https://a")];
+    let settings = load(Serve::default(), &environment, "[http]\nhosts = [\"c\"]").unwrap();
+    assert_eq!(
+        (settings.hosts, settings.origins),
+        (vec!["a.example".into(), "b.example".into()], vec!["https://a".into()])
+    );
+}
+
+#[test]
+fn wrong_variables_of_the_environment_are_named() {
+    let environment = [("EVERYWIRE_AUTH_ANONYMOUS", "maybe"), ("EVERYWIRE_TLS_CERT", "c.pem")];
+    assert_eq!(
+        load(Serve::default(), &environment, "").unwrap_err(),
+        [
+            "EVERYWIRE_AUTH_ANONYMOUS: \"maybe\" is neither \"true\" nor \"false\"",
+            "a certificate needs a key, and a key a certificate: give tls.cert and tls.key",
+        ]
+    );
+}
+
+#[test]
+fn everybody_is_let_in_only_on_loopback_or_when_it_is_said() {
+    let open = |text: &str| load(Serve::default(), &[], text);
+    for local in ["127.0.0.1:0", "127.9.9.9:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+        assert!(open(&format!("http = \"{local}\"")).is_ok(), "{local}");
+    }
+    for public in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080"] {
+        let refusals = open(&format!("http = \"{public}\"")).unwrap_err();
+        assert!(refusals[0].contains(public) && refusals[0].contains("auth.anonymous = true"), "{refusals:?}");
+        let said = format!("http = \"{public}\"\n[auth]\nanonymous = true");
+        assert!(open(&said).is_ok());
+        assert!(
+            load(Serve::default(), &[("EVERYWIRE_AUTH_ANONYMOUS", "true")], &format!("http = \"{public}\"")).is_ok()
+        );
+    }
+    assert!(open("[auth]\nanonymous = false").unwrap_err()[0].contains("lets nobody in"));
+    assert!(open("http = \"off\"").unwrap_err()[0].contains("every listener is off"));
+}
+
+#[test]
+fn tls_files_must_be_readable_and_a_public_tls_listener_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let text = |listen: &str| format!("[tls]\ncert = {cert:?}\nkey = {key:?}\nlisten = \"{listen}\"");
+    let refusals = load(Serve::default(), &[], &text("127.0.0.1:8443")).unwrap_err();
+    assert_eq!(refusals.len(), 2);
+    assert!(refusals[0].starts_with("tls.cert: ") && refusals[1].starts_with("tls.key: "), "{refusals:?}");
+    for path in [&cert, &key] {
+        std::fs::write(path, "x").unwrap();
+    }
+    assert!(load(Serve::default(), &[], &text("127.0.0.1:8443")).is_ok());
+    assert!(load(Serve::default(), &[], &text("0.0.0.0:8443")).unwrap_err()[0].starts_with("https would listen"));
+}
+
+#[test]
+fn a_default_beyond_its_maximum_is_refused() {
+    let limits = "[limits]\nlong_poll_max = \"10s\"\npage_messages_default = 2000";
+    assert_eq!(
+        load(Serve::default(), &[], limits).unwrap_err(),
+        [
+            "limits.page_messages_default is more than limits.page_messages_max: make it less",
+            "limits.long_poll_default is more than limits.long_poll_max: make it less",
+        ]
+    );
+}
+
+#[test]
+fn listeners_to_come_are_accepted_with_a_warning() {
+    let settings = load(Serve::default(), &[], "mqtt = \"127.0.0.1:1883\"\nxmpp = \"off\"").unwrap();
+    assert_eq!(settings.warnings, ["mqtt is not available in this version: its listener stays off"]);
+}
+
+#[test]
+fn a_reload_says_what_needs_a_restart_and_takes_the_rest() {
+    let mut running = load(Serve::default(), &[], "http = \"127.0.0.1:1\"").unwrap();
+    let text = "http = \"127.0.0.1:2\"\nworkers = 200\n[log]\nlevel = \"debug\"\n[[topics]]\nmatch = \"a\"";
+    let fresh = load(Serve::default(), &[], text).unwrap();
+    assert_eq!(running.need_restart(&fresh), ["http", "workers"]);
+    running.take_reloadable(fresh.clone());
+    assert_eq!((&running.rules, &running.log_level), (&fresh.rules, &fresh.log_level));
+    assert_eq!(running.http.unwrap().address.port(), 1);
+}
+
+#[test]
+fn a_named_file_that_is_not_there_is_an_error() {
+    let arguments = Serve { config: Some("/nowhere/f.toml".into()), ..Serve::default() };
+    let complaints = Settings::load(&Layers { arguments: &arguments, variable: &|_| None }).unwrap_err();
+    assert!(complaints[0].to_string().starts_with("the configuration file /nowhere/f.toml can't be read"));
+}

@@ -1,0 +1,193 @@
+//! The words of single values: sizes, durations, addresses, engines.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::settings::{EngineKind, Listen};
+
+const SIZES: &[(&str, u64)] = &[
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
+
+/// `64MiB`, `10MB`, `512B`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let unit = SIZES.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
+    let number = unit.and_then(|(digits, factor)| digits.trim_end().parse::<u64>().ok()?.checked_mul(factor));
+    number.ok_or_else(|| format!("{text:?} is not a size: write it like \"64MiB\", \"256KiB\" or \"512B\""))
+}
+
+const DURATIONS: &[(&str, u64)] =
+    &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
+
+/// `7d`, `90s`, `1h30m`, `500ms`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let millis = millis(text).map(Duration::from_millis);
+    millis.ok_or_else(|| format!("{text:?} is not a duration: write it like \"7d\", \"12h\", \"1h30m\" or \"90s\""))
+}
+
+fn millis(text: &str) -> Option<u64> {
+    let (mut rest, mut sum) = (text, 0u64);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let factor = DURATIONS.iter().find(|(name, _)| *name == &rest[..unit])?.1;
+        sum = sum.checked_add(number.checked_mul(factor)?)?;
+        rest = &rest[unit..];
+    }
+    (!text.is_empty()).then_some(sum)
+}
+
+/// An address with its port.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+    let local = local.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    let address = local.or_else(|| text.parse().ok());
+    address.ok_or_else(|| {
+        format!("{text:?} is not an address with a port: write it like \"127.0.0.1:8080\" or \"[::1]:8080\"")
+    })
+}
+
+/// An address with its port, or `off`.
+pub(crate) fn listen(text: &str) -> Result<Listen, String> {
+    match text {
+        "off" => Ok(Listen::Off),
+        text => address(text).map(Listen::At).map_err(|why| format!("{why}, or \"off\"")),
+    }
+}
+
+/// The engines.
+pub(crate) fn engine(text: &str) -> Result<EngineKind, String> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    match (text, scheme) {
+        ("embedded", _) => Ok(EngineKind::Embedded),
+        ("memory", _) => Ok(EngineKind::Memory),
+        (_, Some(scheme @ ("redis" | "rediss" | "redis-cluster" | "kafka"))) => {
+            Err(format!("the engine {scheme}:// is not available in this version: use \"embedded\" or \"memory\""))
+        }
+        _ => Err(format!("{text:?} is not an engine: use \"embedded\" or \"memory\"")),
+    }
+}
+
+/// A node's name.
+pub(crate) fn node_name(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (1..=64).contains(&text.len()) && text.chars().all(good) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not a node's name: use 1 to 64 letters, digits, `-`, `_` and `.`"))
+    }
+}
+
+/// A file's or a folder's path.
+pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("the path is empty: name a place".into()) } else { Ok(text.into()) }
+}
+
+/// The most workers.
+const MAX_WORKERS: usize = 256;
+
+/// The number of workers.
+pub(crate) fn workers(text: &str) -> Result<usize, String> {
+    let workers = text.parse().ok().filter(|n| (1..=MAX_WORKERS).contains(n));
+    workers.ok_or_else(|| format!("{text:?} is not a number of workers: use 1 to {MAX_WORKERS}"))
+}
+
+/// `true` or `false`.
+pub(crate) fn flag(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("{text:?} is neither \"true\" nor \"false\"")),
+    }
+}
+
+/// An origin that pages of other sites may come from: scheme, host and port, nothing else (RFC 6454 §6.2).
+pub(crate) fn origin(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let good = |rest: &str| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', '*']) && rest.is_ascii();
+    match rest {
+        Some(rest) if good(rest) && *text == text.to_ascii_lowercase() => Ok(text.to_owned()),
+        _ => Err(format!(
+            "{text:?} is not an origin: write scheme, host and port in small letters, like \"https://app.example.com\""
+        )),
+    }
+}
+
+/// A host name that requests may name, without a port.
+pub(crate) fn host(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let v6 = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).is_some_and(|t| t.parse::<IpAddr>().is_ok());
+    if v6 || (!text.is_empty() && text.chars().all(good)) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!("{text:?} is not a host: write its name without scheme and port, like \"push.example.com\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in
+            [("64MiB", 64 << 20), ("256KiB", 256 << 10), ("1 GiB", 1 << 30), ("10MB", 10_000_000), ("0B", 0)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "64", "MiB", "64mib", "-1B", "1.5MiB", "99999999999999999999B", "18446744073709551615KiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (text, millis) in
+            [("7d", 604_800_000), ("24h", 86_400_000), ("1h30m", 5_400_000), ("90s", 90_000), ("500ms", 500), ("0s", 0)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "7", "d", "7 d", "7days", "-1s", "1.5h", "1h30", "99999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(listen("off"), Ok(Listen::Off));
+        assert_eq!(listen("localhost:80"), Ok(Listen::At("127.0.0.1:80".parse().unwrap())));
+        assert_eq!(listen("[::1]:0"), Ok(Listen::At("[::1]:0".parse().unwrap())));
+        for text in ["", "8080", ":8080", "127.0.0.1", "example.com:80", "127.0.0.1:99999", "OFF"] {
+            assert!(listen(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_and_origins() {
+        assert_eq!(host("Push.Example.com"), Ok("push.example.com".into()));
+        assert_eq!(host("[::1]"), Ok("[::1]".into()));
+        assert!(host("http://x").is_err() && host("x:80").is_err() && host("").is_err());
+        assert!(origin("https://app.example.com:8443").is_ok());
+        for text in ["app.example.com", "https://app.example.com/", "https://", "*", "null", "https://A.com"] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn engines_to_come_are_told_apart_from_nonsense() {
+        assert!(engine("redis://localhost").unwrap_err().contains("not available in this version"));
+        assert!(engine("mongo").unwrap_err().contains("not an engine"));
+    }
+}

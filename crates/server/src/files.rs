@@ -1,0 +1,75 @@
+//! What a server does with the machine's files at its start: the limit of open ones, and the ready file.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the soft limit of open files to the hard one, and says what came of it.
+pub(crate) fn raise_limit() -> String {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let words = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |n| n.to_string());
+    match raised {
+        _ if current == maximum => format!("open files: at most {} (ulimit -Hn)", words(current)),
+        Ok(()) => format!("open files: at most {}, raised from {}", words(maximum), words(current)),
+        Err(error) => format!("open files: at most {}, raising it failed: {error}", words(current)),
+    }
+}
+
+/// The ready file: `{"pid":1,"http":"127.0.0.1:8080"}`. It appears whole, once all listeners accept.
+pub(crate) struct ReadyFile(PathBuf);
+
+impl ReadyFile {
+    /// Removes what an earlier server left there, so that nobody takes it for ours.
+    pub(crate) fn prepare(path: &Path) -> Result<Self, String> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault(path, &error)),
+            _ => Ok(Self(path.to_owned())),
+        }
+    }
+
+    /// Writes it.
+    pub(crate) fn write(&self, addresses: &[(&'static str, SocketAddr)]) -> Result<(), String> {
+        let mut beside = self.0.clone().into_os_string();
+        beside.push(format!(".{}", std::process::id()));
+        let written = std::fs::write(&beside, content(addresses)).and_then(|()| std::fs::rename(&beside, &self.0));
+        written.map_err(|error| fault(&self.0, &error))
+    }
+}
+
+fn content(addresses: &[(&'static str, SocketAddr)]) -> String {
+    let listeners = addresses.iter().map(|(name, address)| format!(",\"{name}\":\"{address}\""));
+    format!("{{\"pid\":{}{}}}\n", std::process::id(), listeners.collect::<String>())
+}
+
+fn fault(path: &Path, error: &io::Error) -> String {
+    format!("the ready file {} can't be written: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_file_replaces_an_earlier_one_and_names_the_listeners() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ready.json");
+        std::fs::write(&path, "old").unwrap();
+        let ready = ReadyFile::prepare(&path).unwrap();
+        assert!(!path.exists());
+        ready.write(&[("http", "127.0.0.1:8080".parse().unwrap()), ("https", "[::1]:8443".parse().unwrap())]).unwrap();
+        let expected =
+            format!("{{\"pid\":{},\"http\":\"127.0.0.1:8080\",\"https\":\"[::1]:8443\"}}\n", std::process::id());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_place_that_does_not_exist_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let ready = ReadyFile::prepare(&folder.path().join("none/ready.json")).unwrap();
+        assert!(ready.write(&[]).unwrap_err().contains("none/ready.json"));
+    }
+}

@@ -1,0 +1,61 @@
+//! From settings to a running node: the only file that knows the node's own types.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use everywire_node::{Bind, Config, HttpConfig, Node};
+
+use crate::config::{EngineKind, Settings};
+
+/// A running node.
+pub(crate) struct Running(Node);
+
+/// Starts a node.
+pub(crate) fn start(settings: &Settings, new_epoch: bool) -> Result<Running, String> {
+    Node::start(config(settings, new_epoch)).map(Running).map_err(|error| error.to_string())
+}
+
+fn config(settings: &Settings, new_epoch: bool) -> Config {
+    let http = settings.http;
+    Config {
+        http: http.map(|listener| Bind { address: listener.address, configured: listener.configured }),
+        tls: settings.tls.as_ref().map(|tls| everywire_node::Tls {
+            cert: tls.cert.clone(),
+            key: tls.key.clone(),
+            listen: tls.listen,
+        }),
+        data: settings.data.clone(),
+        new_epoch,
+        engine: match settings.engine {
+            EngineKind::Embedded => everywire_node::EngineKind::Embedded,
+            EngineKind::Memory => everywire_node::EngineKind::Memory,
+        },
+        workers: settings.workers,
+        limits: Arc::new(settings.limits.clone()),
+        rules: settings.rules.clone(),
+        http_config: HttpConfig {
+            hosts: settings.hosts.iter().map(|host| host.as_str().into()).collect(),
+            origins: settings.origins.iter().map(|origin| origin.as_str().into()).collect(),
+            anonymous_everywhere: settings.anonymous == Some(true),
+        },
+    }
+}
+
+impl Running {
+    /// What listens where, by the listener's name.
+    pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let addresses = self.0.addresses();
+        let named = [("http", addresses.http), ("https", addresses.https)];
+        named.into_iter().filter_map(|(name, address)| Some((name, address?))).collect()
+    }
+
+    /// Takes over what can change while it runs: rules, certificates, keys.
+    pub(crate) fn reload(&self, settings: &Settings) -> Result<(), String> {
+        self.0.reload(settings.rules.clone()).map_err(|error| error.to_string())
+    }
+
+    /// Stops accepting, tells the clients to come back, and returns when all are gone or the time for it is over.
+    pub(crate) fn drain(self) {
+        self.0.drain();
+    }
+}

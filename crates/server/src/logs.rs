@@ -1,0 +1,69 @@
+//! Log lines on stderr: for people, or a JSON object a line. Payloads never reach one.
+
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
+
+use crate::config::{LogFormat, Settings};
+
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+
+/// A level, or directives such as `info,everywire_hub=debug`.
+pub(crate) fn level(text: &str) -> Result<String, String> {
+    let known = |word: &str| LEVELS.contains(&word);
+    let good = |part: &str| known(part) || part.rsplit_once('=').is_some_and(|(_, level)| known(level));
+    if text.split(',').all(good) && EnvFilter::try_new(text).is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{text:?} is not a log level: use one of {}, or like \"info,everywire_hub=debug\"",
+            LEVELS.join(", ")
+        ))
+    }
+}
+
+/// Begins to log. Once in a process.
+pub(crate) fn start(settings: &Settings) {
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(&settings.log_level));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    let begun = match settings.log_format {
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            registry.with(lines.with_ansi(colours).with_target(false)).try_init()
+        }
+    };
+    if begun.is_ok() {
+        // Only the first subscriber of a process is told apart from none.
+        let _ = FILTER.set(handle);
+    }
+}
+
+/// Changes the level.
+pub(crate) fn change(settings: &Settings) {
+    if let Some(Err(error)) = FILTER.get().map(|filter| filter.reload(EnvFilter::new(&settings.log_level))) {
+        tracing::error!("the log level could not be changed: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::level;
+
+    #[test]
+    fn levels() {
+        for text in ["info", "off", "warn,everywire_hub=debug", "everywire_node::worker=trace"] {
+            assert!(level(text).is_ok(), "{text}");
+        }
+        for text in ["", "loud", "INFO,", "everywire_hub", "everywire_hub=loud"] {
+            assert!(level(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The table that `serve` shows when it is ready: what listens where, and the page's address.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::config::{EngineKind, Settings};
+
+const WHAT: &[(&str, &str)] =
+    &[("http", "web page, publish, short poll, long poll, SSE, stream"), ("https", "the same over TLS")];
+
+/// The lines of the table. The names of the listeners are the schemes of their addresses.
+pub(crate) fn of(settings: &Settings, addresses: &[(&'static str, SocketAddr)]) -> String {
+    let workers = settings.workers;
+    let kept = match settings.engine {
+        EngineKind::Embedded => format!("engine embedded, data in {}", settings.data.display()),
+        EngineKind::Memory => "engine memory, which keeps nothing".to_owned(),
+    };
+    let mut lines = format!(
+        "everywire {}: node {}, {kept}, {workers} worker{}\n",
+        env!("CARGO_PKG_VERSION"),
+        settings.node,
+        if workers == 1 { "" } else { "s" }
+    );
+    for (name, what) in WHAT {
+        let bound = addresses.iter().find(|(bound, _)| bound == name).map(|(_, address)| *address);
+        // Writing to a string can't fail.
+        let _ = match bound {
+            Some(address) => writeln!(lines, "  {name:<6} {:<28} {what}", page(name, address)),
+            None => writeln!(lines, "  {name:<6} off"),
+        };
+    }
+    lines
+}
+
+/// The address that a browser on this machine can open.
+fn page(scheme: &str, address: SocketAddr) -> String {
+    let near = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("{scheme}://{}/", SocketAddr::new(near, address.port()))
+}

@@ -1,0 +1,139 @@
+//! Knows every publish, acknowledgement and delivery, and says what must not be.
+
+use std::collections::BTreeMap;
+
+use everywire_base::topic::{Filter, Topic};
+
+/// A published message, by its number: the body is that number.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Where.
+    pub topic: Topic,
+    /// The cursor's offset that the acknowledgement named, once it came.
+    pub acknowledged: Option<u64>,
+}
+
+/// What a reader has seen.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// For messages about it: `sse 3`.
+    pub name: String,
+    /// What it reads.
+    pub filters: Vec<Filter>,
+    /// It wants everything above this offset; known once the server said from where it reads.
+    pub since: Option<u64>,
+    /// The offset and number of every message that came, in the order of their coming.
+    pub seen: Vec<(u64, u64)>,
+    /// The gaps that it was told, in the server's words.
+    pub gaps: Vec<String>,
+}
+
+/// Everything that happened.
+#[derive(Default, Debug)]
+pub struct Checker {
+    /// Every message that somebody tried to publish.
+    pub publishes: BTreeMap<u64, Publish>,
+    /// Every reader.
+    pub readings: Vec<Reading>,
+}
+
+impl Checker {
+    /// A message came; complains at once of disorder.
+    pub fn came(&mut self, reader: usize, topic: &str, offset: u64, number: u64) -> Result<(), String> {
+        let reading = &mut self.readings[reader];
+        let name = &reading.name;
+        if let Some((last, _)) = reading.seen.last().filter(|l| l.0 >= offset) {
+            return Err(format!("{name} got offset {offset} (message {number}) after {last}"));
+        }
+        let publish = self.publishes.get(&number).ok_or(format!("{name} got {number}, which nobody published"))?;
+        if publish.topic.as_str() != topic || !reading.filters.iter().any(|f| f.matches(&publish.topic)) {
+            return Err(format!("{name} got message {number} of {topic}, which it does not read"));
+        }
+        if publish.acknowledged.is_some_and(|a| a != offset) {
+            return Err(format!("{name} got message {number} at {offset}, acknowledged at {:?}", publish.acknowledged));
+        }
+        reading.seen.push((offset, number));
+        Ok(())
+    }
+
+    /// At the end, when all is quiet: nothing acknowledged is missing, and all readers saw the same log.
+    pub fn verdict(&self) -> Result<(), String> {
+        let mut log: BTreeMap<u64, u64> = BTreeMap::new();
+        for reading in &self.readings {
+            for (offset, number) in &reading.seen {
+                let other = *log.entry(*offset).or_insert(*number);
+                if other != *number {
+                    return Err(format!(
+                        "offset {offset} is message {number} for {} and {other} for others",
+                        reading.name
+                    ));
+                }
+            }
+        }
+        let mut places: BTreeMap<u64, u64> = BTreeMap::new();
+        for (offset, number) in &log {
+            if let Some(first) = places.insert(*number, *offset) {
+                return Err(format!("message {number} is in the log twice, at {first} and {offset}"));
+            }
+        }
+        self.readings.iter().try_for_each(|reading| self.complete(reading))
+    }
+
+    fn complete(&self, reading: &Reading) -> Result<(), String> {
+        if let Some(gap) = reading.gaps.first() {
+            return Err(format!("{} was told of a gap, and nothing was lost: {gap}", reading.name));
+        }
+        let since = reading.since.ok_or(format!("{} never learned where it stands", reading.name))?;
+        for (number, publish) in &self.publishes {
+            let Some(offset) = publish.acknowledged.filter(|o| *o > since) else { continue };
+            let wanted = reading.filters.iter().any(|f| f.matches(&publish.topic));
+            if wanted && !reading.seen.iter().any(|s| s.1 == *number) {
+                return Err(format!("{} never got message {number} of {} at {offset}", reading.name, publish.topic));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checker() -> Checker {
+        let mut checker = Checker::default();
+        for number in 1..=3 {
+            let topic = Topic::parse("a").unwrap();
+            checker.publishes.insert(number, Publish { topic, acknowledged: Some(number) });
+        }
+        let filters = vec![Filter::parse("a").unwrap()];
+        checker.readings.push(Reading {
+            name: "r".into(),
+            filters,
+            since: Some(0),
+            seen: Vec::new(),
+            gaps: Vec::new(),
+        });
+        checker
+    }
+
+    #[test]
+    fn a_complete_reading_in_order_is_right() {
+        let mut checker = checker();
+        (1..=3).for_each(|n| checker.came(0, "a", n, n).unwrap());
+        assert_eq!(checker.verdict(), Ok(()));
+    }
+
+    #[test]
+    fn loss_disorder_duplicates_and_gaps_are_found() {
+        let mut lossy = checker();
+        lossy.came(0, "a", 1, 1).unwrap();
+        lossy.came(0, "a", 3, 3).unwrap();
+        assert_eq!(lossy.verdict(), Err("r never got message 2 of a at 2".into()));
+        assert!(lossy.came(0, "a", 2, 2).is_err());
+        assert!(lossy.came(0, "a", 3, 3).is_err());
+        let mut gappy = checker();
+        (1..=3).for_each(|n| gappy.came(0, "a", n, n).unwrap());
+        gappy.readings[0].gaps.push("gap".into());
+        assert!(gappy.verdict().is_err());
+    }
+}

@@ -1,0 +1,280 @@
+//! Clients of the simulated world: publishers that retry until they are acknowledged, readers that always resume.
+
+use everywire_base::cursor::Cursor;
+use everywire_base::topic::Filter;
+
+use crate::checker::Checker;
+use crate::http;
+use crate::net::Network;
+
+/// How a reader reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Transport {
+    Poll,
+    LongPoll,
+    Sse,
+    Stream,
+}
+
+impl Transport {
+    pub(crate) const ALL: [Transport; 4] = [Transport::Poll, Transport::LongPoll, Transport::Sse, Transport::Stream];
+}
+
+/// A reader: one connection at a time, and a cursor that outlives it.
+pub(crate) struct Reader {
+    pub(crate) number: usize,
+    pub(crate) transport: Transport,
+    pub(crate) filters: Vec<Filter>,
+    pub(crate) cursor: Option<String>,
+    pub(crate) link: Option<u32>,
+    /// Bytes that the server may send before the reader reads.
+    pub(crate) window: usize,
+    /// It reads nothing for so many more steps.
+    pub(crate) stalled: u32,
+    received: Vec<u8>,
+    /// The body of a stream, without its chunks' frames.
+    body: Vec<u8>,
+    /// The head of the stream has come.
+    streaming: bool,
+    asked: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(number: usize, transport: Transport, filters: Vec<Filter>, window: usize) -> Self {
+        Self {
+            number,
+            transport,
+            filters,
+            cursor: None,
+            link: None,
+            window,
+            stalled: 0,
+            received: Vec::new(),
+            body: Vec::new(),
+            streaming: false,
+            asked: false,
+        }
+    }
+
+    /// Forgets the connection, not the cursor.
+    pub(crate) fn disconnect(&mut self, network: &mut Network, cut: bool) {
+        if let Some(link) = self.link.take() {
+            network.leave(link, cut);
+        }
+        self.received.clear();
+        self.body.clear();
+        (self.streaming, self.asked) = (false, false);
+    }
+
+    /// Connects, asks, reads: whatever is next. At most `most` bytes are read.
+    pub(crate) fn step(&mut self, network: &mut Network, checker: &mut Checker, most: usize) -> Result<(), String> {
+        if self.stalled > 0 {
+            self.stalled -= 1;
+            return Ok(());
+        }
+        let link = *self.link.get_or_insert_with(|| network.connect(self.window));
+        if !self.asked {
+            self.asked = true;
+            network.send(link, self.request().as_bytes());
+        }
+        let Some(bytes) = network.receive(link, most) else {
+            self.disconnect(network, false);
+            return Ok(());
+        };
+        self.received.extend(bytes);
+        match self.transport {
+            Transport::Poll | Transport::LongPoll => self.take_poll(checker),
+            Transport::Sse => self.take_events(checker),
+            Transport::Stream => self.take_lines(checker),
+        }
+    }
+
+    fn request(&self) -> String {
+        let topics: Vec<String> =
+            self.filters.iter().map(|f| format!("topic={}", f.as_str().replace('#', "%23"))).collect();
+        let query = topics.join("&");
+        // A reader that has no cursor yet begins at the earliest, so that it wants everything.
+        let after = self.cursor.as_deref().unwrap_or("earliest");
+        let (path, more) = match self.transport {
+            Transport::Poll => ("messages", "&limit=7"),
+            Transport::LongPoll => ("messages", "&wait=5&limit=20"),
+            Transport::Sse => ("events", ""),
+            Transport::Stream => ("stream", ""),
+        };
+        format!("GET /v1/{path}?{query}&after={after}{more} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    }
+
+    fn take_poll(&mut self, checker: &mut Checker) -> Result<(), String> {
+        let Some(head) = http::head(&self.received) else { return Ok(()) };
+        let length = head.length.ok_or("a poll's answer has no length")?;
+        if self.received.len() < head.bytes + length {
+            return Ok(());
+        }
+        let body: Vec<u8> = self.received.drain(..head.bytes + length).skip(head.bytes).collect();
+        self.asked = false;
+        match head.status {
+            204 => self.stand_at(&head.cursor.ok_or("a 204 without a cursor")?, checker),
+            200 => {
+                let poll: http::Poll = serde_json::from_slice(&body).map_err(|e| format!("a poll's body: {e}"))?;
+                if poll.gap {
+                    let gap = format!("asked after {:?}, and got up to {}", self.cursor, poll.cursor);
+                    checker.readings[self.number].gaps.push(gap);
+                }
+                for message in &poll.messages {
+                    self.came(&message.topic, &message.cursor, &message.bytes(), checker)?;
+                }
+                self.stand_at(&poll.cursor, checker)
+            }
+            503 => Ok(()),
+            status => Err(format!("a poll was answered {status}: {}", String::from_utf8_lossy(&body))),
+        }
+    }
+
+    fn take_head(&mut self) -> Result<bool, String> {
+        if !self.streaming {
+            let Some(head) = http::head(&self.received) else { return Ok(false) };
+            if head.status != 200 {
+                return Err(format!("a stream was answered {}", head.status));
+            }
+            self.received.drain(..head.bytes);
+            self.streaming = true;
+        }
+        http::take_chunks(&mut self.received, &mut self.body);
+        Ok(true)
+    }
+
+    fn take_events(&mut self, checker: &mut Checker) -> Result<(), String> {
+        if !self.take_head()? {
+            return Ok(());
+        }
+        while let Some(event) = http::event(&mut self.body) {
+            if event.name.as_deref() == Some("gap") {
+                checker.readings[self.number].gaps.push(event.data);
+            } else if !event.data.is_empty() {
+                let envelope: everywire_base::envelope::Envelope =
+                    serde_json::from_str(&event.data).map_err(|e| format!("an event's data: {e}: {}", event.data))?;
+                self.came(&envelope.topic, &envelope.cursor, &envelope.bytes(), checker)?;
+            }
+            if let Some(id) = event.id {
+                self.stand_at(&id, checker)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_lines(&mut self, checker: &mut Checker) -> Result<(), String> {
+        if !self.take_head()? {
+            return Ok(());
+        }
+        while let Some(end) = self.body.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.body.drain(..=end).collect();
+            let text = String::from_utf8_lossy(&line);
+            if text.trim().is_empty() {
+                continue;
+            }
+            if text.starts_with("{\"gap\"") {
+                checker.readings[self.number].gaps.push(text.into_owned());
+                continue;
+            }
+            let envelope: everywire_base::envelope::Envelope =
+                serde_json::from_slice(&line).map_err(|e| format!("a line: {e}: {text}"))?;
+            self.came(&envelope.topic, &envelope.cursor, &envelope.bytes(), checker)?;
+            self.stand_at(&envelope.cursor, checker)?;
+        }
+        Ok(())
+    }
+
+    fn came(&mut self, topic: &str, cursor: &str, body: &[u8], checker: &mut Checker) -> Result<(), String> {
+        let offset = offset_of(cursor)?;
+        let number = std::str::from_utf8(body).ok().and_then(|b| b.trim_end_matches('x').parse().ok());
+        checker.came(self.number, topic, offset, number.ok_or("a body that is no number")?)
+    }
+
+    fn stand_at(&mut self, cursor: &str, checker: &mut Checker) -> Result<(), String> {
+        let offset = offset_of(cursor)?;
+        if let Some(before) = &self.cursor
+            && offset_of(before)? > offset
+        {
+            return Err(format!("{} went back from {before} to {cursor}", checker.readings[self.number].name));
+        }
+        self.cursor = Some(cursor.to_owned());
+        Ok(())
+    }
+}
+
+fn offset_of(cursor: &str) -> Result<u64, String> {
+    let cursor: Cursor = cursor.parse().map_err(|_| format!("{cursor} is no cursor"))?;
+    Ok(cursor.positions()[0].1.0)
+}
+
+/// A publisher: sends one message after the other, each until it is acknowledged.
+pub(crate) struct Publisher {
+    pub(crate) link: Option<u32>,
+    /// The message under way.
+    pub(crate) number: Option<u64>,
+    sent: bool,
+    received: Vec<u8>,
+}
+
+impl Publisher {
+    pub(crate) fn new() -> Self {
+        Self { link: None, number: None, sent: false, received: Vec::new() }
+    }
+
+    pub(crate) fn disconnect(&mut self, network: &mut Network, cut: bool) {
+        if let Some(link) = self.link.take() {
+            network.leave(link, cut);
+        }
+        self.received.clear();
+        self.sent = false;
+    }
+
+    /// Sends or waits, if it has a message; `padding` makes the body longer.
+    pub(crate) fn step(&mut self, network: &mut Network, checker: &mut Checker, padding: usize) -> Result<(), String> {
+        let Some(number) = self.number else { return Ok(()) };
+        let link = *self.link.get_or_insert_with(|| network.connect(1 << 16));
+        if !self.sent {
+            self.sent = true;
+            // The same bytes at each retry: the padding depends on the number alone.
+            let body = format!("{number}{}", "x".repeat(padding * (number as usize % 7)));
+            let topic = &checker.publishes[&number].topic;
+            let request = format!(
+                "POST /v1/messages?topic={topic} HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: k{number}\r\n\
+                 Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            network.send(link, request.as_bytes());
+        }
+        let Some(bytes) = network.receive(link, usize::MAX) else {
+            self.disconnect(network, false);
+            return Ok(());
+        };
+        self.received.extend(bytes);
+        self.take_answer(number, checker)
+    }
+
+    fn take_answer(&mut self, number: u64, checker: &mut Checker) -> Result<(), String> {
+        let Some(head) = http::head(&self.received) else { return Ok(()) };
+        let end = head.bytes + head.length.ok_or("an answer without a length")?;
+        if self.received.len() < end {
+            return Ok(());
+        }
+        let body: Vec<u8> = self.received.drain(..end).skip(head.bytes).collect();
+        self.sent = false;
+        match head.status {
+            200 => {
+                let answer: serde_json::Value = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
+                let offset = offset_of(answer["cursor"].as_str().ok_or("an answer without a cursor")?)?;
+                let publish = checker.publishes.get_mut(&number).ok_or("an answer to nothing")?;
+                if publish.acknowledged.is_some_and(|a| a != offset) {
+                    return Err(format!("message {number} was acknowledged twice, differently"));
+                }
+                publish.acknowledged = Some(offset);
+                self.number = None;
+                Ok(())
+            }
+            503 => Ok(()), // again
+            status => Err(format!("publishing was answered {status}: {}", String::from_utf8_lossy(&body))),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! One world from one seed.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use everywire_base::limits::Limits;
+use everywire_base::rules::{History, Rules, TopicRule};
+use everywire_base::topic::{Filter, Topic};
+use everywire_log::disk::SimDisk;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::checker::{Checker, Publish, Reading};
+use crate::client::{Publisher, Reader, Transport};
+use crate::net::Network;
+use crate::node::SimNode;
+
+/// Steps with faults; then the world becomes quiet.
+const STEPS: u32 = 12_000;
+/// Steps in which a quiet world must come to its end.
+const QUIET_STEPS: u32 = 40_000;
+/// Quiet steps in a row after which nothing more is expected: heartbeats apart, nothing moves.
+const STILL: u32 = 400;
+
+const TOPICS: [&str; 6] = ["a", "b", "room/1", "room/2", "room/1/x", "c"];
+const FILTERS: [&str; 6] = ["a", "b", "room/+", "room/#", "#", "c"];
+
+/// How a world ended well: what it had seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Outcome {
+    /// Messages acknowledged.
+    pub acknowledged: u64,
+    /// Messages that came to readers.
+    pub delivered: u64,
+    /// Connections cut.
+    pub cuts: u64,
+    /// Crashes of the server.
+    pub crashes: u64,
+}
+
+/// Runs the world of a seed, and says what went wrong, if anything did.
+pub fn run(seed: u64) -> Result<Outcome, String> {
+    let mut world = World::new(seed)?;
+    for step in 0..STEPS {
+        world.step().map_err(|e| format!("in step {step}: {e}"))?;
+    }
+    world.come_to_rest()?;
+    world.checker.verdict()?;
+    let acknowledged = world.checker.publishes.values().filter(|p| p.acknowledged.is_some()).count() as u64;
+    let delivered = world.checker.readings.iter().map(|r| r.seen.len() as u64).sum();
+    Ok(Outcome { acknowledged, delivered, ..world.outcome })
+}
+
+struct World {
+    random: ChaCha8Rng,
+    network: Rc<RefCell<Network>>,
+    disk: SimDisk,
+    limits: Arc<Limits>,
+    rules: Arc<Rules>,
+    node: SimNode,
+    readers: Vec<Reader>,
+    publishers: Vec<Publisher>,
+    checker: Checker,
+    next_message: u64,
+    padding: usize,
+    /// How many of a thousand steps are crashes.
+    crashes: u32,
+    outcome: Outcome,
+}
+
+impl World {
+    fn new(seed: u64) -> Result<Self, String> {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let network = Rc::new(RefCell::new(Network::default()));
+        let disk = SimDisk::new();
+        let limits = Arc::new(small_limits(&mut random));
+        let rules = Arc::new(Rules::new(vec![keep_everything()]));
+        let node = SimNode::start(&network, &disk, random.random(), &limits, &rules)?;
+        let mut checker = Checker::default();
+        let readers =
+            (0..random.random_range(2..9)).map(|number| new_reader(number, &mut random, &mut checker)).collect();
+        let publishers = (0..random.random_range(1..12)).map(|_| Publisher::new()).collect();
+        let padding = random.random_range(0..60);
+        let crashes = [0, 1, 3][random.random_range(0..3)];
+        Ok(Self {
+            random,
+            network,
+            disk,
+            limits,
+            rules,
+            node,
+            readers,
+            publishers,
+            checker,
+            next_message: 0,
+            padding,
+            crashes,
+            outcome: Outcome::default(),
+        })
+    }
+
+    /// Something happens, perhaps something bad.
+    fn step(&mut self) -> Result<(), String> {
+        match self.random.random_range(0..1000u32) {
+            n if n < self.crashes => self.crash(),
+            n if n < self.crashes + 12 => {
+                self.cut();
+                Ok(())
+            }
+            n if n < self.crashes + 22 => {
+                let reader = self.random.random_range(0..self.readers.len());
+                self.readers[reader].stalled = self.random.random_range(0..300);
+                Ok(())
+            }
+            n if n < self.crashes + 42 => {
+                let ahead = self.random.random_range(0..4000);
+                self.pass(ahead);
+                Ok(())
+            }
+            n if n < self.crashes + 242 => {
+                self.publish_more();
+                Ok(())
+            }
+            _ => self.advance(),
+        }
+    }
+
+    /// Some part goes on.
+    fn advance(&mut self) -> Result<(), String> {
+        let place = self.random.random_range(0..64);
+        match self.random.random_range(0..10) {
+            0..=2 => self.node.work(),
+            3 => drop(self.node.commit()),
+            4 => drop(self.node.apply()),
+            5 => drop(self.node.read(place)),
+            6 => {
+                let publisher = self.random.random_range(0..self.publishers.len());
+                self.publishers[publisher].step(&mut self.network.borrow_mut(), &mut self.checker, self.padding)?;
+            }
+            _ => {
+                let reader = self.random.random_range(0..self.readers.len());
+                let most = self.random.random_range(1..2000);
+                self.readers[reader].step(&mut self.network.borrow_mut(), &mut self.checker, most)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, ms: u64) {
+        let mut network = self.network.borrow_mut();
+        network.now_ms += ms;
+        self.node.set_time(1_795_000_000_000 + network.now_ms);
+    }
+
+    fn publish_more(&mut self) {
+        let idle = self.publishers.iter_mut().filter(|p| p.number.is_none());
+        for publisher in idle {
+            self.next_message += 1;
+            let topic = TOPICS[self.random.random_range(0..TOPICS.len())];
+            let topic = Topic::parse(topic).expect("a topic");
+            self.checker.publishes.insert(self.next_message, Publish { topic, acknowledged: None });
+            publisher.number = Some(self.next_message);
+        }
+    }
+
+    fn cut(&mut self) {
+        self.outcome.cuts += 1;
+        let (hard, place) = (self.random.random_bool(0.5), self.random.random_range(0..self.readers.len() + 1));
+        let mut network = self.network.borrow_mut();
+        match self.readers.get_mut(place) {
+            Some(reader) => reader.disconnect(&mut network, hard),
+            None => self.publishers[0].disconnect(&mut network, hard),
+        }
+    }
+
+    /// The machine loses its power: what was not synced may be gone, torn or there.
+    fn crash(&mut self) -> Result<(), String> {
+        self.outcome.crashes += 1;
+        self.network.borrow_mut().crash();
+        self.disk.crash(self.random.random());
+        self.node = SimNode::start(&self.network, &self.disk, self.random.random(), &self.limits, &self.rules)?;
+        self.pass(0);
+        Ok(())
+    }
+
+    /// No more faults and no more messages: everything must come to its end.
+    fn come_to_rest(&mut self) -> Result<(), String> {
+        self.readers.iter_mut().for_each(|r| r.stalled = 0);
+        let mut still = 0;
+        for step in 0..QUIET_STEPS {
+            self.network.borrow_mut().moved = false;
+            let before = self.checker.readings.iter().map(|r| r.seen.len()).sum::<usize>();
+            self.all_parts().map_err(|e| format!("in quiet step {step}: {e}"))?;
+            let after = self.checker.readings.iter().map(|r| r.seen.len()).sum::<usize>();
+            let idle = self.publishers.iter().all(|p| p.number.is_none()) && before == after;
+            still = if idle { still + 1 } else { 0 };
+            if still >= STILL {
+                return Ok(());
+            }
+        }
+        Err("the world never came to rest".to_owned())
+    }
+
+    fn all_parts(&mut self) -> Result<(), String> {
+        self.pass(20);
+        self.node.work();
+        self.node.commit();
+        while self.node.apply() {}
+        while self.node.read(0) {}
+        self.node.work();
+        let mut network = self.network.borrow_mut();
+        for publisher in &mut self.publishers {
+            publisher.step(&mut network, &mut self.checker, self.padding)?;
+        }
+        for reader in &mut self.readers {
+            reader.step(&mut network, &mut self.checker, usize::MAX)?;
+        }
+        Ok(())
+    }
+}
+
+fn new_reader(number: usize, random: &mut ChaCha8Rng, checker: &mut Checker) -> Reader {
+    let transport = Transport::ALL[random.random_range(0..Transport::ALL.len())];
+    let mut filters: Vec<Filter> = Vec::new();
+    for _ in 0..random.random_range(1..4) {
+        let filter = Filter::parse(FILTERS[random.random_range(0..FILTERS.len())]).expect("a filter");
+        if !filters.contains(&filter) {
+            filters.push(filter);
+        }
+    }
+    let name = format!("{transport:?} {number}");
+    // Readers begin at the earliest, so that they want everything.
+    checker.readings.push(Reading {
+        name,
+        filters: filters.clone(),
+        since: Some(0),
+        seen: Vec::new(),
+        gaps: Vec::new(),
+    });
+    Reader::new(number, transport, filters, random.random_range(300..20_000))
+}
+
+/// Bounds so small that every one of them is met.
+fn small_limits(random: &mut ChaCha8Rng) -> Limits {
+    Limits {
+        outbox_bytes: random.random_range(200..4000),
+        tail_records: random.random_range(1..600),
+        deliveries_per_turn: random.random_range(1..60),
+        page_messages_max: random.random_range(1..50),
+        page_bytes: random.random_range(100..10_000),
+        append_queue_records: random.random_range(1..10),
+        read_queue: random.random_range(1..6),
+        receive_buffer_bytes: 17 << 10,
+        // Longer than a world lasts: a publisher may come back to a message very late.
+        idempotency_window: std::time::Duration::from_hours(1),
+        ..Limits::default()
+    }
+}
+
+fn keep_everything() -> TopicRule {
+    let history =
+        History { max_age: std::time::Duration::from_secs(1 << 30), max_messages: 1 << 30, max_bytes: 1 << 40 };
+    TopicRule { history, ..TopicRule::fallback() }
+}

@@ -1,0 +1,263 @@
+//! What the applier and the readers of a store have in common.
+//!
+//! The applier's thread alone changes it. A reader notes `applied` first and looks at states afterwards, so that what
+//! it sees is complete up to there; what it sees beyond, it leaves out.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use arc_swap::ArcSwap;
+use everywire_base::cursor::{Lineage, Offset, Partition};
+use everywire_base::rules::{History, Rules, TopicRule};
+use everywire_base::topic::Topic;
+use everywire_log::engine::Archive;
+use everywire_log::hint::RetainedHint;
+use everywire_log::tail::Tail;
+
+use crate::ages::Ages;
+use crate::cache::Cache;
+use crate::losses::Losses;
+use crate::metrics::StoreMetrics;
+use crate::retained::{Changed, Retained};
+use crate::state::TopicState;
+use crate::tables::{Table, Tables, TablesError, end_of};
+
+/// What a store is made of.
+pub struct Parts {
+    /// Where it keeps what it derived.
+    pub tables: Box<dyn Tables>,
+    /// The kept records of the log.
+    pub archive: Arc<dyn Archive>,
+    /// The log's recent window, which tells of new records.
+    pub tail: Arc<Tail>,
+    /// The log's partition.
+    pub partition: Partition,
+    /// The log's epochs: a store of another log is emptied.
+    pub lineage: Arc<Lineage>,
+    /// The topic rules.
+    pub rules: Arc<Rules>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) tables: Box<dyn Tables>,
+    pub(crate) archive: Arc<dyn Archive>,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) partition: Partition,
+    pub(crate) lineage: Arc<Lineage>,
+    pub(crate) rules: ArcSwap<Rules>,
+    /// Counts changes of the rules.
+    pub(crate) generation: AtomicU64,
+    /// All records up to here are in the states.
+    applied: AtomicU64,
+    /// Counts how often the states were thrown away after a failure; odd while that is going on.
+    pub(crate) resets: AtomicU64,
+    pub(crate) cache: Cache,
+    fresh: RwLock<BTreeSet<Topic>>,
+    retained: RwLock<Changed>,
+    losses: RwLock<Losses>,
+    ages: RwLock<Ages>,
+    pub(crate) hint: Arc<RetainedHint>,
+    pub(crate) metrics: StoreMetrics,
+}
+
+/// Bytes of topics' states in memory.
+const CACHE_BYTES: u64 = 32 << 20;
+
+macro_rules! locks {
+    ($($read:ident, $write:ident: $type:ty = $field:ident;)*) => {
+        $(
+            pub(crate) fn $read(&self) -> RwLockReadGuard<'_, $type> {
+                self.$field.read().unwrap_or_else(PoisonError::into_inner)
+            }
+
+            pub(crate) fn $write(&self) -> RwLockWriteGuard<'_, $type> {
+                self.$field.write().unwrap_or_else(PoisonError::into_inner)
+            }
+        )*
+    };
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            tables: parts.tables,
+            archive: parts.archive,
+            tail: parts.tail,
+            partition: parts.partition,
+            lineage: parts.lineage,
+            rules: ArcSwap::new(parts.rules),
+            generation: AtomicU64::new(1),
+            applied: AtomicU64::new(0),
+            resets: AtomicU64::new(0),
+            cache: Cache::new(CACHE_BYTES),
+            fresh: RwLock::default(),
+            retained: RwLock::default(),
+            losses: RwLock::default(),
+            ages: RwLock::default(),
+            hint: Arc::default(),
+            metrics: StoreMetrics::default(),
+        }
+    }
+
+    locks! {
+        fresh, fresh_mut: BTreeSet<Topic> = fresh;
+        retained, retained_mut: Changed = retained;
+        losses, losses_mut: Losses = losses;
+        ages, ages_mut: Ages = ages;
+    }
+
+    pub(crate) fn applied(&self) -> Offset {
+        Offset(self.applied.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_applied(&self, offset: Offset) {
+        self.applied.store(offset.0, Ordering::Release);
+        self.tail.set_applied(offset);
+        StoreMetrics::set(&self.metrics.applied, offset.0);
+        StoreMetrics::set(&self.metrics.lag, self.tail.head().0.saturating_sub(offset.0));
+    }
+
+    /// A topic's state as it is now, for reading.
+    pub(crate) fn state(&self, topic: &Topic) -> Result<Option<TopicState>, TablesError> {
+        if let Some(state) = self.cache.look(topic, TopicState::clone) {
+            return Ok(Some(state));
+        }
+        self.stored_state(topic)
+    }
+
+    /// A topic's state as the last checkpoint left it.
+    pub(crate) fn stored_state(&self, topic: &Topic) -> Result<Option<TopicState>, TablesError> {
+        let name = topic.as_str().as_bytes();
+        let stored = self.tables.get(Table::Topics, name)?;
+        stored.map(|value| TopicState::decode(name, &value)).transpose()
+    }
+
+    /// Walks over all topics with this prefix, in the order of their names, above `after`, until `take` says no.
+    pub(crate) fn walk(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        take: &mut dyn FnMut(&Topic, &TopicState) -> bool,
+    ) -> Result<(), TablesError> {
+        let from = after.map_or_else(|| prefix.as_bytes().to_vec(), |after| [after.as_bytes(), &[0]].concat());
+        let from = from.max(prefix.as_bytes().to_vec());
+        // First those that no checkpoint has written: what one writes meanwhile is found below.
+        let with_prefix = |topic: &&Topic| topic.as_str().starts_with(prefix) && topic.as_str().as_bytes() >= &from[..];
+        let fresh: Vec<Topic> = self.fresh().iter().filter(with_prefix).cloned().collect();
+        let mut walk = Walk { shared: self, fresh: fresh.into_iter().peekable(), more: true, error: None };
+        self.tables.scan(Table::Topics, &from, end_of(prefix.as_bytes()).as_deref(), &mut |name, value| {
+            walk.stored(name, value, take)
+        })?;
+        walk.rest(take);
+        walk.error.map_or(Ok(()), Err)
+    }
+
+    /// The retained messages of topics that `matches` takes, among those with this prefix.
+    pub(crate) fn retained_of(
+        &self,
+        prefix: &str,
+        matches: &dyn Fn(&Topic) -> bool,
+    ) -> Result<Vec<(Topic, Retained)>, TablesError> {
+        let is_meant = |topic: &Topic| topic.as_str().starts_with(prefix) && matches(topic);
+        let changed: Vec<_> =
+            self.retained().0.iter().filter(|(t, _)| is_meant(t)).map(|(t, c)| (t.clone(), c.clone())).collect();
+        let mut found = std::collections::BTreeMap::new();
+        let mut error = None;
+        self.tables.scan(
+            Table::Retained,
+            prefix.as_bytes(),
+            end_of(prefix.as_bytes()).as_deref(),
+            &mut |name, value| {
+                match self.retained_entry(name, value) {
+                    Ok((topic, retained)) if matches(&topic) => drop(found.insert(topic, retained)),
+                    Ok(_) => {}
+                    Err(e) => error = Some(e),
+                }
+                error.is_none()
+            },
+        )?;
+        if let Some(error) = error {
+            return Err(error);
+        }
+        for (topic, (offset, change)) in changed {
+            // A checkpoint may have written a later change meanwhile.
+            if found.get(&topic).is_none_or(|stored| stored.offset <= offset) {
+                match change {
+                    Some(retained) => found.insert(topic, retained),
+                    None => found.remove(&topic),
+                };
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// The retained message of a topic.
+    pub(crate) fn retained_in(&self, topic: &Topic) -> Result<Option<Retained>, TablesError> {
+        let changed = self.retained().0.get(topic).cloned();
+        let name = topic.as_str().as_bytes();
+        let stored = self.tables.get(Table::Retained, name)?;
+        let stored = stored.map(|value| Retained::decode(self.partition, name, &value)).transpose()?;
+        Ok(match changed {
+            Some((offset, change)) if stored.as_ref().is_none_or(|stored| stored.offset <= offset) => change,
+            _ => stored,
+        })
+    }
+
+    fn retained_entry(&self, name: &[u8], value: &[u8]) -> Result<(Topic, Retained), TablesError> {
+        Ok((parse_name(name)?, Retained::decode(self.partition, name, value)?))
+    }
+}
+
+/// The history that a rule keeps: none if it keeps none.
+pub(crate) fn history_of(rule: &TopicRule) -> History {
+    if rule.keeps_history() { rule.history } else { History { max_messages: 0, ..rule.history } }
+}
+
+pub(crate) fn parse_name(name: &[u8]) -> Result<Topic, TablesError> {
+    let topic = std::str::from_utf8(name).ok().and_then(|name| Topic::parse(name).ok());
+    topic.ok_or_else(|| TablesError::Damaged("a topic's name".into()))
+}
+
+struct Walk<'a> {
+    shared: &'a Shared,
+    fresh: std::iter::Peekable<std::vec::IntoIter<Topic>>,
+    more: bool,
+    error: Option<TablesError>,
+}
+
+impl Walk<'_> {
+    fn stored(&mut self, name: &[u8], value: &[u8], take: &mut dyn FnMut(&Topic, &TopicState) -> bool) -> bool {
+        while let Some(topic) = self.fresh.next_if(|topic| topic.as_str().as_bytes() <= name) {
+            if topic.as_str().as_bytes() < name {
+                self.one(&topic, take);
+            }
+        }
+        match parse_name(name) {
+            Ok(topic) if self.more => {
+                let here = self.shared.cache.look(&topic, TopicState::clone);
+                match here.map_or_else(|| TopicState::decode(name, value), Ok) {
+                    Ok(state) => self.more = take(&topic, &state),
+                    Err(error) => self.error = Some(error),
+                }
+            }
+            Ok(_) => {}
+            Err(error) => self.error = Some(error),
+        }
+        self.more && self.error.is_none()
+    }
+
+    fn one(&mut self, topic: &Topic, take: &mut dyn FnMut(&Topic, &TopicState) -> bool) {
+        if self.more
+            && let Some(state) = self.shared.cache.look(topic, TopicState::clone)
+        {
+            self.more = take(topic, &state);
+        }
+    }
+
+    fn rest(&mut self, take: &mut dyn FnMut(&Topic, &TopicState) -> bool) {
+        while let Some(topic) = self.fresh.next() {
+            self.one(&topic, take);
+        }
+    }
+}

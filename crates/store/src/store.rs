@@ -1,0 +1,163 @@
+//! The handle on a store for its readers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use everywire_base::ask::{Page, Read, ReadKind};
+use everywire_base::clock::UnixMillis;
+use everywire_base::cursor::Offset;
+use everywire_base::id::MessageId;
+use everywire_base::record::Record;
+use everywire_base::rules::Rules;
+use everywire_base::topic::{Filter, Topic};
+use everywire_log::hint::RetainedHint;
+
+use crate::applier::{Applier, StoreError};
+use crate::metrics::StoreMetrics;
+use crate::read::{Found, Window, is_served, prefixes};
+use crate::retained::Retained;
+use crate::shared::{Parts, Shared};
+use crate::tables::TablesError;
+use crate::topics::TopicInfo;
+
+/// What a node derived from the log, for reading. Clones share it; any thread may read while the applier goes on.
+#[derive(Clone)]
+pub struct Store(Arc<Shared>);
+
+impl Store {
+    /// Opens a store at its last checkpoint. Nothing of the log is replayed here: that is the applier's first turns.
+    pub fn open(parts: Parts) -> Result<(Self, Applier), StoreError> {
+        let shared = Arc::new(Shared::new(parts));
+        let applier = Applier::open(Arc::clone(&shared))?;
+        Ok((Self(shared), applier))
+    }
+
+    /// Answers a read. May block on the disk.
+    pub fn read(&self, read: &Read, now: UnixMillis) -> Page {
+        let begun = Instant::now();
+        let found = self.steady(|shared| match read.kind {
+            ReadKind::History { after, up_to, max_records, max_bytes } => {
+                shared.page(Window { interests: &read.interests, after, up_to, max_records, max_bytes, now })
+            }
+            ReadKind::Retained => retained(shared, read, now),
+        });
+        let failed = found.is_err();
+        self.0.metrics.page_read(begun.elapsed(), failed);
+        let found = found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a page can't be read");
+            Found { records: Vec::new(), upto: position(read), lost: None }
+        });
+        let (ticket, partition) = (read.ticket, read.partition);
+        Page { ticket, partition, records: found.records, upto: found.upto, lost: found.lost, failed }
+    }
+
+    /// The topics that a filter takes, in the order of their names, above `after`.
+    pub fn topics(&self, filter: &Filter, after: Option<&str>, limit: usize) -> Result<Vec<TopicInfo>, StoreError> {
+        self.steady(|shared| shared.topics(filter, after, limit))
+    }
+
+    /// What is known of a topic; `None` if it has no messages, or had none for long.
+    pub fn topic(&self, topic: &Topic) -> Result<Option<TopicInfo>, StoreError> {
+        self.steady(|shared| shared.topic(topic))
+    }
+
+    /// A kept message.
+    pub fn message(&self, id: MessageId, now: UnixMillis) -> Result<Option<Arc<Record>>, StoreError> {
+        self.steady(|shared| message(shared, id, now))
+    }
+
+    /// The position from which reading gives all that a filter has; where the store stands if there is nothing.
+    pub fn earliest(&self, filter: &Filter, now: UnixMillis) -> Result<Offset, StoreError> {
+        self.steady(|shared| shared.earliest(filter, now))
+    }
+
+    /// Up to where the log is applied.
+    pub fn applied(&self) -> Offset {
+        self.0.applied()
+    }
+
+    /// Which topics may have a retained message.
+    pub fn retained(&self) -> Arc<RetainedHint> {
+        Arc::clone(&self.0.hint)
+    }
+
+    /// From now on other rules hold. Reads obey them at once; what they don't keep any more is let go by and by.
+    pub fn set_rules(&self, rules: Arc<Rules>) {
+        self.0.rules.store(rules);
+        self.0.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The rules that hold now.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.0.rules.load_full()
+    }
+
+    /// What the store counts.
+    pub fn metrics(&self) -> &StoreMetrics {
+        &self.0.metrics
+    }
+
+    /// Bytes of the tables.
+    pub fn bytes(&self) -> u64 {
+        self.0.tables.bytes()
+    }
+
+    /// What was read while the states were thrown away after a failure means nothing.
+    fn steady<T>(&self, read: impl FnOnce(&Shared) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let resets = self.0.resets.load(Ordering::Acquire);
+        let done = read(&self.0)?;
+        if resets % 2 == 1 || self.0.resets.load(Ordering::Acquire) != resets {
+            return Err(TablesError::Failed("the store is starting over".into()).into());
+        }
+        Ok(done)
+    }
+}
+
+fn position(read: &Read) -> Offset {
+    match read.kind {
+        ReadKind::History { after, .. } => after,
+        ReadKind::Retained => Offset::BEGINNING,
+    }
+}
+
+fn retained(shared: &Shared, read: &Read, now: UnixMillis) -> Result<Found, StoreError> {
+    let upto = shared.applied();
+    let (mut records, mut offsets) = (Vec::new(), Vec::new());
+    let mut take = |retained: Retained| match retained.record {
+        _ if retained.is_expired(now) || retained.offset > upto => {}
+        Some(record) => records.push(record),
+        None => offsets.push(retained.offset),
+    };
+    let (exact, wild): (Vec<&Filter>, Vec<&Filter>) =
+        read.interests.iter().map(|interest| &interest.filter).partition(|filter| matches!(filter, Filter::Exact(_)));
+    for filter in exact {
+        if let Filter::Exact(topic) = filter {
+            shared.retained_in(topic)?.into_iter().for_each(&mut take);
+        }
+    }
+    let matches = |topic: &Topic| wild.iter().any(|filter| filter.matches(topic));
+    for prefix in prefixes(wild.iter().copied()) {
+        shared.retained_of(prefix, &matches)?.into_iter().for_each(|(_, retained)| take(retained));
+    }
+    offsets.sort_unstable();
+    records.extend(shared.archive.get(&offsets)?);
+    records.sort_unstable_by_key(|record| record.offset);
+    records.dedup_by_key(|record| record.offset);
+    Ok(Found { records, upto, lost: None })
+}
+
+fn message(shared: &Shared, id: MessageId, now: UnixMillis) -> Result<Option<Arc<Record>>, StoreError> {
+    if id.partition() != shared.partition || id.offset() > shared.applied() {
+        return Ok(None);
+    }
+    let Some(record) = shared.archive.get(&[id.offset()])?.pop() else { return Ok(None) };
+    let Some(message) = record.message() else { return Ok(None) };
+    let Some(state) = shared.state(&message.topic)? else { return Ok(None) };
+    let is_retained = state.retained == record.offset.0 && !message.is_expired(now);
+    let floor = shared.floor_of(&message.topic, &state, now)?.kept;
+    let is_kept =
+        record.offset.0 > floor && is_served(&record, message, &shared.rules.load().of(&message.topic).history, now);
+    let found = record.id() == id && (is_retained || is_kept);
+    Ok(found.then_some(record))
+}

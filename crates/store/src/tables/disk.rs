@@ -1,0 +1,206 @@
+//! Tables on the disk, kept by fjall.
+//!
+//! They are small: a topic's whole state is one value, written once a checkpoint. So fjall gets little memory, and two
+//! threads so that a flush doesn't wait for a compaction. A directory that can't be read is removed: the log has it all.
+
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use fjall::config::{BlockSizePolicy, CompressionPolicy};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use super::{Batch, Change, TABLES, Table, Tables, TablesError, Take};
+
+/// Changes with every change of what stands in the tables.
+const FORMAT: &[u8] = b"everywire-store 1\n";
+const FORMAT_FILE: &str = "FORMAT";
+const DATABASE: &str = "tables";
+
+const CACHE_BYTES: u64 = 16 << 20;
+const JOURNAL_BYTES: u64 = 64 << 20;
+const FILES: usize = 128;
+
+/// The name, the memory before a flush, the block size, and whether blocks are compressed: not where single keys are
+/// read all the time.
+const SHAPES: [(&str, u64, u32, CompressionType); TABLES.len()] = [
+    ("topics", 16 << 20, 4 << 10, CompressionType::None),
+    ("index", 8 << 20, 8 << 10, CompressionType::Lz4),
+    ("retained", 4 << 20, 4 << 10, CompressionType::Lz4),
+    ("meta", 1 << 20, 4 << 10, CompressionType::None),
+];
+
+/// Tables in a directory.
+pub struct FjallTables {
+    directory: PathBuf,
+    /// `None` after a failure, until it is opened again. Only opening again locks for writing.
+    open: RwLock<Option<Open>>,
+}
+
+#[derive(Clone)]
+struct Open {
+    database: Database,
+    keyspaces: [Keyspace; TABLES.len()],
+}
+
+impl FjallTables {
+    /// Opens the directory, or makes it. What is damaged or of another format is removed, which the log tells: the
+    /// tables are empty then.
+    pub fn open(directory: &Path) -> Result<Self, TablesError> {
+        let open = open_or_empty(directory)?;
+        Ok(Self { directory: directory.to_owned(), open: RwLock::new(Some(open)) })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&Open) -> fjall::Result<T>) -> Result<T, TablesError> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(open) = open else { return Err(TablesError::Failed("closed after an error".into())) };
+        act(&open).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &fjall::Error) -> TablesError {
+        let error = sort(error, &self.directory);
+        if matches!(error, TablesError::Damaged(_)) {
+            // Without the format's file the next start makes the tables anew.
+            let _ = fs::remove_file(self.directory.join(FORMAT_FILE));
+        }
+        error
+    }
+}
+
+impl Tables for FjallTables {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, TablesError> {
+        self.with(|open| Ok(open.keyspaces[table as usize].get(key)?.map(|value| value.to_vec())))
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, take: &mut Take<'_>) -> Result<(), TablesError> {
+        if to.is_some_and(|to| to <= from) {
+            return Ok(());
+        }
+        self.with(|open| {
+            let keyspace = &open.keyspaces[table as usize];
+            let entries = match to {
+                Some(to) => keyspace.range(from..to),
+                None => keyspace.range(from..),
+            };
+            for entry in entries {
+                let (key, value) = entry.into_inner()?;
+                if !take(&key, &value) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), TablesError> {
+        self.with(|open| {
+            let mut write = fjall::OwnedWriteBatch::with_capacity(open.database.clone(), batch.changes.len());
+            for Change { table, key, value } in batch.changes {
+                let keyspace = &open.keyspaces[table as usize];
+                match value {
+                    Some(value) => write.insert(keyspace, &*key, value),
+                    None => write.remove(keyspace, &*key),
+                }
+            }
+            write.commit()
+        })
+    }
+
+    fn sync(&self) -> Result<(), TablesError> {
+        self.with(|open| open.database.persist(PersistMode::SyncData))
+    }
+
+    fn reopen(&self) -> Result<(), TablesError> {
+        let mut place = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        // The former one must be gone before its directory can be opened again.
+        drop(place.take());
+        *place = Some(open_or_empty(&self.directory)?);
+        Ok(())
+    }
+
+    fn clear(&self) -> Result<(), TablesError> {
+        let mut place = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        drop(place.take());
+        empty(&self.directory).map_err(|error| io_failed(&error))?;
+        *place = Some(open_or_empty(&self.directory)?);
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.with(|open| open.database.disk_space()).unwrap_or_default()
+    }
+}
+
+fn open_or_empty(directory: &Path) -> Result<Open, TablesError> {
+    fs::create_dir_all(directory).map_err(|error| io_failed(&error))?;
+    if fs::read(directory.join(FORMAT_FILE)).is_ok_and(|format| format == FORMAT) {
+        match open_database(directory) {
+            Err(TablesError::Damaged(what)) => {
+                tracing::error!(directory = %directory.display(), what, "the store is damaged: rebuilding it from the log");
+            }
+            done => return done,
+        }
+    } else if directory.join(DATABASE).exists() {
+        tracing::warn!(directory = %directory.display(), "the store is of another format: rebuilding it from the log");
+    }
+    empty(directory).map_err(|error| io_failed(&error))?;
+    let open = open_database(directory)?;
+    fs::write(directory.join(FORMAT_FILE), FORMAT).map_err(|error| io_failed(&error))?;
+    Ok(open)
+}
+
+fn empty(directory: &Path) -> io::Result<()> {
+    for path in [directory.join(FORMAT_FILE), directory.join(DATABASE)] {
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+    }
+    Ok(())
+}
+
+/// fjall panics on some kinds of damage, which is damage like any other.
+fn open_database(directory: &Path) -> Result<Open, TablesError> {
+    match catch_unwind(AssertUnwindSafe(|| try_open(&directory.join(DATABASE)))) {
+        Ok(opened) => opened.map_err(|error| sort(&error, directory)),
+        Err(_) => Err(TablesError::Damaged("fjall panicked".into())),
+    }
+}
+
+fn try_open(path: &Path) -> fjall::Result<Open> {
+    let database = Database::builder(path)
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNAL_BYTES)
+        .max_cached_files(Some(FILES))
+        .worker_threads(2)
+        .open()?;
+    let open = |(name, memory, block, compression): (&str, u64, u32, CompressionType)| {
+        database.keyspace(name, || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(memory)
+                .data_block_size_policy(BlockSizePolicy::all(block))
+                .data_block_compression_policy(CompressionPolicy::all(compression))
+        })
+    };
+    let [topics, index, retained, meta] = SHAPES;
+    let keyspaces = [open(topics)?, open(index)?, open(retained)?, open(meta)?];
+    Ok(Open { database, keyspaces })
+}
+
+/// Whether it is the disk, another process, or damage.
+fn sort(error: &fjall::Error, directory: &Path) -> TablesError {
+    match error {
+        fjall::Error::Io(e) | fjall::Error::Storage(fjall::LsmError::Io(e)) if !is_damage(e) => io_failed(e),
+        fjall::Error::Poisoned => TablesError::Failed("an earlier write failed".into()),
+        fjall::Error::Locked => TablesError::Locked(directory.display().to_string()),
+        other => TablesError::Damaged(other.to_string()),
+    }
+}
+
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
+}
+
+fn io_failed(error: &io::Error) -> TablesError {
+    TablesError::Failed(error.to_string())
+}

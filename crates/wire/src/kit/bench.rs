@@ -1,0 +1,198 @@
+//! Drives one wire as a driver would: keeps what it doesn't use, stops reading while it is paused, ticks it in time.
+
+use std::time::Duration;
+
+use everywire_base::clock::{Monotonic, Now, UnixMillis};
+use everywire_base::cursor::{Cursor, Epoch, Offset};
+use everywire_base::id::AskId;
+use everywire_base::limits::Limits;
+use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::reason::Reason;
+use everywire_base::rules::Rules;
+
+use crate::{Answer, Ask, Context, Input, Outbox, Peer, Position, Progress, Then, Wire};
+
+/// One wire, and all that a verb sees.
+pub struct Bench {
+    wire: Box<dyn Wire>,
+    /// The present time.
+    pub now: Now,
+    /// The bounds.
+    pub limits: Limits,
+    /// The topic rules.
+    pub rules: Rules,
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// Where the connection stands.
+    pub position: Position,
+    /// What waits for the peer.
+    pub out: Outbox,
+    asks: Vec<(AskId, Ask)>,
+    unused: Vec<u8>,
+    ended: bool,
+    going: Going,
+}
+
+enum Going {
+    Open,
+    Paused,
+    Closed(Reason),
+}
+
+impl Bench {
+    /// The time at which every bench begins.
+    pub const START: Now = Now { monotonic: Monotonic(1_000_000), wall: UnixMillis(1_795_378_321_345) };
+
+    /// A wire of an anonymous client on the same machine.
+    pub fn new(make: impl FnOnce(&Limits, Now) -> Box<dyn Wire>) -> Self {
+        let limits = Limits::default();
+        let wire = make(&limits, Self::START);
+        Self {
+            wire,
+            now: Self::START,
+            limits,
+            rules: Rules::default(),
+            peer: Peer { address: ([127, 0, 0, 1], 50_000).into(), local: ([127, 0, 0, 1], 8080).into(), tls: false },
+            position: Position { cursor: Cursor::single(Epoch(10), Offset(0)), live: true },
+            out: Outbox::default(),
+            asks: Vec::new(),
+            unused: Vec::new(),
+            ended: false,
+            going: Going::Open,
+        }
+    }
+
+    /// What the wire calls itself now.
+    pub fn name(&self) -> &'static str {
+        self.wire.name()
+    }
+
+    /// Whether the socket would be read.
+    pub fn is_open(&self) -> bool {
+        matches!(self.going, Going::Open)
+    }
+
+    /// Why it was closed, if it was.
+    pub fn closed(&self) -> Option<&Reason> {
+        match &self.going {
+            Going::Closed(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Takes what was asked.
+    pub fn take_asks(&mut self) -> Vec<(AskId, Ask)> {
+        std::mem::take(&mut self.asks)
+    }
+
+    /// Takes what waits for the peer.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        let bytes = self.out.to_vec();
+        self.out.clear();
+        bytes
+    }
+
+    /// Bytes come from the peer.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.unused.extend_from_slice(bytes);
+        self.offer();
+    }
+
+    /// The peer ends its side.
+    pub fn end(&mut self) {
+        self.ended = true;
+        self.offer();
+    }
+
+    /// Gives an answer.
+    pub fn answer(&mut self, ask: AskId, answer: Answer) {
+        self.verb(|wire, cx| wire.answer(cx, ask, answer));
+    }
+
+    /// Offers a delivery.
+    pub fn push(&mut self, delivery: &Delivery<'_>) -> Taken {
+        let mut taken = Taken::Yes;
+        self.call(|wire, cx| taken = wire.push(cx, delivery));
+        taken
+    }
+
+    /// The turn's deliveries are over.
+    pub fn settle(&mut self) {
+        self.verb(|wire, cx| wire.settle(cx));
+    }
+
+    /// The deadline has come.
+    pub fn tick(&mut self) {
+        self.verb(|wire, cx| wire.tick(cx));
+    }
+
+    /// The server ends the connection.
+    pub fn farewell(&mut self, reason: &Reason) {
+        self.verb(|wire, cx| wire.farewell(cx, reason));
+    }
+
+    /// When the wire wants to be ticked.
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        if self.closed().is_some() { None } else { self.wire.deadline() }
+    }
+
+    /// Moves both clocks to a later moment; going back is ignored.
+    pub fn move_clock(&mut self, to: Monotonic) {
+        let by = Duration::from_millis(to.0.saturating_sub(self.now.monotonic.0));
+        self.now = Now { monotonic: self.now.monotonic + by, wall: self.now.wall.after(by) };
+    }
+
+    fn offer(&mut self) {
+        while self.is_open() {
+            let mut unused = std::mem::take(&mut self.unused);
+            let input = if self.ended { Input::End(&unused) } else { Input::Bytes(&unused) };
+            let mut progress = Progress { used: 0, then: Then::Open };
+            self.call(|wire, cx| progress = wire.read(cx, input));
+            assert!(progress.used <= unused.len(), "a wire can't use more than it was given");
+            unused.drain(..progress.used);
+            self.unused = unused;
+            self.go(progress.then);
+            if progress.used == 0 || self.unused.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn verb(&mut self, verb: impl FnOnce(&mut dyn Wire, &mut Context<'_>) -> Then) {
+        if self.closed().is_some() {
+            return;
+        }
+        let was_paused = !self.is_open();
+        let mut then = Then::Open;
+        self.call(|wire, cx| then = verb(wire, cx));
+        self.go(then);
+        if was_paused && (self.ended || !self.unused.is_empty()) {
+            self.offer();
+        }
+    }
+
+    fn go(&mut self, then: Then) {
+        self.going = match then {
+            Then::Open => Going::Open,
+            Then::Paused => Going::Paused,
+            Then::Closed(reason) => Going::Closed(reason),
+            Then::Become(wire) => {
+                self.wire = wire;
+                Going::Open
+            }
+        };
+    }
+
+    fn call(&mut self, verb: impl FnOnce(&mut dyn Wire, &mut Context<'_>)) {
+        let mut context = Context {
+            now: self.now,
+            limits: &self.limits,
+            rules: &self.rules,
+            peer: &self.peer,
+            position: &self.position,
+            out: &mut self.out,
+            asks: &mut self.asks,
+        };
+        verb(&mut *self.wire, &mut context);
+    }
+}

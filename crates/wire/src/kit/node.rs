@@ -1,0 +1,221 @@
+//! A node in a few lines: one log in memory, one connection. It answers what a wire asks, delivers what was published,
+//! and can be told to fail, to hold its answers back, or to forget.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use everywire_base::ask::{Draft, PublishError, Published, Reply, Subscribe, Subscribed};
+use everywire_base::clock::UnixMillis;
+use everywire_base::cursor::{Cursor, Epoch, Offset, Partition, Position, Start};
+use everywire_base::id::{AskId, Ticket};
+use everywire_base::parcel::{Delivery, Gap, Parcel, Taken};
+use everywire_base::record::{Entry, Message, Record};
+use everywire_base::rules::Refusal;
+use everywire_base::topic::{Filter, Topic};
+
+use super::Bench;
+use crate::{Answer, Ask};
+
+/// The epoch of every scripted log: `a`.
+const EPOCH: Epoch = Epoch(10);
+
+/// A scripted node.
+#[derive(Default)]
+pub struct Node {
+    log: Vec<Arc<Record>>,
+    /// Messages up to here are forgotten.
+    trimmed: Offset,
+    retained: BTreeMap<Topic, Arc<Record>>,
+    reader: Option<Reader>,
+    /// How the next publishes fail; those after them succeed.
+    pub failures: VecDeque<PublishError>,
+    /// Filters that are not granted.
+    pub refuses: Vec<Filter>,
+    /// Whether publishes are left unanswered for the time being.
+    pub holds: bool,
+    /// Whether calls are answered that the API is overloaded.
+    pub overloaded: bool,
+    held: VecDeque<(AskId, Draft)>,
+    calls: Vec<everywire_base::ask::Call>,
+}
+
+struct Reader {
+    filters: Vec<Filter>,
+    position: Offset,
+    gap: Option<Gap>,
+    greetings: VecDeque<Arc<Record>>,
+    full: bool,
+    settled: bool,
+}
+
+impl Reader {
+    fn is_live(&self, head: Offset) -> bool {
+        self.position >= head && !self.full && self.gap.is_none() && self.greetings.is_empty()
+    }
+}
+
+impl Node {
+    /// All that was published, in order.
+    pub fn published(&self) -> &[Arc<Record>] {
+        &self.log
+    }
+
+    /// All calls of the API.
+    pub fn calls(&self) -> &[everywire_base::ask::Call] {
+        &self.calls
+    }
+
+    /// Somebody else publishes.
+    pub fn publish(&mut self, message: Message, time: UnixMillis) -> Arc<Record> {
+        let record = Arc::new(Record {
+            partition: Partition(0),
+            offset: self.head().next(),
+            time,
+            durability: everywire_base::record::Durability::Fsync,
+            entry: Entry::Message(message.clone()),
+        });
+        if message.retain && message.body.is_empty() {
+            self.retained.remove(&message.topic);
+        } else if message.retain {
+            self.retained.insert(message.topic, Arc::clone(&record));
+        }
+        self.log.push(Arc::clone(&record));
+        record
+    }
+
+    /// Forgets everything up to here.
+    pub fn trim(&mut self, up_to: Offset) {
+        self.trimmed = up_to;
+    }
+
+    /// Answers what was asked and delivers what there is; false when there was nothing to do.
+    pub fn serve(&mut self, bench: &mut Bench) -> bool {
+        let asks = bench.take_asks();
+        let mut busy = !asks.is_empty();
+        for (ask, what) in asks {
+            self.take(bench, ask, what);
+        }
+        if !self.holds {
+            busy |= !self.held.is_empty();
+            while let Some((ask, draft)) = self.held.pop_front() {
+                self.append(bench, ask, draft);
+            }
+        }
+        self.deliver(bench) || busy
+    }
+
+    fn head(&self) -> Offset {
+        self.log.last().map_or(Offset::BEGINNING, |r| r.offset)
+    }
+
+    fn take(&mut self, bench: &mut Bench, ask: AskId, what: Ask) {
+        match what {
+            Ask::Publish(draft) => self.held.push_back((ask, draft)),
+            Ask::Subscribe(subscribe) => self.subscribe(bench, ask, &subscribe),
+            Ask::Unsubscribe => self.reader = None,
+            Ask::Call(call) => {
+                let reply = (!self.overloaded).then(|| Reply {
+                    ticket: Ticket::default(),
+                    status: 200,
+                    headers: vec![("content-type".into(), b"text/plain".as_slice().into())],
+                    body: format!("{} {} with {} bytes", call.method, call.target, call.body.len()).into(),
+                });
+                self.calls.push(call);
+                bench.answer(ask, Answer::Called(reply));
+            }
+        }
+    }
+
+    fn append(&mut self, bench: &mut Bench, ask: AskId, draft: Draft) {
+        if let Some(error) = self.failures.pop_front() {
+            return bench.answer(ask, Answer::Published(Err(error)));
+        }
+        let durability = draft.durability;
+        let record = self.publish(draft.message, bench.now.wall);
+        let (partition, offset, time) = (record.partition, record.offset, record.time);
+        bench.answer(ask, Answer::Published(Ok(Published { epoch: EPOCH, partition, offset, time, durability })));
+    }
+
+    fn subscribe(&mut self, bench: &mut Bench, ask: AskId, subscribe: &Subscribe) {
+        let refuse = |f: &Filter| (f.clone(), Refusal::Forbidden(format!("subscribing to {}", f.as_str()).into()));
+        let refused: Vec<_> = subscribe.filters.iter().filter(|f| self.refuses.contains(f)).map(refuse).collect();
+        let (position, after) = match &subscribe.start {
+            Start::Latest => (self.head(), None),
+            Start::Earliest => (Offset::BEGINNING, None),
+            Start::After(cursor) if cursor.epoch != EPOCH => (self.trimmed, Some(None)),
+            Start::After(cursor) => {
+                let at = cursor.positions()[0].1;
+                if at < self.trimmed { (self.trimmed, Some(Some(at))) } else { (at, None) }
+            }
+        };
+        let filters = subscribe.filters.to_vec();
+        let gap = after.map(|after| Gap {
+            topic: filters[0].as_str().into(),
+            after,
+            earliest: Cursor::single(EPOCH, self.trimmed),
+            time: bench.now.wall,
+        });
+        let matches = |r: &&Arc<Record>| r.message().is_some_and(|m| filters.iter().any(|f| f.matches(&m.topic)));
+        let greetings = self.retained.values().filter(|_| subscribe.greet).filter(matches).cloned().collect();
+        self.reader = Some(Reader { filters, position, gap, greetings, full: false, settled: false });
+        self.place(bench);
+        let cursor = Cursor::single(EPOCH, position);
+        bench.answer(ask, Answer::Subscribed(Subscribed { cursor, refused }));
+    }
+
+    /// Tells the bench where its connection stands.
+    fn place(&self, bench: &mut Bench) {
+        let head = self.head();
+        let (at, live) = match &self.reader {
+            Some(reader) => (reader.position, reader.is_live(head)),
+            None => (head, true),
+        };
+        bench.position = Position { cursor: Cursor::single(EPOCH, at), live };
+    }
+
+    /// One turn's deliveries, then the settling; false if there was nothing.
+    fn deliver(&mut self, bench: &mut Bench) -> bool {
+        let Some(mut reader) = self.reader.take() else { return false };
+        if reader.full && !bench.out.is_empty() {
+            self.reader = Some(reader);
+            return false;
+        }
+        let (was_settled, before) = (reader.settled && !reader.full, reader.position);
+        reader.full = false;
+        if let Some(gap) = reader.gap.take() {
+            bench.push(&Delivery::Gap(&gap));
+        }
+        if !reader.greetings.is_empty() {
+            // Greetings stand outside the order: what a connection has by then is its start, said when it subscribed.
+            bench.position = Position { cursor: Cursor::single(EPOCH, Offset::BEGINNING), live: false };
+        }
+        while let Some(parcel) = reader.greetings.pop_front().and_then(|r| Parcel::new(r, EPOCH)) {
+            bench.push(&Delivery::Retained(&parcel));
+        }
+        self.replay(&mut reader, bench);
+        let busy = !was_settled || reader.position > before;
+        reader.settled = true;
+        self.reader = Some(reader);
+        self.place(bench);
+        if busy {
+            bench.settle();
+        }
+        busy
+    }
+
+    fn replay(&self, reader: &mut Reader, bench: &mut Bench) {
+        let from = reader.position.max(self.trimmed).0 as usize;
+        for record in self.log.get(from..).unwrap_or_default() {
+            let wanted = record.message().is_some_and(|m| reader.filters.iter().any(|f| f.matches(&m.topic)));
+            if let Some(parcel) = Parcel::new(Arc::clone(record), EPOCH).filter(|_| wanted) {
+                bench.position = Position { cursor: Cursor::single(EPOCH, reader.position), live: false };
+                if bench.push(&Delivery::Message(&parcel)) == Taken::Full {
+                    reader.full = true;
+                    return;
+                }
+            }
+            reader.position = record.offset;
+        }
+        reader.position = reader.position.max(self.head());
+    }
+}

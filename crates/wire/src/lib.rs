@@ -1,0 +1,149 @@
+//! The trait that every wire implements.
+//!
+//! A wire is a pure state machine: bytes, time and answers in; bytes and asks out, into a [`Context`] that the caller
+//! owns. It has no socket, clock, task or lock. The driver calls it; it calls nobody.
+//!
+//! | verb | when the driver calls it |
+//! | --- | --- |
+//! | [`Wire::read`] | bytes came, or the peer ended its side |
+//! | [`Wire::answer`] | an ask of this wire was answered |
+//! | [`Wire::push`] | the hub has a delivery |
+//! | [`Wire::settle`] | all of this turn's deliveries and answers were handed over, just before the flush |
+//! | [`Wire::deadline`] | after each of the others: when to call `tick` |
+//! | [`Wire::tick`] | the deadline has passed |
+//! | [`Wire::farewell`] | the server wants to end the connection |
+
+#[cfg(feature = "kit")]
+pub mod kit;
+mod outbox;
+
+use std::net::SocketAddr;
+
+use everywire_base::ask::{Draft, PublishError, Published, Reply, Subscribe, Subscribed};
+use everywire_base::clock::{Monotonic, Now};
+use everywire_base::id::AskId;
+use everywire_base::limits::Limits;
+use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::reason::Reason;
+use everywire_base::rules::Rules;
+
+pub use everywire_base::cursor::Position;
+pub use outbox::{Outbox, Segment};
+
+/// A protocol's side of one connection.
+pub trait Wire {
+    /// Takes bytes from the peer and says how many were used. The driver keeps what is left and offers it again, with
+    /// what came after it; a wire that needs more bytes to go on uses none. A wire that answered [`Then::Paused`] is
+    /// not read until a later verb answers [`Then::Open`].
+    fn read(&mut self, cx: &mut Context<'_>, input: Input<'_>) -> Progress;
+
+    /// Takes the answer to an ask.
+    fn answer(&mut self, cx: &mut Context<'_>, ask: AskId, answer: Answer) -> Then;
+
+    /// Takes a delivery, or says that there is no room for it.
+    fn push(&mut self, cx: &mut Context<'_>, delivery: &Delivery<'_>) -> Taken;
+
+    /// This turn's deliveries and answers are over: what was collected can be sent.
+    fn settle(&mut self, cx: &mut Context<'_>) -> Then;
+
+    /// When [`Wire::tick`] is wanted, if ever.
+    fn deadline(&self) -> Option<Monotonic>;
+
+    /// The deadline has passed.
+    fn tick(&mut self, cx: &mut Context<'_>) -> Then;
+
+    /// Ends the connection from our side, in the protocol's words.
+    fn farewell(&mut self, cx: &mut Context<'_>, reason: &Reason) -> Then;
+
+    /// What the connection speaks now, for metrics and the registry: `http`, `poll`, `longpoll`, `sse`, `stream`,
+    /// `ws`, …
+    fn name(&self) -> &'static str;
+}
+
+/// What came from the peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Input<'a> {
+    /// All bytes that were not used yet, oldest first.
+    Bytes(&'a [u8]),
+    /// The peer ended its side; these bytes before it were never used.
+    End(&'a [u8]),
+}
+
+/// What a read came to.
+pub struct Progress {
+    /// How many of the offered bytes were used.
+    pub used: usize,
+    /// How it goes on.
+    pub then: Then,
+}
+
+/// How it goes on with a connection.
+pub enum Then {
+    /// The wire takes input.
+    Open,
+    /// The wire takes no input until an answer, a delivery or its deadline has come: the socket is not read.
+    Paused,
+    /// Another wire takes over, with the bytes that were not used and whatever the peer sends from now on.
+    Become(Box<dyn Wire>),
+    /// All that is in the outbox is sent, then the connection is closed.
+    Closed(Reason),
+}
+
+/// What a wire sees and writes to during one verb.
+pub struct Context<'a> {
+    /// The time of this turn.
+    pub now: Now,
+    /// The server's bounds.
+    pub limits: &'a Limits,
+    /// The present topic rules.
+    pub rules: &'a Rules,
+    /// Who is at the other end.
+    pub peer: &'a Peer,
+    /// Where the connection stands in the log.
+    pub position: &'a Position,
+    /// What goes to the peer.
+    pub out: &'a mut Outbox,
+    /// What is asked of the node.
+    pub asks: &'a mut Vec<(AskId, Ask)>,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// The remote address.
+    pub address: SocketAddr,
+    /// The local address that accepted it.
+    pub local: SocketAddr,
+    /// Whether the bytes travel encrypted.
+    pub tls: bool,
+}
+
+/// What a wire asks of the node. Each ask is answered once, unless its wire is gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// Append a message. Answers to several come in the order of their asking, refusals perhaps earlier.
+    Publish(Draft),
+    /// Subscribe the connection, in addition to what it is subscribed to.
+    Subscribe(Subscribe),
+    /// End all subscriptions of the connection; not answered.
+    Unsubscribe,
+    /// Call the HTTP API. The ticket is filled in by the driver.
+    Call(everywire_base::ask::Call),
+}
+
+/// The answer to an [`Ask`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// To [`Ask::Publish`].
+    Published(Result<Published, PublishError>),
+    /// To [`Ask::Subscribe`].
+    Subscribed(Subscribed),
+    /// To [`Ask::Call`]; `None` if the API is overloaded.
+    Called(Option<Reply>),
+}
+
+/// Makes the first wire of each connection that a listener accepts.
+pub trait Listen: Send {
+    /// The wire for a new connection.
+    fn accept(&self, peer: &Peer, now: Now) -> Box<dyn Wire>;
+}

@@ -1,0 +1,49 @@
+//! What a whole request, other than a publish, begins: the asks that it becomes, and the state that waits for them.
+
+use bytes::Bytes;
+use everywire_wire::{Ask, Context};
+
+use crate::batch::Batching;
+use crate::call::Calling;
+use crate::machine::{Link, Phase};
+use crate::reading::Reading;
+use crate::reply::Manner;
+use crate::waiting::{Api, Subscribing};
+
+/// Asks for each message of a batch.
+pub(crate) fn batch(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, body: &[u8]) -> Phase {
+    let items = match crate::batch::parse(body, cx.limits) {
+        Ok(items) => items,
+        Err(problem) => {
+            cx.out.write(|out| problem.reply(&manner, out));
+            return Phase::after(cx, &manner);
+        }
+    };
+    let mut batching = Batching::new(manner, link.peek(), items.len());
+    for item in items {
+        let ask = link.number();
+        match item.draft(cx.now.wall, cx.rules) {
+            Ok(draft) => {
+                batching.asked(draft.message.topic.clone());
+                cx.asks.push((ask, Ask::Publish(draft)));
+            }
+            Err(problem) => batching.failed(problem),
+        }
+    }
+    Phase::batch(cx, Box::new(batching))
+}
+
+/// Asks for what a poll or a stream reads.
+pub(crate) fn subscribe(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, reading: Reading) -> Phase {
+    let (subscribe, shape) = reading.into_ask();
+    let ask = link.number();
+    cx.asks.push((ask, Ask::Subscribe(subscribe)));
+    Phase::Subscribing(Box::new(Subscribing::new(ask, manner, shape)))
+}
+
+/// Calls the API.
+pub(crate) fn call(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, call: Calling, body: Bytes) -> Phase {
+    let ask = link.number();
+    cx.asks.push((ask, Ask::Call(call.with(body))));
+    Phase::Calling(Api::new(ask, manner))
+}

@@ -1,0 +1,70 @@
+//! Every route that is not a state of the wire: the whole request goes to the API, its reply is written as it comes.
+
+use everywire_base::ask::{Call, Reply};
+use everywire_base::id::Ticket;
+
+use bytes::Bytes;
+
+use crate::head::Head;
+use crate::problem::Problem;
+use crate::reply::{self, Content, Length, Manner};
+
+/// A call whose body is not known yet.
+pub(crate) struct Calling {
+    method: Box<str>,
+    target: Box<str>,
+    headers: Vec<(Box<str>, Box<[u8]>)>,
+}
+
+/// Fields that belong to one hop (RFC 9110 §7.6.1) or to the framing: neither passed on nor taken over.
+const HOP: &[&str] = &[
+    "connection",
+    "content-length",
+    "expect",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn is_hop(name: &str) -> bool {
+    HOP.iter().any(|h| h.eq_ignore_ascii_case(name))
+}
+
+/// Makes the call of a head. The API sees HEAD as GET: its body gives the length.
+pub(crate) fn understand(head: &Head<'_, '_>) -> Calling {
+    let method = if head.method == "HEAD" { "GET" } else { head.method };
+    let target = if head.target.query.is_empty() {
+        head.target.path.into()
+    } else {
+        format!("{}?{}", head.target.path, head.target.query).into()
+    };
+    let headers = head.headers.iter().filter(|h| !is_hop(h.name));
+    Calling { method: method.into(), target, headers: headers.map(|h| (h.name.into(), h.value.into())).collect() }
+}
+
+impl Calling {
+    /// The whole call; the driver fills in the ticket.
+    pub(crate) fn with(self, body: Bytes) -> Call {
+        Call { ticket: Ticket::default(), method: self.method, target: self.target, headers: self.headers, body }
+    }
+}
+
+/// Appends the API's reply; `None` if it is overloaded.
+pub(crate) fn reply(out: &mut Vec<u8>, manner: &Manner, answer: Option<Reply>) {
+    let Some(answer) = answer else {
+        return Problem::unavailable(1, "too many requests are under way: try again in a moment").reply(manner, out);
+    };
+    let bodiless = matches!(answer.status, 100..=199 | 204 | 304);
+    let length = if bodiless { Length::None } else { Length::Bytes(answer.body.len()) };
+    reply::head(out, manner, answer.status, length, |out| {
+        for (name, value) in answer.headers.iter().filter(|h| !is_hop(&h.0)) {
+            reply::field(out, name, value);
+        }
+    });
+    if !bodiless && manner.content == Content::Whole {
+        out.extend_from_slice(&answer.body);
+    }
+}

@@ -1,0 +1,41 @@
+//! What an operator sets for the HTTP listeners, and the listener that hands out wires.
+
+use std::sync::Arc;
+
+use everywire_base::clock::Now;
+use everywire_base::limits::Limits;
+use everywire_wire::{Listen, Peer, Wire};
+
+use crate::machine::Http;
+
+/// What an operator sets for the HTTP listeners.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HttpConfig {
+    /// Names under which the server may be asked besides the loopback ones, without port, compared without case.
+    pub hosts: Vec<Box<str>>,
+    /// Foreign origins that may use the API from a browser, as `https://app.example.com[:port]`.
+    pub origins: Vec<Arc<str>>,
+    /// Whether anonymous clients are let in from everywhere (`auth.anonymous`). Then a `Host` may also be an address
+    /// literal (which no name can be rebound to), and any name as long as `hosts` is empty.
+    pub anonymous_everywhere: bool,
+}
+
+/// Makes an [`Http`] for each connection that is accepted.
+#[derive(Clone, Debug)]
+pub struct HttpListener {
+    config: Arc<HttpConfig>,
+    limits: Arc<Limits>,
+}
+
+impl HttpListener {
+    /// A listener with this configuration.
+    pub fn new(config: Arc<HttpConfig>, limits: Arc<Limits>) -> Self {
+        Self { config, limits }
+    }
+}
+
+impl Listen for HttpListener {
+    fn accept(&self, _peer: &Peer, now: Now) -> Box<dyn Wire> {
+        Box::new(Http::new(Arc::clone(&self.config), &self.limits, now))
+    }
+}

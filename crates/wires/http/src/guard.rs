@@ -1,0 +1,128 @@
+//! Who may speak with this server at all, before anything is routed (RULES 21): a page of another site must not reach a
+//! local server, neither by a request of its own nor by a name that it rebinds to loopback.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use everywire_wire::Peer;
+
+use crate::config::HttpConfig;
+use crate::head::Head;
+use crate::problem::Problem;
+
+/// Who a request comes from. Identities join here, when there are some.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Caller {
+    /// Nobody in particular.
+    Anonymous,
+}
+
+/// A request that may go on to its route.
+pub(crate) struct Admitted {
+    pub(crate) caller: Caller,
+    /// The foreign origin that may read the response.
+    pub(crate) origin: Option<Arc<str>>,
+}
+
+/// Finds out who asks, and refuses whom the page of another site has sent.
+pub(crate) fn admit(head: &Head<'_, '_>, peer: &Peer, config: &HttpConfig) -> Result<Admitted, Problem> {
+    let caller = authorize(head);
+    match caller {
+        Caller::Anonymous => check_host(head, config)?,
+    }
+    Ok(Admitted { caller, origin: check_origin(head, peer, config)? })
+}
+
+/// Who the credentials of a request say that it is.
+fn authorize(_head: &Head<'_, '_>) -> Caller {
+    Caller::Anonymous
+}
+
+fn check_host(head: &Head<'_, '_>, config: &HttpConfig) -> Result<(), Problem> {
+    let host = head.authority().map(|a| split_port(a).0).unwrap_or_default();
+    let configured = config.hosts.iter().any(|h| h.eq_ignore_ascii_case(host));
+    let open = config.anonymous_everywhere && (config.hosts.is_empty() || literal(host).is_some());
+    if configured || open || is_loopback(host) {
+        return Ok(());
+    }
+    Err(Problem::new(403, "this server is not known under that Host: ask it by a loopback name, or configure the name"))
+}
+
+fn check_origin(head: &Head<'_, '_>, peer: &Peer, config: &HttpConfig) -> Result<Option<Arc<str>>, Problem> {
+    let refused = |what: &str| {
+        Problem::new(403, format!("{what} may not use this server: allow its origin in the configuration"))
+    };
+    if let Some(origin) = head.fields.origin {
+        if let Some(known) = config.origins.iter().find(|o| o.as_bytes().eq_ignore_ascii_case(origin)) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        if !is_same_origin(origin, head.authority().unwrap_or_default(), peer.tls) {
+            return Err(refused("the page that sent this"));
+        }
+    }
+    match head.fields.sec_fetch_site {
+        None | Some(b"none" | b"same-origin") => Ok(None),
+        Some(_) => Err(refused("a page of another site")),
+    }
+}
+
+fn is_same_origin(origin: &[u8], authority: &str, tls: bool) -> bool {
+    let (scheme, default_port): (&[u8], _) = if tls { (b"https://", "443") } else { (b"http://", "80") };
+    let Some(theirs) = origin.strip_prefix(scheme).and_then(|o| std::str::from_utf8(o).ok()) else { return false };
+    let ((their_host, their_port), (our_host, our_port)) = (split_port(theirs), split_port(authority));
+    their_host.eq_ignore_ascii_case(our_host) && their_port.unwrap_or(default_port) == our_port.unwrap_or(default_port)
+}
+
+/// Host and port of an authority; brackets stay with the host.
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            (host, Some(port))
+        }
+        _ => (authority, None),
+    }
+}
+
+fn literal(host: &str) -> Option<IpAddr> {
+    let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    inner.map_or_else(|| host.parse().ok().filter(IpAddr::is_ipv4), |h| h.parse().ok())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let name = host.rsplit('.').next().unwrap_or_default();
+    name.eq_ignore_ascii_case("localhost") || literal(host).is_some_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_names() {
+        for host in ["localhost", "LOCALHOST", "a.localhost", "localhost.", "127.0.0.1", "127.9.9.9", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["", "localhost.evil.com", "127.0.0.1.evil.com", "10.0.0.1", "[::2]", "::1", "notlocalhost"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn same_origin_means_scheme_host_and_port() {
+        for (origin, authority, tls, same) in [
+            ("http://localhost:8080", "localhost:8080", false, true),
+            ("http://localhost", "localhost:80", false, true),
+            ("https://localhost", "localhost", true, true),
+            ("http://localhost:8081", "localhost:8080", false, false),
+            ("https://localhost:8080", "localhost:8080", false, false),
+            ("http://[::1]:8080", "[::1]:8080", false, true),
+            ("null", "localhost:8080", false, false),
+            ("http://localhost:8080@evil", "localhost:8080", false, false),
+        ] {
+            assert_eq!(is_same_origin(origin.as_bytes(), authority, tls), same, "{origin} {authority}");
+        }
+    }
+}

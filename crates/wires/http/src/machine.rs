@@ -1,0 +1,343 @@
+//! The machine: which state a connection is in, and which verb each state takes.
+//!
+//! | state | reads | ends with |
+//! | --- | --- | --- |
+//! | [`Receiving`] | requests; publishes may be outstanding | any other state |
+//! | [`Subscribing`] | nothing | the hub's answer |
+//! | [`Polling`], [`Watching`] | nothing, but notices the peer's end | a page, or its time |
+//! | [`Streaming`] | nothing that counts | the connection |
+//! | [`Batching`], [`Api`] | nothing | the last answer |
+//!
+//! A transition consumes its state. Verbs that a state doesn't know leave it as it is.
+
+use std::sync::Arc;
+
+use everywire_base::clock::{Monotonic, Now};
+use everywire_base::id::AskId;
+use everywire_base::limits::Limits;
+use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::reason::Reason;
+use everywire_wire::{Answer, Context, Input, Progress, Then, Wire};
+
+use crate::batch::Batching;
+use crate::config::HttpConfig;
+use crate::poll::{Patience, Polling, Ripe, Watching};
+use crate::reading::Format;
+use crate::receiving::{Receiving, Step};
+use crate::reply::{After, Manner};
+use crate::stream::Streaming;
+use crate::waiting::{Api, Subscribing, unsubscribe};
+
+/// One connection that speaks HTTP/1.1.
+pub struct Http {
+    config: Arc<HttpConfig>,
+    next_ask: u32,
+    ending: Ending,
+    phase: Phase,
+}
+
+/// Whether the connection ends after what is under way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// No.
+    No,
+    /// The peer sends no more; it may still read.
+    Peer,
+    /// The server is going down.
+    Drain,
+}
+
+/// What the states share.
+pub(crate) struct Link<'a> {
+    pub(crate) config: &'a HttpConfig,
+    next_ask: &'a mut u32,
+    ending: Ending,
+}
+
+impl Link<'_> {
+    /// The number of the next ask.
+    pub(crate) fn peek(&self) -> AskId {
+        AskId(*self.next_ask)
+    }
+
+    /// Spends the number of the next ask.
+    pub(crate) fn number(&mut self) -> AskId {
+        let ask = self.peek();
+        *self.next_ask = self.next_ask.wrapping_add(1);
+        ask
+    }
+
+    /// Whether the connection ends after what is under way.
+    pub(crate) fn ends(&self) -> bool {
+        self.ending != Ending::No
+    }
+}
+
+/// The state of a connection.
+pub(crate) enum Phase {
+    Receiving(Receiving),
+    Subscribing(Box<Subscribing>),
+    Polling(Polling),
+    Watching(Watching),
+    Streaming(Streaming),
+    Batching(Box<Batching>),
+    Calling(Api),
+    Closed(Reason),
+}
+
+impl Phase {
+    /// After an answer: another request, or the end.
+    pub(crate) fn after(cx: &Context<'_>, manner: &Manner) -> Self {
+        match manner.after {
+            After::KeepAlive => Phase::Receiving(Receiving::new(cx)),
+            After::Close | After::Leave { .. } => Phase::Closed(Reason::Done),
+        }
+    }
+
+    /// A batch, which is answered at once if nothing of it waits for the log.
+    pub(crate) fn batch(cx: &mut Context<'_>, batching: Box<Batching>) -> Self {
+        if !batching.is_complete() {
+            return Phase::Batching(batching);
+        }
+        let mut manner = None;
+        cx.out.write(|out| manner = Some(batching.reply(out)));
+        manner.map_or(Phase::Closed(Reason::Internal), |manner| Self::after(cx, &manner))
+    }
+}
+
+impl Http {
+    /// A new connection.
+    pub fn new(config: Arc<HttpConfig>, limits: &Limits, now: Now) -> Self {
+        let until = now.monotonic + limits.idle_keep_alive;
+        Self { config, next_ask: 0, ending: Ending::No, phase: Phase::Receiving(Receiving::since(until)) }
+    }
+
+    /// Replaces the state by what `change` makes of it, and says how it goes on.
+    fn change(
+        &mut self,
+        cx: &mut Context<'_>,
+        change: impl FnOnce(Phase, &mut Context<'_>, &mut Link<'_>) -> Phase,
+    ) -> Then {
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed(Reason::Internal));
+        let mut link = Link { config: &self.config, next_ask: &mut self.next_ask, ending: self.ending };
+        self.phase = change(phase, cx, &mut link);
+        self.then(cx)
+    }
+
+    /// How it goes on, by the state.
+    fn then(&mut self, cx: &Context<'_>) -> Then {
+        self.end_if_due(cx);
+        match &self.phase {
+            Phase::Receiving(receiving) => {
+                let takes = self.ending == Ending::No && receiving.takes_input(cx.limits.pipelined_publishes);
+                if takes { Then::Open } else { Then::Paused }
+            }
+            Phase::Polling(_) | Phase::Watching(_) | Phase::Streaming(_) => Then::Open,
+            Phase::Subscribing(_) | Phase::Batching(_) | Phase::Calling(_) => Then::Paused,
+            Phase::Closed(reason) => Then::Closed(reason.clone()),
+        }
+    }
+
+    /// Ends what has nothing more to say, or nobody to say it to.
+    fn end_if_due(&mut self, cx: &Context<'_>) {
+        let reason = match self.ending {
+            Ending::No => None,
+            // Who has ended his side may still read: what is or will be answered is sent.
+            Ending::Peer if !cx.out.is_empty() || self.owes_answers() => Some(Reason::Done),
+            Ending::Peer => Some(Reason::PeerClosed),
+            Ending::Drain => Some(Reason::Done),
+        };
+        if let (Phase::Receiving(receiving), Some(reason)) = (&mut self.phase, &reason) {
+            receiving.shut(reason.clone());
+        }
+        let over = match &self.phase {
+            Phase::Receiving(receiving) => receiving.is_over(),
+            _ if self.ending != Ending::Peer => None,
+            Phase::Polling(polling) if polling.patience() == Patience::Long => Some(Reason::PeerClosed),
+            Phase::Watching(_) | Phase::Streaming(_) => Some(Reason::PeerClosed),
+            _ => None,
+        };
+        if let Some(reason) = over {
+            self.phase = Phase::Closed(reason);
+        }
+    }
+
+    fn owes_answers(&self) -> bool {
+        matches!(&self.phase, Phase::Receiving(receiving) if receiving.owes_answers())
+    }
+
+    /// Reads as many requests as can be understood now.
+    fn read_requests(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        loop {
+            let mut again = false;
+            let left = &bytes[used..];
+            let mut taken = 0;
+            self.change(cx, |phase, cx, link| match phase {
+                Phase::Receiving(receiving) => {
+                    let step: Step = receiving.read(cx, link, left);
+                    (taken, again) = (step.used, step.again);
+                    step.phase
+                }
+                // Nothing can be asked of a stream: its response has no end.
+                phase @ (Phase::Streaming(_) | Phase::Closed(_)) => {
+                    taken = left.len();
+                    phase
+                }
+                phase => phase,
+            });
+            used += taken;
+            if !again {
+                return used;
+            }
+        }
+    }
+}
+
+impl Wire for Http {
+    fn read(&mut self, cx: &mut Context<'_>, input: Input<'_>) -> Progress {
+        let bytes = match input {
+            Input::Bytes(bytes) | Input::End(bytes) => bytes,
+        };
+        let used = self.read_requests(cx, bytes);
+        if matches!(input, Input::End(_)) && self.ending == Ending::No {
+            self.ending = Ending::Peer;
+        }
+        let then = match self.then(cx) {
+            // A request behind a poll waits; the peer's end is not noticed meanwhile.
+            Then::Open if used < bytes.len() && matches!(self.phase, Phase::Polling(_) | Phase::Watching(_)) => {
+                Then::Paused
+            }
+            then => then,
+        };
+        Progress { used, then }
+    }
+
+    fn answer(&mut self, cx: &mut Context<'_>, ask: AskId, answer: Answer) -> Then {
+        self.change(cx, |phase, cx, link| match (phase, answer) {
+            (Phase::Receiving(receiving), Answer::Published(outcome)) => receiving.outcome(cx, ask, outcome),
+            (Phase::Batching(mut batching), Answer::Published(outcome)) => {
+                batching.outcome(ask, outcome.map_err(Into::into));
+                Phase::batch(cx, batching)
+            }
+            (Phase::Subscribing(subscribing), Answer::Subscribed(granted)) if subscribing.ask() == ask => {
+                subscribing.granted(cx, link, granted)
+            }
+            (Phase::Calling(api), Answer::Called(reply)) if api.ask() == ask => api.called(cx, link, reply),
+            (phase, _) => phase,
+        })
+    }
+
+    fn push(&mut self, cx: &mut Context<'_>, delivery: &Delivery<'_>) -> Taken {
+        match &mut self.phase {
+            Phase::Streaming(streaming) => streaming.push(cx, delivery),
+            Phase::Polling(polling) => polling.push(cx, delivery),
+            Phase::Watching(watching) => watching.push(delivery),
+            // Too late: the subscription is ended, and the answer said up to where it came.
+            _ => Taken::Yes,
+        }
+    }
+
+    fn settle(&mut self, cx: &mut Context<'_>) -> Then {
+        self.change(cx, |phase, cx, link| match phase {
+            Phase::Polling(polling) if matches!(polling.ripe(cx.position), Ripe::Yes) => {
+                unsubscribe(cx, link);
+                let manner = polling.answer(cx);
+                Phase::after(cx, &manner)
+            }
+            Phase::Watching(watching) if matches!(watching.ripe(), Ripe::Yes) => {
+                unsubscribe(cx, link);
+                let manner = watching.answer(cx);
+                Phase::after(cx, &manner)
+            }
+            Phase::Streaming(mut streaming) => {
+                streaming.settle(cx.position);
+                Phase::Streaming(streaming)
+            }
+            phase => phase,
+        })
+    }
+
+    fn deadline(&self) -> Option<Monotonic> {
+        match &self.phase {
+            Phase::Receiving(receiving) => receiving.until(),
+            Phase::Polling(polling) => Some(polling.until()),
+            Phase::Watching(watching) => Some(watching.until()),
+            Phase::Streaming(streaming) => Some(streaming.until()),
+            Phase::Subscribing(_) | Phase::Batching(_) | Phase::Calling(_) | Phase::Closed(_) => None,
+        }
+    }
+
+    fn tick(&mut self, cx: &mut Context<'_>) -> Then {
+        if self.deadline().is_none_or(|at| at > cx.now.monotonic) {
+            return self.then(cx);
+        }
+        self.change(cx, |phase, cx, link| match phase {
+            Phase::Receiving(receiving) => receiving.tick(cx, link),
+            Phase::Polling(polling) => {
+                unsubscribe(cx, link);
+                let manner = polling.answer(cx);
+                Phase::after(cx, &manner)
+            }
+            Phase::Watching(watching) => {
+                unsubscribe(cx, link);
+                let manner = watching.answer(cx);
+                Phase::after(cx, &manner)
+            }
+            Phase::Streaming(mut streaming) => {
+                streaming.tick(cx);
+                Phase::Streaming(streaming)
+            }
+            phase => phase,
+        })
+    }
+
+    fn farewell(&mut self, cx: &mut Context<'_>, reason: &Reason) -> Then {
+        let planned = if let Reason::Drain(delay) = reason { Some(*delay) } else { None };
+        if planned.is_some() && self.ending == Ending::No {
+            self.ending = Ending::Drain;
+        }
+        self.change(cx, |phase, cx, link| match phase {
+            Phase::Streaming(streaming) => {
+                streaming.end(cx, reason);
+                Phase::Closed(reason.clone())
+            }
+            Phase::Polling(polling) => {
+                unsubscribe(cx, link);
+                let Some(delay) = planned else { return polling.refuse(cx, reason) };
+                polling.interrupt(cx, delay);
+                Phase::Closed(reason.clone())
+            }
+            Phase::Watching(watching) => {
+                unsubscribe(cx, link);
+                let Some(delay) = planned else { return watching.refuse(cx, reason) };
+                watching.interrupt(cx, delay);
+                Phase::Closed(reason.clone())
+            }
+            // What was asked is answered before a planned end.
+            phase if planned.is_some() => phase,
+            _ => Phase::Closed(reason.clone()),
+        })
+    }
+
+    fn name(&self) -> &'static str {
+        match &self.phase {
+            Phase::Polling(polling) if polling.patience() == Patience::Long => "longpoll",
+            Phase::Polling(_) => "poll",
+            Phase::Watching(_) => "longpoll",
+            Phase::Streaming(streaming) if streaming.format() == Format::Lines => "stream",
+            Phase::Streaming(_) => "sse",
+            _ => "http",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Http>() <= 104, "{}", size_of::<Http>());
+    }
+}

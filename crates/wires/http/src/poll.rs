@@ -1,0 +1,262 @@
+//! Polls: a page of envelopes, at once or as soon as there is a message; and the classic watch.
+//!
+//! A poll is a subscription that ends with its answer. While it waits it owns nothing but this state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use everywire_base::clock::Monotonic;
+use everywire_base::cursor::Cursor;
+use everywire_base::envelope::{self, ENVELOPE};
+use everywire_base::parcel::{Delivery, Parcel, Rendition, Taken};
+use everywire_base::reason::Reason;
+use everywire_base::record::Record;
+use everywire_wire::{Context, Position};
+
+use crate::classic;
+use crate::machine::Phase;
+use crate::problem::Problem;
+use crate::reply::{self, Content, Length, Manner};
+
+/// A poll under way.
+pub(crate) struct Polling {
+    manner: Box<Manner>,
+    until: Monotonic,
+    patience: Patience,
+    limit: u32,
+    bytes: u32,
+    room: Room,
+    gap: bool,
+    taken: Vec<Taking>,
+}
+
+/// A message of the page, shared with whoever else polls for it.
+struct Taking {
+    record: Arc<Record>,
+    envelope: Rendition,
+}
+
+/// Whether a poll waits for a first message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Patience {
+    /// It is answered as soon as it is known what there is.
+    None,
+    /// It is answered when there is something, or when its time is over.
+    Long,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Left,
+    /// A message had to be refused: there is more.
+    Exhausted,
+}
+
+/// Whether a poll can be answered.
+pub(crate) enum Ripe {
+    /// Not yet.
+    No,
+    /// Now.
+    Yes,
+}
+
+impl Polling {
+    pub(crate) fn new(manner: Manner, patience: Patience, limit: usize, until: Monotonic) -> Self {
+        Self {
+            manner: Box::new(manner),
+            until,
+            patience,
+            limit: limit as u32,
+            bytes: 0,
+            room: Room::Left,
+            gap: false,
+            taken: Vec::new(),
+        }
+    }
+
+    pub(crate) fn until(&self) -> Monotonic {
+        self.until
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    pub(crate) fn push(&mut self, cx: &Context<'_>, delivery: &Delivery<'_>) -> Taken {
+        match delivery {
+            Delivery::Gap(_) => self.gap = true,
+            Delivery::Retained(_) => {}
+            Delivery::Message(parcel) => return self.take(cx, parcel),
+        }
+        Taken::Yes
+    }
+
+    fn take(&mut self, cx: &Context<'_>, parcel: &Parcel) -> Taken {
+        if self.taken.len() >= self.limit as usize || self.bytes as usize >= cx.limits.page_bytes {
+            self.room = Room::Exhausted;
+            return Taken::Full;
+        }
+        let envelope = parcel.rendition(ENVELOPE, envelope::write);
+        self.bytes += envelope.len() as u32;
+        self.taken.push(Taking { record: Arc::clone(parcel.record()), envelope });
+        Taken::Yes
+    }
+
+    /// A page is answered when nothing can be added to it any more, or when there is nothing to add.
+    pub(crate) fn ripe(&self, position: &Position) -> Ripe {
+        let full = self.room == Room::Exhausted;
+        let found = !self.taken.is_empty() || self.gap;
+        let all = position.live && (found || self.patience == Patience::None);
+        if full || all { Ripe::Yes } else { Ripe::No }
+    }
+
+    /// Answers with what there is.
+    pub(crate) fn answer(self, cx: &mut Context<'_>) -> Manner {
+        let more = self.room == Room::Exhausted || !cx.position.live;
+        let cursor = self.cursor(cx.position).to_string();
+        if self.taken.is_empty() && !self.gap {
+            if more && self.patience == Patience::None {
+                let problem = Problem::unavailable(1, "the history could not be read in time: ask again in a moment");
+                cx.out.write(|out| problem.reply(&self.manner, out));
+            } else {
+                cx.out.write(|out| nothing(out, &self.manner, &cursor));
+            }
+        } else {
+            self.page(cx, &cursor, more);
+        }
+        *self.manner
+    }
+
+    /// Answers with what there is, because the server goes down: the client comes back with the cursor.
+    pub(crate) fn interrupt(self, cx: &mut Context<'_>, delay: Duration) -> Manner {
+        let manner = self.manner.leaving(delay);
+        Self { manner: Box::new(manner), patience: Patience::Long, ..self }.answer(cx)
+    }
+
+    /// Says that it ends without an answer, and why.
+    pub(crate) fn refuse(self, cx: &mut Context<'_>, reason: &Reason) -> Phase {
+        refuse(cx, &self.manner.closing(), reason)
+    }
+
+    /// The position after the last taken message if one was refused after it, else as far as everything was seen.
+    fn cursor(&self, position: &Position) -> Cursor {
+        match (self.room, self.taken.last()) {
+            (Room::Exhausted, Some(last)) => after(&position.cursor, &last.record),
+            _ => position.cursor.clone(),
+        }
+    }
+
+    fn page(&self, cx: &mut Context<'_>, cursor: &str, more: bool) {
+        const OPENING: &[u8] = b"{\"messages\":[";
+        let mut closing = Vec::with_capacity(80);
+        for part in ["],\"cursor\":\"", cursor, "\",\"gap\":", word(self.gap), ",\"more\":", word(more), "}"] {
+            closing.extend_from_slice(part.as_bytes());
+        }
+        let envelopes: usize = self.taken.iter().map(|t| t.envelope.len()).sum();
+        let length = OPENING.len() + envelopes + self.taken.len().saturating_sub(1) + closing.len();
+        cx.out.write(|out| {
+            reply::head(out, &self.manner, 200, Length::Bytes(length), |out| {
+                reply::field(out, "Content-Type", b"application/json");
+                fields(out, cursor);
+            });
+        });
+        if self.manner.content == Content::HeadOnly {
+            return;
+        }
+        cx.out.copy(OPENING);
+        for (i, taking) in self.taken.iter().enumerate() {
+            if i > 0 {
+                cx.out.copy(b",");
+            }
+            cx.out.share(&taking.envelope);
+        }
+        cx.out.copy(&closing);
+    }
+}
+
+fn word(yes: bool) -> &'static str {
+    if yes { "true" } else { "false" }
+}
+
+fn fields(out: &mut Vec<u8>, cursor: &str) {
+    reply::field(out, "Everywire-Cursor", cursor.as_bytes());
+    reply::field(out, "Cache-Control", b"no-store");
+}
+
+fn nothing(out: &mut Vec<u8>, manner: &Manner, cursor: &str) {
+    reply::head(out, manner, 204, Length::None, |out| fields(out, cursor));
+}
+
+/// A classic watch under way.
+pub(crate) struct Watching {
+    manner: Box<Manner>,
+    until: Monotonic,
+    gap: bool,
+    /// The message that ends it.
+    seen: Option<Arc<Record>>,
+}
+
+impl Watching {
+    pub(crate) fn new(manner: Manner, until: Monotonic) -> Self {
+        Self { manner: Box::new(manner), until, gap: false, seen: None }
+    }
+
+    pub(crate) fn until(&self) -> Monotonic {
+        self.until
+    }
+
+    pub(crate) fn push(&mut self, delivery: &Delivery<'_>) -> Taken {
+        match delivery {
+            Delivery::Gap(_) => self.gap = true,
+            Delivery::Retained(_) => {}
+            Delivery::Message(_) if self.seen.is_some() => return Taken::Full,
+            Delivery::Message(parcel) => self.seen = Some(Arc::clone(parcel.record())),
+        }
+        Taken::Yes
+    }
+
+    pub(crate) fn ripe(&self) -> Ripe {
+        if self.seen.is_some() { Ripe::Yes } else { Ripe::No }
+    }
+
+    /// Answers with the message, or that there was none.
+    pub(crate) fn answer(self, cx: &mut Context<'_>) -> Manner {
+        let position = &cx.position.cursor;
+        match self.seen.as_ref().and_then(|record| Some((record, record.message()?))) {
+            Some((record, message)) => {
+                let cursor = after(position, record);
+                cx.out.write(|out| classic::changed(out, &self.manner, message, &cursor, self.gap));
+            }
+            None => cx.out.write(|out| classic::unchanged(out, &self.manner, position, self.gap)),
+        }
+        *self.manner
+    }
+
+    /// Says that the server goes down: the client comes back with the same cursor.
+    pub(crate) fn interrupt(self, cx: &mut Context<'_>, delay: Duration) -> Manner {
+        let manner = self.manner.leaving(delay);
+        Self { manner: Box::new(manner), ..self }.answer(cx)
+    }
+
+    /// Says that it ends without an answer, and why.
+    pub(crate) fn refuse(self, cx: &mut Context<'_>, reason: &Reason) -> Phase {
+        refuse(cx, &self.manner.closing(), reason)
+    }
+}
+
+fn refuse(cx: &mut Context<'_>, manner: &Manner, reason: &Reason) -> Phase {
+    let detail = format!("the server ended this request: {}", reason.as_str());
+    let problem = match reason.reconnect() {
+        Some(delay) => Problem::unavailable((delay.as_secs() as u32).max(1), detail),
+        None => Problem::new(403, detail),
+    };
+    cx.out.write(|out| problem.reply(manner, out));
+    Phase::Closed(reason.clone())
+}
+
+/// The position of a reader who has everything up to this record, and elsewhere what his position says.
+fn after(position: &Cursor, record: &Record) -> Cursor {
+    let others = position.positions().iter().copied().filter(|p| p.0 != record.partition);
+    let all = others.chain([(record.partition, record.offset)]);
+    Cursor::new(position.epoch, all).unwrap_or_else(|| position.clone())
+}

@@ -1,0 +1,127 @@
+//! Refusals as `application/problem+json` (RFC 9457). The detail says what is wrong and what to do; a payload is never
+//! part of it.
+
+use std::borrow::Cow;
+
+use everywire_base::ask::PublishError;
+use everywire_base::envelope;
+use everywire_base::rules::Refusal;
+
+use crate::reply::{self, Length, Manner};
+
+/// Why a request is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Problem {
+    pub(crate) status: u16,
+    pub(crate) detail: Cow<'static, str>,
+    pub(crate) hint: Hint,
+    /// Whether it is still known where the next request begins.
+    pub(crate) framing: Sound,
+}
+
+/// What a refusal adds to the reply's head.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hint {
+    /// Nothing.
+    None,
+    /// `Retry-After` in seconds.
+    RetryAfter(u32),
+    /// `Allow`.
+    Allow(&'static str),
+    /// `WWW-Authenticate: Bearer`.
+    Authenticate,
+}
+
+/// Whether the connection can go on after a refusal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sound {
+    /// The next request begins after this one.
+    Yes,
+    /// Nobody knows where the next request begins.
+    Lost,
+}
+
+impl Problem {
+    pub(crate) fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, detail: detail.into(), hint: Hint::None, framing: Sound::Yes }
+    }
+
+    /// 400 in a request that is framed well.
+    pub(crate) fn bad(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(400, detail)
+    }
+
+    /// A refusal after which the connection can only be closed.
+    pub(crate) fn fatal(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { framing: Sound::Lost, ..Self::new(status, detail) }
+    }
+
+    pub(crate) fn hinting(self, hint: Hint) -> Self {
+        Self { hint, ..self }
+    }
+
+    /// 503 with `Retry-After`.
+    pub(crate) fn unavailable(seconds: u32, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(503, detail).hinting(Hint::RetryAfter(seconds))
+    }
+
+    /// 413 for a body.
+    pub(crate) fn too_large(max: usize, what: &str) -> Self {
+        Self::new(413, format!("the body is too large: {what} at most {max} bytes"))
+    }
+
+    /// 405 with `Allow`.
+    pub(crate) fn method(method: &str, allow: &'static str) -> Self {
+        let detail = format!("{method} is not for this address: use {allow}");
+        Self::new(405, detail).hinting(Hint::Allow(allow))
+    }
+
+    /// Appends the problem document.
+    pub(crate) fn json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"type\":\"about:blank\",\"title\":");
+        envelope::string(reply::phrase(self.status), out);
+        out.extend_from_slice(b",\"status\":");
+        reply::number(u64::from(self.status), out);
+        out.extend_from_slice(b",\"detail\":");
+        envelope::string(&self.detail, out);
+        out.push(b'}');
+    }
+
+    /// Appends the whole reply.
+    pub(crate) fn reply(&self, manner: &Manner, out: &mut Vec<u8>) {
+        let mut body = Vec::with_capacity(128 + self.detail.len());
+        self.json(&mut body);
+        reply::head(out, manner, self.status, Length::Bytes(body.len()), |out| {
+            reply::field(out, "Content-Type", b"application/problem+json");
+            match self.hint {
+                Hint::None => {}
+                Hint::RetryAfter(seconds) => reply::number_field(out, "Retry-After", u64::from(seconds)),
+                Hint::Allow(methods) => reply::field(out, "Allow", methods.as_bytes()),
+                Hint::Authenticate => reply::field(out, "WWW-Authenticate", b"Bearer"),
+            }
+        });
+        reply::body(out, manner, &body);
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::Unauthorized(_) => Self::new(401, detail).hinting(Hint::Authenticate),
+            Refusal::Forbidden(_) => Self::new(403, detail),
+            Refusal::TooMany(_) => Self::new(429, detail).hinting(Hint::RetryAfter(1)),
+        }
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PublishError::KeyConflict => Self::new(409, detail),
+            PublishError::Busy | PublishError::OutcomeUnknown | PublishError::Closing => Self::unavailable(1, detail),
+            PublishError::DiskFull | PublishError::KeysFull => Self::unavailable(10, detail),
+        }
+    }
+}

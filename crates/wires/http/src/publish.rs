@@ -1,0 +1,248 @@
+//! Publishing one message: from the request to a draft, from the outcome to a reply.
+//!
+//! Publishes may be pipelined: [`Publishes`] keeps those that wait for the log, and answers them in the order in which
+//! they came, whatever the order of their outcomes.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use everywire_base::ask::{Draft, Published};
+use everywire_base::clock::UnixMillis;
+use everywire_base::envelope;
+use everywire_base::id::AskId;
+use everywire_base::record::{Durability, Message};
+use everywire_base::rules::Rules;
+use everywire_base::topic::Topic;
+use serde::de::IgnoredAny;
+
+use crate::head::Head;
+use crate::problem::Problem;
+use crate::reply::{self, Manner};
+use crate::target::{decode, once, switch, whole};
+
+/// The longest idempotency key, event name or media type, in bytes.
+pub(crate) const MAX_NAME_BYTES: usize = 255;
+
+/// What a request says about a message, before its body.
+pub(crate) struct Publication {
+    pub(crate) topic: Topic,
+    pub(crate) event: Option<Box<str>>,
+    pub(crate) content_type: Option<Box<str>>,
+    pub(crate) key: Option<Box<str>>,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) retain: bool,
+    /// The body, if it stands in the address; then none may follow.
+    pub(crate) inline: Option<Bytes>,
+}
+
+impl Publication {
+    /// `POST /v1/messages?topic=T[&event=E][&ttl=SECONDS][&retain=1]`.
+    pub(crate) fn from_query(head: &Head<'_, '_>, rules: &Rules) -> Result<Self, Problem> {
+        let mut topic = None;
+        for (_, value) in head.target.pairs().filter(|p| p.0 == "topic") {
+            once(&mut topic, decode(value, "topic")?, "topic")?;
+        }
+        let topic = topic.ok_or_else(|| Problem::bad("say where to publish: `topic=` is missing"))?;
+        Self::to(head, parse_topic(&topic)?, rules)
+    }
+
+    /// To a topic that stands elsewhere than in the query.
+    pub(crate) fn to(head: &Head<'_, '_>, topic: Topic, rules: &Rules) -> Result<Self, Problem> {
+        rules.may_publish(&topic)?;
+        let (mut event, mut ttl, mut retain) = (None, None, None);
+        for (name, value) in head.target.pairs() {
+            match name {
+                "event" => once(&mut event, check_event(&decode(value, name)?)?, name)?,
+                "ttl" => once(&mut ttl, time_to_live(whole(value, name)?)?, name)?,
+                "retain" => once(&mut retain, switch(value, name)?, name)?,
+                _ => {}
+            }
+        }
+        let content_type = head.fields.content_type.map(media_type).transpose()?;
+        let key = head.fields.idempotency_key.map(|k| header_text(k, "Idempotency-Key")).transpose()?;
+        let retain = retain.unwrap_or(false);
+        Ok(Self { topic, event, content_type, key, ttl, retain, inline: None })
+    }
+
+    /// The longest body, by the topic's rule.
+    pub(crate) fn max_body(&self, rules: &Rules) -> (usize, &'static str) {
+        match self.inline {
+            None => (rules.of(&self.topic).max_message, "a message of this topic has"),
+            Some(_) => (0, "with `message=` in the address it has"),
+        }
+    }
+
+    /// The message, with its body checked.
+    pub(crate) fn draft(self, body: Bytes, now: UnixMillis, rules: &Rules) -> Result<Draft, Problem> {
+        let body = self.inline.unwrap_or(body);
+        let rule = rules.of(&self.topic);
+        if body.len() > rule.max_message {
+            return Err(Problem::too_large(rule.max_message, "a message of this topic has"));
+        }
+        if self.content_type.as_deref().is_some_and(envelope::is_json) && !(body.is_empty() && self.retain) {
+            check_json(&body)?;
+        }
+        let message = Message {
+            topic: self.topic,
+            from: None,
+            event: self.event,
+            content_type: self.content_type,
+            key: self.key,
+            body,
+            retain: self.retain,
+            qos: 1,
+            expires: self.ttl.map(|ttl| now.after(ttl)),
+        };
+        Ok(Draft { message, durability: rule.durability })
+    }
+}
+
+/// Parses a topic for publishing.
+pub(crate) fn parse_topic(text: &str) -> Result<Topic, Problem> {
+    Topic::parse(text).map_err(|error| Problem::bad(format!("`topic`: {error}")))
+}
+
+/// A name that travels in lines: no control characters, not empty, bounded.
+pub(crate) fn check_name(text: &str, what: &str) -> Result<Box<str>, Problem> {
+    let fits = !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control);
+    let wrong = || Problem::bad(format!("`{what}` has 1 to {MAX_NAME_BYTES} bytes and no control characters"));
+    if fits { Ok(text.into()) } else { Err(wrong()) }
+}
+
+/// Names of events that on a stream are the server's or the browser's own.
+const RESERVED_EVENTS: [&str; 4] = ["close", "error", "gap", "open"];
+
+/// An event's name; those that a reader would take for the server's word are refused.
+pub(crate) fn check_event(text: &str) -> Result<Box<str>, Problem> {
+    if RESERVED_EVENTS.contains(&text) {
+        return Err(Problem::bad(format!("the event name {text:?} is the server's own on a stream: choose another")));
+    }
+    check_name(text, "event")
+}
+
+/// Seconds until a message is not delivered any more.
+pub(crate) fn time_to_live(seconds: u64) -> Result<Duration, Problem> {
+    if seconds == 0 {
+        return Err(Problem::bad("`ttl` is a number of seconds from 1"));
+    }
+    Ok(Duration::from_secs(seconds.min(u64::from(u32::MAX))))
+}
+
+fn header_text(value: &[u8], what: &str) -> Result<Box<str>, Problem> {
+    let text = std::str::from_utf8(value).map_err(|_| Problem::bad(format!("`{what}` is not UTF-8")))?;
+    check_name(text, what)
+}
+
+/// The media type as it came; what curl says when nobody told it counts as text.
+fn media_type(value: &[u8]) -> Result<Box<str>, Problem> {
+    let text = header_text(value, "Content-Type")?;
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    let form = essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    Ok(if form { "text/plain".into() } else { text })
+}
+
+/// JSON is checked once, here (RULES 27).
+pub(crate) fn check_json(body: &[u8]) -> Result<(), Problem> {
+    let text = std::str::from_utf8(body).map_err(|_| Problem::bad("the body says it is JSON, but it is not UTF-8"))?;
+    serde_json::from_str::<IgnoredAny>(text).map(|_| ()).map_err(|error| {
+        Problem::bad(format!(
+            "the body says it is JSON, but it is not, at line {} column {}",
+            error.line(),
+            error.column()
+        ))
+    })
+}
+
+/// Appends `"id":…,"topic":…,"cursor":…,"durability":…`.
+pub(crate) fn published(topic: &Topic, published: &Published, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"id\":\"");
+    out.extend_from_slice(&published.id().text());
+    out.extend_from_slice(b"\",\"topic\":");
+    envelope::string(topic.as_str(), out);
+    out.extend_from_slice(b",\"cursor\":\"");
+    // Writing to a vector can't fail.
+    let _ = write!(out, "{}", published.cursor());
+    out.extend_from_slice(b"\",\"durability\":\"");
+    out.extend_from_slice(Durability::as_str(published.durability).as_bytes());
+    out.push(b'"');
+}
+
+/// The publishes of a connection that are not answered yet, in their order.
+#[derive(Default)]
+pub(crate) struct Publishes {
+    queue: VecDeque<Waiting>,
+    /// The ask of the first one in the queue.
+    first: AskId,
+}
+
+struct Waiting {
+    topic: Option<Topic>,
+    manner: Manner,
+    outcome: Option<Result<Published, Problem>>,
+}
+
+impl Publishes {
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Another one was asked, under the next number.
+    pub(crate) fn asked(&mut self, ask: AskId, topic: Topic, manner: Manner) {
+        self.enqueue(ask, Waiting { topic: Some(topic), manner, outcome: None });
+    }
+
+    /// Another one was refused before it was asked; its number is spent all the same.
+    pub(crate) fn refused(&mut self, ask: AskId, manner: Manner, problem: Problem) {
+        self.enqueue(ask, Waiting { topic: None, manner, outcome: Some(Err(problem)) });
+    }
+
+    fn enqueue(&mut self, ask: AskId, waiting: Waiting) {
+        if self.queue.is_empty() {
+            self.first = ask;
+        }
+        self.queue.push_back(waiting);
+    }
+
+    /// Notes an outcome.
+    pub(crate) fn outcome(&mut self, ask: AskId, outcome: Result<Published, Problem>) {
+        let place = ask.0.wrapping_sub(self.first.0) as usize;
+        if let Some(waiting) = self.queue.get_mut(place) {
+            waiting.outcome = Some(outcome);
+        }
+    }
+
+    /// Takes the first one, if its outcome is known, as reply and manner.
+    pub(crate) fn next_reply(&mut self) -> Option<(Manner, Result<Vec<u8>, Problem>)> {
+        self.queue.front()?.outcome.as_ref()?;
+        let Waiting { topic, manner, outcome } = self.queue.pop_front()?;
+        self.first = AskId(self.first.0.wrapping_add(1));
+        if self.queue.is_empty() {
+            // An idle connection owns no memory.
+            self.queue = VecDeque::new();
+        }
+        let reply = outcome?.map(|done| {
+            let mut json = Vec::with_capacity(160);
+            json.push(b'{');
+            if let Some(topic) = topic {
+                published(&topic, &done, &mut json);
+            }
+            json.push(b'}');
+            json
+        });
+        Some((manner, reply))
+    }
+}
+
+/// Appends the reply to a publish.
+pub(crate) fn reply(out: &mut Vec<u8>, manner: &Manner, outcome: &Result<Vec<u8>, Problem>) {
+    match outcome {
+        Ok(json) => reply::json(out, manner, 200, json),
+        Err(problem) => problem.reply(manner, out),
+    }
+}

@@ -1,0 +1,224 @@
+//! What polls, streams and the classic watch have in common: which topics, from where, and in which shape.
+
+use std::time::Duration;
+
+use everywire_base::ask::Subscribe;
+use everywire_base::cursor::Start;
+use everywire_base::limits::Limits;
+use everywire_base::topic::Filter;
+use smallvec::SmallVec;
+
+use crate::head::Head;
+use crate::problem::Problem;
+use crate::target::{decode, once, seconds, whole};
+
+/// The longest first comment of a stream, in bytes.
+const MAX_PAD: u64 = 8192;
+
+/// A request to read.
+pub(crate) struct Reading {
+    pub(crate) filters: SmallVec<[Filter; 1]>,
+    pub(crate) start: Start,
+    /// Whether retained messages come first.
+    pub(crate) greet: bool,
+    pub(crate) shape: Shape,
+}
+
+/// How messages are handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shape {
+    /// One page of envelopes, at once.
+    ShortPoll {
+        /// The most messages.
+        limit: usize,
+    },
+    /// One page of envelopes, as soon as there is a message.
+    LongPoll {
+        /// The most messages.
+        limit: usize,
+        /// How long there may be none.
+        wait: Duration,
+    },
+    /// The classic long poll: one bare body.
+    Watch {
+        /// How long there may be none.
+        wait: Duration,
+    },
+    /// One after the other, without end.
+    Stream {
+        /// How each is written.
+        format: Format,
+        /// The least length of the first line.
+        pad: usize,
+        /// Where it begins.
+        begins: Begins,
+    },
+}
+
+/// Where a stream begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Begins {
+    /// At an end of the log: its reader is told where that is.
+    AtAnEnd,
+    /// After the cursor that its reader gave. He is told no other before he was told of a gap.
+    AfterCursor,
+}
+
+impl Begins {
+    fn of(start: Option<&Start>) -> Self {
+        if matches!(start, Some(Start::After(_))) { Begins::AfterCursor } else { Begins::AtAnEnd }
+    }
+}
+
+/// How a stream writes messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Format {
+    /// Server-sent events with envelopes.
+    EventsJson,
+    /// Server-sent events with bare bodies.
+    EventsBody,
+    /// Envelopes by line.
+    Lines,
+}
+
+/// The parameters of a query, as they came.
+#[derive(Default)]
+struct Parameters<'a> {
+    after: Option<&'a str>,
+    limit: Option<&'a str>,
+    wait: Option<&'a str>,
+    format: Option<&'a str>,
+    pad: Option<&'a str>,
+    filters: SmallVec<[Filter; 1]>,
+}
+
+impl<'a> Parameters<'a> {
+    fn of(head: &Head<'a, '_>, limits: &Limits) -> Result<Self, Problem> {
+        let mut these = Self::default();
+        for (name, value) in head.target.pairs() {
+            match name {
+                "topic" => these.add_filter(&decode(value, name)?, limits)?,
+                "after" => once(&mut these.after, value, name)?,
+                "limit" => once(&mut these.limit, value, name)?,
+                "wait" => once(&mut these.wait, value, name)?,
+                "format" => once(&mut these.format, value, name)?,
+                "pad" => once(&mut these.pad, value, name)?,
+                _ => {}
+            }
+        }
+        Ok(these)
+    }
+
+    fn add_filter(&mut self, text: &str, limits: &Limits) -> Result<(), Problem> {
+        let filter = Filter::parse(text).map_err(|error| Problem::bad(format!("`topic`: {error}")))?;
+        if !self.filters.contains(&filter) {
+            self.filters.push(filter);
+        }
+        let most = limits.filters_per_subscription;
+        if self.filters.len() > most { Err(Problem::bad(format!("at most {most} topics at once"))) } else { Ok(()) }
+    }
+
+    fn start(&self) -> Result<Option<Start>, Problem> {
+        let Some(after) = self.after else { return Ok(None) };
+        let text = decode(after, "after")?;
+        text.parse().map(Some).map_err(|error| Problem::bad(format!("`after`: {error}")))
+    }
+
+    fn limit(&self, limits: &Limits) -> Result<usize, Problem> {
+        let Some(text) = self.limit else { return Ok(limits.page_messages_default) };
+        match whole(text, "limit")? {
+            0 => Err(Problem::bad("`limit` is at least 1")),
+            n => Ok(n.min(limits.page_messages_max as u64) as usize),
+        }
+    }
+
+    fn wait(&self, limits: &Limits) -> Result<Option<Duration>, Problem> {
+        match self.wait {
+            None => Ok(None),
+            Some("") => Ok(Some(limits.long_poll_default)),
+            Some(text) => Ok(Some(seconds(text, "wait")?.min(limits.long_poll_max))),
+        }
+    }
+
+    fn pad(&self) -> Result<usize, Problem> {
+        self.pad.map_or(Ok(0), |text| Ok(whole(text, "pad")?.min(MAX_PAD) as usize))
+    }
+
+    fn reading(self, start: Option<Start>, otherwise: Start, shape: Shape) -> Result<Reading, Problem> {
+        if self.filters.is_empty() {
+            return Err(Problem::bad("say what to read: `topic=` is missing"));
+        }
+        let greet = start.is_none() && matches!(shape, Shape::Stream { .. });
+        Ok(Reading { filters: self.filters, start: start.unwrap_or(otherwise), greet, shape })
+    }
+}
+
+impl Reading {
+    /// `GET /v1/messages`: a short poll, or with `wait` a long one.
+    pub(crate) fn poll(head: &Head<'_, '_>, limits: &Limits) -> Result<Self, Problem> {
+        let these = Parameters::of(head, limits)?;
+        let (start, limit) = (these.start()?, these.limit(limits)?);
+        let (shape, otherwise) = match these.wait(limits)? {
+            None | Some(Duration::ZERO) => (Shape::ShortPoll { limit }, Start::Earliest),
+            Some(wait) => (Shape::LongPoll { limit, wait }, Start::Latest),
+        };
+        these.reading(start, otherwise, shape)
+    }
+
+    /// `GET /v1/events`: `Last-Event-ID` wins over `after`, because a browser that comes back repeats the address.
+    pub(crate) fn events(head: &Head<'_, '_>, limits: &Limits) -> Result<Self, Problem> {
+        let these = Parameters::of(head, limits)?;
+        let format = match these.format {
+            None | Some("json") => Format::EventsJson,
+            Some("body") => Format::EventsBody,
+            Some(_) => return Err(Problem::bad("`format` is `json` or `body`")),
+        };
+        let start = match head.fields.last_event_id.filter(|id| !id.is_empty()) {
+            Some(id) => Some(cursor_field(id, "Last-Event-ID")?),
+            None => these.start()?,
+        };
+        let shape = Shape::Stream { format, pad: these.pad()?, begins: Begins::of(start.as_ref()) };
+        these.reading(start, Start::Latest, shape)
+    }
+
+    /// `GET /v1/stream`.
+    pub(crate) fn stream(head: &Head<'_, '_>, limits: &Limits) -> Result<Self, Problem> {
+        let these = Parameters::of(head, limits)?;
+        let start = these.start()?;
+        let (pad, begins) = (these.pad()?, Begins::of(start.as_ref()));
+        let shape = Shape::Stream { format: Format::Lines, pad, begins };
+        these.reading(start, Start::Latest, shape)
+    }
+
+    /// The classic watch of one topic.
+    pub(crate) fn watch(head: &Head<'_, '_>, filter: Filter, limits: &Limits) -> Result<Self, Problem> {
+        let these = Parameters::of(head, limits)?;
+        let wait = these.wait(limits)?.unwrap_or(limits.long_poll_default);
+        let start = match (these.start()?, head.fields.cursor) {
+            (Some(start), _) => Some(start),
+            (None, Some(cursor)) => Some(cursor_field(cursor, "Everywire-Cursor")?),
+            // Somebody else's tag is no cursor, and no error either.
+            (None, None) => {
+                head.fields.if_none_match.and_then(|tag| cursor_field(entity_tag(tag), "If-None-Match").ok())
+            }
+        };
+        let filters = SmallVec::from_iter([filter]);
+        Ok(Self { filters, start: start.unwrap_or_default(), greet: false, shape: Shape::Watch { wait } })
+    }
+
+    /// The ask, and what is left of the request.
+    pub(crate) fn into_ask(self) -> (Subscribe, Shape) {
+        (Subscribe { filters: self.filters, start: self.start, greet: self.greet }, self.shape)
+    }
+}
+
+fn cursor_field(value: &[u8], name: &str) -> Result<Start, Problem> {
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    text.parse().map_err(|error| Problem::bad(format!("`{name}`: {error}")))
+}
+
+/// What stands between the quotes of an entity tag.
+fn entity_tag(value: &[u8]) -> &[u8] {
+    let value = value.strip_prefix(b"W/").unwrap_or(value);
+    value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value)
+}

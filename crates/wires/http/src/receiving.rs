@@ -1,0 +1,402 @@
+//! The state in which a connection takes requests: heads and bodies come in, publishes go out and are answered in order.
+//!
+//! Publishes are pipelined, up to `limits.pipelined_publishes`; every other request waits, unread, until all before it
+//! are answered; and every request waits while its client doesn't read what it was answered. Between requests the state
+//! owns nothing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use everywire_base::ask::{PublishError, Published};
+use everywire_base::clock::Monotonic;
+use everywire_base::id::AskId;
+use everywire_base::limits::Limits;
+use everywire_base::reason::Reason;
+use everywire_wire::{Ask, Context};
+
+use crate::begin;
+use crate::body::{Collector, Fed};
+use crate::head::{self, Framing, Head, MAX_FIELDS};
+use crate::machine::{Link, Phase};
+use crate::problem::{Problem, Sound};
+use crate::publish::{self, Publishes};
+use crate::reply::{After, Manner};
+use crate::request::{Request, Surroundings};
+
+/// How often it is looked whether a client that didn't read its answers has begun to.
+const RECHECK: Duration = Duration::from_millis(50);
+
+/// Takes requests.
+pub(crate) struct Receiving {
+    incoming: Incoming,
+    publishes: Publishes,
+    /// When the client has been idle, or slow, for too long.
+    until: Monotonic,
+}
+
+enum Incoming {
+    /// Between two requests.
+    Nothing,
+    /// Some of a head, of which so many bytes hold no end.
+    Head { scanned: usize },
+    /// Some of a body.
+    Body(Box<Upload>),
+    /// A request that is not a publish waits until all publishes are answered.
+    Held,
+    /// The client doesn't read what it is answered: its next request waits.
+    Choked { since: Monotonic },
+    /// No more requests: the connection ends when all is answered.
+    Shut(Reason),
+}
+
+/// A request whose body is on its way.
+struct Upload {
+    request: Request,
+    manner: Manner,
+    collector: Collector,
+}
+
+/// What a look at some bytes came to.
+pub(crate) struct Step {
+    pub(crate) used: usize,
+    pub(crate) phase: Phase,
+    /// Whether the phase wants to see the bytes that are left, at once.
+    pub(crate) again: bool,
+}
+
+impl Receiving {
+    /// Between two requests.
+    pub(crate) fn new(cx: &Context<'_>) -> Self {
+        Self::since(cx.now.monotonic + cx.limits.idle_keep_alive)
+    }
+
+    /// On a new connection, which is closed at this time if it stays idle.
+    pub(crate) fn since(until: Monotonic) -> Self {
+        Self { incoming: Incoming::Nothing, publishes: Publishes::default(), until }
+    }
+
+    /// The moment at which patience ends.
+    pub(crate) fn until(&self) -> Option<Monotonic> {
+        match self.incoming {
+            Incoming::Nothing if self.publishes.is_empty() => Some(self.until),
+            Incoming::Head { .. } | Incoming::Body(_) | Incoming::Choked { .. } => Some(self.until),
+            Incoming::Nothing | Incoming::Held | Incoming::Shut(_) => None,
+        }
+    }
+
+    /// Whether bytes are wanted.
+    pub(crate) fn takes_input(&self, pipelined: usize) -> bool {
+        let waits = matches!(self.incoming, Incoming::Held | Incoming::Choked { .. } | Incoming::Shut(_));
+        !waits && self.publishes.len() < pipelined
+    }
+
+    /// Whether publishes are not answered yet.
+    pub(crate) fn owes_answers(&self) -> bool {
+        !self.publishes.is_empty()
+    }
+
+    /// The reason to end, if all was said.
+    pub(crate) fn is_over(&self) -> Option<Reason> {
+        match &self.incoming {
+            Incoming::Shut(reason) if self.publishes.is_empty() => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    /// Takes no more requests, and ends when all publishes are answered.
+    pub(crate) fn shut(&mut self, reason: Reason) {
+        if !matches!(self.incoming, Incoming::Shut(_)) {
+            self.incoming = Incoming::Shut(reason);
+        }
+    }
+
+    pub(crate) fn read(mut self, cx: &mut Context<'_>, link: &mut Link<'_>, bytes: &[u8]) -> Step {
+        if bytes.is_empty() || !self.takes_input(cx.limits.pipelined_publishes) {
+            return self.rest(0);
+        }
+        match self.incoming {
+            Incoming::Body(upload) => {
+                self.incoming = Incoming::Nothing;
+                self.feed(cx, link, upload, bytes)
+            }
+            _ if cx.out.len() >= most_unread(cx.limits) => self.choke(cx, cx.now.monotonic),
+            Incoming::Head { scanned } => self.head(cx, link, bytes, scanned),
+            // An empty line before a request is left over from another one (RFC 9112 §2.2).
+            _ if bytes.starts_with(b"\r\n") => self.go_on(2),
+            _ if bytes == b"\r" => self.rest(0),
+            _ => self.head(cx, link, bytes, 0),
+        }
+    }
+
+    fn choke(mut self, cx: &Context<'_>, since: Monotonic) -> Step {
+        self.incoming = Incoming::Choked { since };
+        self.until = cx.now.monotonic + RECHECK;
+        self.rest(0)
+    }
+
+    fn rest(self, used: usize) -> Step {
+        Step { used, phase: Phase::Receiving(self), again: false }
+    }
+
+    fn go_on(self, used: usize) -> Step {
+        Step { used, phase: Phase::Receiving(self), again: true }
+    }
+
+    fn head(mut self, cx: &mut Context<'_>, link: &mut Link<'_>, bytes: &[u8], scanned: usize) -> Step {
+        match head::end(bytes, scanned, cx.limits.http_head_bytes) {
+            Ok(None) => {
+                if matches!(self.incoming, Incoming::Nothing) {
+                    self.until = cx.now.monotonic + cx.limits.slow_request;
+                }
+                self.incoming = Incoming::Head { scanned: bytes.len() };
+                self.rest(0)
+            }
+            Ok(Some(end)) => {
+                self.incoming = Incoming::Nothing;
+                let mut space = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+                match head::parse(&bytes[..end], &mut space) {
+                    Ok(head) => self.request(cx, link, &head, &bytes[end..], end),
+                    Err(problem) => self.malformed(cx, &problem, bytes.len()),
+                }
+            }
+            Err(problem) => self.malformed(cx, &problem, bytes.len()),
+        }
+    }
+
+    /// A head that is none: nothing after it can be understood.
+    fn malformed(mut self, cx: &mut Context<'_>, problem: &Problem, used: usize) -> Step {
+        if !self.publishes.is_empty() {
+            self.incoming = Incoming::Held;
+            return self.rest(0);
+        }
+        cx.out.write(|out| problem.reply(&Manner::unknown(), out));
+        Step { used, phase: Phase::Closed(blame(problem)), again: false }
+    }
+
+    fn request(
+        mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link<'_>,
+        head: &Head<'_, '_>,
+        rest: &[u8],
+        length: usize,
+    ) -> Step {
+        let mut manner = head.manner();
+        let around = Surroundings { config: link.config, limits: cx.limits, rules: cx.rules, peer: cx.peer };
+        let understood = Request::understand(head, &around, &mut manner).and_then(|request| {
+            check_size(&request, head, cx)?;
+            Ok((request, head.expects_continue()? && head.has_body()))
+        });
+        let pipelined = matches!(understood, Ok((Request::Publish(_), false)));
+        if !self.publishes.is_empty() && !pipelined {
+            self.incoming = Incoming::Held;
+            return self.rest(0);
+        }
+        match understood {
+            Err(problem) => Self::refuse(cx, manner, &problem, head, length),
+            Ok((request, expects)) => {
+                if expects {
+                    cx.out.copy(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                self.body(cx, link, request, manner, head.framing, rest, length)
+            }
+        }
+    }
+
+    /// Refuses a request by its head. If a body follows, it is not waited for: the connection ends.
+    fn refuse(cx: &mut Context<'_>, manner: Manner, problem: &Problem, head: &Head<'_, '_>, length: usize) -> Step {
+        let manner = if head.has_body() { manner.closing() } else { manner };
+        cx.out.write(|out| problem.reply(&manner, out));
+        let phase = if head.has_body() { Phase::Closed(blame(problem)) } else { Phase::after(cx, &manner) };
+        Step { used: length, phase, again: true }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one request, taken apart")]
+    fn body(
+        mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link<'_>,
+        request: Request,
+        manner: Manner,
+        framing: Framing,
+        rest: &[u8],
+        length: usize,
+    ) -> Step {
+        if let Framing::Length(n) = framing
+            && n <= rest.len() as u64
+        {
+            let body = Bytes::copy_from_slice(&rest[..n as usize]);
+            return self.complete(cx, link, request, manner, body, length + n as usize);
+        }
+        let (max, what) = request.max_body(cx.limits, cx.rules);
+        let upload = Upload { request, manner, collector: Collector::new(framing, max, what) };
+        self.until = cx.now.monotonic + cx.limits.slow_request;
+        self.incoming = Incoming::Body(Box::new(upload));
+        self.go_on(length)
+    }
+
+    fn feed(mut self, cx: &mut Context<'_>, link: &mut Link<'_>, mut upload: Box<Upload>, bytes: &[u8]) -> Step {
+        match upload.collector.feed(bytes) {
+            Ok(Fed::More) => {
+                self.incoming = Incoming::Body(upload);
+                self.rest(bytes.len())
+            }
+            Ok(Fed::Complete(used)) => {
+                let Upload { request, manner, collector } = *upload;
+                let body = Bytes::from(collector.into_content().into_boxed_slice());
+                self.complete(cx, link, request, manner, body, used)
+            }
+            Err(problem) => {
+                self.refuse_late(cx, link, upload.manner.closing(), problem);
+                self.rest(bytes.len())
+            }
+        }
+    }
+
+    /// Refuses a request whose head was accepted, behind the publishes that wait.
+    fn refuse_late(&mut self, cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, problem: Problem) {
+        let manner = if problem.framing == Sound::Lost { manner.closing() } else { manner };
+        if manner.closes() {
+            self.incoming = Incoming::Shut(blame(&problem));
+        }
+        if self.publishes.is_empty() {
+            cx.out.write(|out| problem.reply(&manner, out));
+        } else {
+            self.publishes.refused(link.number(), manner, problem);
+        }
+        self.until = cx.now.monotonic + cx.limits.idle_keep_alive;
+    }
+
+    /// A whole request.
+    fn complete(
+        mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link<'_>,
+        request: Request,
+        manner: Manner,
+        body: Bytes,
+        used: usize,
+    ) -> Step {
+        let phase = match request {
+            Request::Publish(publication) => {
+                match publication.draft(body, cx.now.wall, cx.rules) {
+                    Ok(draft) => self.publish(cx, link, manner, draft),
+                    Err(problem) => self.refuse_late(cx, link, manner, problem),
+                }
+                Phase::Receiving(self)
+            }
+            Request::Batch => begin::batch(cx, link, manner, &body),
+            Request::Read(reading) => begin::subscribe(cx, link, manner, reading),
+            Request::Call(call) => begin::call(cx, link, manner, call, body),
+            Request::Options(options) => {
+                cx.out.write(|out| options.reply(&manner, out));
+                Phase::after(cx, &manner)
+            }
+        };
+        Step { used, phase, again: true }
+    }
+
+    fn publish(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link<'_>,
+        manner: Manner,
+        draft: everywire_base::ask::Draft,
+    ) {
+        if manner.closes() {
+            self.incoming = Incoming::Shut(Reason::Done);
+        }
+        let ask = link.number();
+        self.publishes.asked(ask, draft.message.topic.clone(), manner);
+        cx.asks.push((ask, Ask::Publish(draft)));
+    }
+
+    /// Takes the outcome of a publish, and answers all whose turn it is.
+    pub(crate) fn outcome(
+        mut self,
+        cx: &mut Context<'_>,
+        ask: AskId,
+        outcome: Result<Published, PublishError>,
+    ) -> Phase {
+        self.publishes.outcome(ask, outcome.map_err(Problem::from));
+        self.finish_answers(cx);
+        Phase::Receiving(self)
+    }
+
+    fn finish_answers(&mut self, cx: &mut Context<'_>) {
+        while let Some((mut manner, outcome)) = self.publishes.next_reply() {
+            if self.publishes.is_empty() && matches!(self.incoming, Incoming::Shut(_)) {
+                manner.after = After::Close;
+            }
+            cx.out.write(|out| publish::reply(out, &manner, &outcome));
+        }
+        if !self.publishes.is_empty() {
+            return;
+        }
+        match self.incoming {
+            Incoming::Held => self.incoming = Incoming::Nothing,
+            Incoming::Nothing => {}
+            Incoming::Head { .. } | Incoming::Body(_) | Incoming::Choked { .. } | Incoming::Shut(_) => return,
+        }
+        self.until = cx.now.monotonic + cx.limits.idle_keep_alive;
+    }
+
+    /// Looks whether the client has read enough to be answered more.
+    fn recheck(mut self, cx: &Context<'_>, since: Monotonic) -> Phase {
+        let now = cx.now.monotonic;
+        if cx.out.len() < most_unread(cx.limits) {
+            self.incoming = Incoming::Nothing;
+            self.until = now + cx.limits.idle_keep_alive;
+        } else if now > since + cx.limits.idle_keep_alive {
+            return Phase::Closed(Reason::SlowConsumer);
+        } else {
+            return self.choke(cx, since).phase;
+        }
+        Phase::Receiving(self)
+    }
+
+    /// Patience is over.
+    pub(crate) fn tick(mut self, cx: &mut Context<'_>, link: &mut Link<'_>) -> Phase {
+        let manner = match std::mem::replace(&mut self.incoming, Incoming::Shut(Reason::Timeout)) {
+            Incoming::Nothing => return Phase::Closed(Reason::Timeout),
+            Incoming::Head { .. } => Manner::unknown(),
+            Incoming::Body(upload) => upload.manner.closing(),
+            Incoming::Choked { since } => return self.recheck(cx, since),
+            other @ (Incoming::Held | Incoming::Shut(_)) => {
+                self.incoming = other;
+                return Phase::Receiving(self);
+            }
+        };
+        let seconds = cx.limits.slow_request.as_secs();
+        let problem = Problem::fatal(408, format!("the request was not complete within {seconds} seconds"));
+        self.refuse_late(cx, link, manner, problem);
+        Phase::Receiving(self)
+    }
+}
+
+/// How many bytes of answers may wait before a client counts as one that doesn't read: a turn's worth of answers to
+/// pipelined publishes and a page are nothing unusual.
+fn most_unread(limits: &Limits) -> usize {
+    limits.outbox_bytes + limits.page_bytes + 256 * limits.pipelined_publishes
+}
+
+/// Why a connection ends with a refusal.
+fn blame(problem: &Problem) -> Reason {
+    match problem.status {
+        408 => Reason::Timeout,
+        413 | 431 => Reason::TooLarge("request"),
+        _ if problem.framing == Sound::Lost => Reason::Protocol("malformed request"),
+        _ => Reason::Done,
+    }
+}
+
+/// Refuses a body by its announced length, before it is read.
+fn check_size(request: &Request, head: &Head<'_, '_>, cx: &Context<'_>) -> Result<(), Problem> {
+    let (max, what) = request.max_body(cx.limits, cx.rules);
+    match head.framing {
+        Framing::Length(n) if n > max as u64 && max == 0 => Err(Problem::bad("no body belongs to this request")),
+        Framing::Chunked if max == 0 => Err(Problem::bad("no body belongs to this request")),
+        Framing::Length(n) if n > max as u64 => Err(Problem::too_large(max, what)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,88 @@
+//! The short states between a request and what it becomes: a subscription that is asked for, a call that is under way.
+
+use everywire_base::ask::{Reply, Subscribed};
+use everywire_base::id::AskId;
+use everywire_base::reason::Reason;
+use everywire_wire::{Ask, Context};
+
+use crate::call;
+use crate::machine::{Link, Phase};
+use crate::poll::{Patience, Polling, Watching};
+use crate::problem::Problem;
+use crate::reading::{Begins, Shape};
+use crate::reply::{Content, Manner};
+use crate::stream::{self, Streaming};
+
+/// Waits to hear whether the subscription is granted.
+pub(crate) struct Subscribing {
+    ask: AskId,
+    manner: Manner,
+    shape: Shape,
+}
+
+impl Subscribing {
+    pub(crate) fn new(ask: AskId, manner: Manner, shape: Shape) -> Self {
+        Self { ask, manner, shape }
+    }
+
+    pub(crate) fn ask(&self) -> AskId {
+        self.ask
+    }
+
+    /// Begins to read, if every filter was granted.
+    pub(crate) fn granted(self, cx: &mut Context<'_>, link: &mut Link<'_>, subscribed: Subscribed) -> Phase {
+        let Self { manner, shape, .. } = self;
+        if let Some((_, refusal)) = subscribed.refused.into_iter().next() {
+            unsubscribe(cx, link);
+            let problem = Problem::from(refusal);
+            cx.out.write(|out| problem.reply(&manner, out));
+            return Phase::after(cx, &manner);
+        }
+        let now = cx.now.monotonic;
+        match shape {
+            Shape::ShortPoll { limit } => {
+                Phase::Polling(Polling::new(manner, Patience::None, limit, now + cx.limits.slow_request))
+            }
+            Shape::LongPoll { limit, wait } => Phase::Polling(Polling::new(manner, Patience::Long, limit, now + wait)),
+            Shape::Watch { wait } => Phase::Watching(Watching::new(manner, now + wait)),
+            Shape::Stream { format, pad, begins } => {
+                let told = (begins == Begins::AtAnEnd).then_some(&subscribed.cursor);
+                if manner.content == Content::Whole {
+                    return Phase::Streaming(Streaming::begin(cx, &manner, format, pad, told));
+                }
+                unsubscribe(cx, link);
+                cx.out.write(|out| stream::head(out, &manner, format, told));
+                Phase::Closed(Reason::Done)
+            }
+        }
+    }
+}
+
+/// Ends what the connection reads.
+pub(crate) fn unsubscribe(cx: &mut Context<'_>, link: &mut Link<'_>) {
+    cx.asks.push((link.number(), Ask::Unsubscribe));
+}
+
+/// A call of the API that is under way.
+pub(crate) struct Api {
+    ask: AskId,
+    manner: Box<Manner>,
+}
+
+impl Api {
+    pub(crate) fn new(ask: AskId, manner: Manner) -> Self {
+        Self { ask, manner: Box::new(manner) }
+    }
+
+    pub(crate) fn ask(&self) -> AskId {
+        self.ask
+    }
+
+    pub(crate) fn called(mut self, cx: &mut Context<'_>, link: &Link<'_>, reply: Option<Reply>) -> Phase {
+        if link.ends() {
+            *self.manner = self.manner.closing();
+        }
+        cx.out.write(|out| call::reply(out, &self.manner, reply));
+        Phase::after(cx, &self.manner)
+    }
+}

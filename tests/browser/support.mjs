@@ -1,0 +1,120 @@
+/** What the browser's tests share: a server of their own, a Chromium, windows that must stay free of errors. */
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+
+import { chromium } from 'playwright-core';
+
+const READY_MS = 30_000;
+const CHROMIUM = '/usr/bin/chromium';
+const FLAGS = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+
+/** A running server; `url` is where it listens. */
+export class Server {
+  static async start() {
+    const server = new Server();
+    server.home = await mkdtemp(join(tmpdir(), 'everywire-browser-'));
+    await server.run('127.0.0.1:0');
+    return server;
+  }
+
+  async run(http) {
+    const binary = process.env.EVERYWIRE_BIN;
+    if (!existsSync(binary ?? '')) throw new Error(`there is no binary at ${binary}: cargo build -p everywire-server`);
+    const ready = join(this.home, 'ready.json');
+    await rm(ready, { force: true });
+    const options = ['serve', '--http', http, '--data', join(this.home, 'data'), '--ready-file', ready];
+    this.process = spawn(binary, options, { cwd: this.home, stdio: ['ignore', 'ignore', 'inherit'] });
+    this.url = `http://${await this.address(ready)}`;
+  }
+
+  async address(file) {
+    for (const begun = Date.now(); Date.now() - begun < READY_MS; await pause(10)) {
+      if (this.process.exitCode !== null) throw new Error('the server ended instead of getting ready');
+      try {
+        return JSON.parse(await readFile(file, 'utf8')).http;
+      } catch { /* not there yet, or not whole yet */ }
+    }
+    throw new Error('the server did not get ready');
+  }
+
+  /** Kills it and starts it again on the same port and data. */
+  async restart(meanwhile = async () => {}) {
+    await this.end('SIGKILL');
+    await meanwhile();
+    await this.run(new URL(this.url).host);
+  }
+
+  async end(signal = 'SIGTERM') {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
+    const ended = once(this.process, 'exit');
+    this.process.kill(signal);
+    await ended;
+  }
+
+  async stop() {
+    await this.end('SIGKILL');
+    await rm(this.home, { recursive: true, force: true });
+  }
+}
+
+/** A Chromium whose windows collect what goes wrong in them. */
+export class Browser {
+  static async launch() {
+    const browser = new Browser();
+    browser.chromium = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+    return browser;
+  }
+
+  /** A window of its own profile, on an address of the page. */
+  async window(address, options = {}) {
+    const context = await this.chromium.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+    const page = await context.newPage();
+    page.faults = [];
+    page.on('console', (message) => {
+      if (['error', 'warning'].includes(message.type())) page.faults.push(message.text());
+    });
+    page.on('pageerror', (error) => page.faults.push(String(error)));
+    await page.goto(address);
+    await page.locator('.column').first().waitFor();
+    return page;
+  }
+
+  async close() {
+    await this.chromium.close();
+  }
+}
+
+/** A column of a page. */
+export const column = (page, via) => page.locator(`.column[data-via=${via}]`);
+
+/** Waits until a column is connected. */
+export const live = (page, via) => page.locator(`.column[data-via=${via}][data-state=open]`).waitFor();
+
+/** The texts of a column's messages, oldest first. */
+export async function texts(page, via) {
+  return (await column(page, via).locator('.message .text').allTextContents()).reverse();
+}
+
+/** Waits until a column shows exactly these messages. */
+export async function shows(page, via, expected) {
+  const last = column(page, via).locator('.message .text').first();
+  await last.filter({ hasText: expected.at(-1) }).waitFor();
+  const seen = await texts(page, via);
+  if (JSON.stringify(seen) !== JSON.stringify(expected)) {
+    throw new Error(`${via} shows ${JSON.stringify(seen)}, not ${JSON.stringify(expected)}`);
+  }
+}
+
+/** A counter of a column. */
+export async function counter(page, via, name) {
+  return Number(await column(page, via).locator(`[data-counter=${name}]`).textContent());
+}

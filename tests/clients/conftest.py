@@ -1,0 +1,38 @@
+"""A server of its own for each test, on the built binary."""
+
+import json
+import os
+import pathlib
+import subprocess
+import time
+
+import pytest
+
+READY_SECONDS = 30
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The address of a running server."""
+    binary = pathlib.Path(os.environ["EVERYWIRE_BIN"])
+    assert binary.is_file(), f"there is no binary at {binary}: cargo build -p everywire-server"
+    ready = tmp_path / "ready.json"
+    arguments = [binary, "serve", "--http", "127.0.0.1:0", "--data", tmp_path / "data", "--ready-file", ready]
+    process = subprocess.Popen(arguments, cwd=tmp_path)
+    try:
+        yield f"http://{wait_ready(process, ready)}"
+    finally:
+        process.terminate()
+        assert process.wait(timeout=READY_SECONDS) == 0
+
+
+def wait_ready(process, file):
+    """Waits for the ready file; gives the address of HTTP."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended instead of getting ready"
+        try:
+            return json.loads(file.read_text())["http"]
+        except (OSError, ValueError):
+            time.sleep(0.01)
+    raise AssertionError("the server did not get ready")

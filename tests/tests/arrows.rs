@@ -1,0 +1,97 @@
+//! The arrows of DESIGN: which crate may depend on which. What tests alone depend on is exempt.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, MetadataCommand, Package};
+
+/// Each crate with those of ours that it may depend on.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("wire", &["base"]),
+    ("http", &["base", "wire"]),
+    ("log", &["base"]),
+    ("store", &["base", "log"]),
+    ("hub", &["base", "log"]),
+    // The driver hands asks to the log and pulls from its tail; it is generic over the wire.
+    ("driver", &["base", "wire", "hub", "log"]),
+    ("api", &["base"]),
+    ("client", &["base"]),
+    ("node", &["base", "wire", "http", "hub", "log", "store", "driver", "api"]),
+    ("server", &["base", "client", "node"]),
+    ("sim", &["base", "wire", "http", "hub", "log", "store", "driver", "api", "node"]),
+    ("tests", &[]),
+];
+
+/// Foreign crates that only the named ones of ours may use.
+const RESERVED: &[(&str, &[&str])] = &[
+    ("mio", &["driver"]),
+    ("rustls", &["driver"]),
+    ("axum", &["api"]),
+    ("fjall", &["store"]),
+    ("tokio", &["api", "node"]),
+    ("httparse", &["http", "client"]),
+];
+
+/// What no wire and no hub may use, besides clocks, sockets and threads, which their `clippy.toml` bans.
+const PURE: &[&str] = &["http", "hub", "wire", "base"];
+const BANNED_FROM_PURE: &[&str] = &["rand", "rand_chacha", "tokio", "mio", "socket2", "crossbeam-channel", "getrandom"];
+
+fn ours() -> Vec<Package> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .no_deps()
+        .exec()
+        .expect("cargo metadata");
+    metadata.workspace_packages().into_iter().cloned().collect()
+}
+
+fn short(name: &str) -> &str {
+    name.strip_prefix("everywire-").unwrap_or(name)
+}
+
+/// The names of what a crate is built with, development apart.
+fn dependencies(package: &Package) -> BTreeSet<&str> {
+    let kinds = package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development);
+    kinds.map(|dependency| dependency.name.as_str()).collect()
+}
+
+#[test]
+fn crates_depend_only_along_the_arrows() {
+    let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for package in ours() {
+        let name = short(&package.name).to_owned();
+        let Some(allowed) = allowed.get(name.as_str()) else {
+            wrong.push(format!("{name} is not in the table of arrows"));
+            continue;
+        };
+        let of_ours = dependencies(&package).into_iter().filter_map(|d| d.strip_prefix("everywire-"));
+        wrong.extend(of_ours.filter(|d| !allowed.contains(d)).map(|d| format!("{name} → {d} is no arrow of DESIGN")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_crate_of_the_table_is_there() {
+    let there: BTreeSet<String> = ours().iter().map(|p| short(&p.name).to_owned()).collect();
+    let missing: Vec<_> = ARROWS.iter().map(|(name, _)| *name).filter(|name| !there.contains(*name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn foreign_crates_stay_where_they_belong() {
+    let mut wrong = Vec::new();
+    for package in ours() {
+        let name = short(&package.name).to_owned();
+        let uses = dependencies(&package);
+        for (foreign, homes) in RESERVED {
+            if uses.contains(foreign) && !homes.contains(&name.as_str()) {
+                wrong.push(format!("{foreign} belongs to {homes:?}, not to {name}"));
+            }
+        }
+        if PURE.contains(&name.as_str()) {
+            wrong.extend(BANNED_FROM_PURE.iter().filter(|b| uses.contains(*b)).map(|b| format!("{name} uses {b}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,74 @@
+//! HTTPS beside HTTP, with a real client, and certificates that change while it serves (RULES 37).
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use everywire_tests::{Setup, until};
+use rustix::process::Signal;
+
+/// Makes a self-signed certificate for 127.0.0.1 with this common name.
+fn certificate(directory: &Path, name: &str) {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-subj", &format!("/CN={name}")])
+        .args(["-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(directory)
+        .output()
+        .expect("openssl runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+fn curl(directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--max-time", "20", "--cacert", "cert.pem"]).args(arguments);
+    command.current_dir(directory).output().expect("curl runs")
+}
+
+fn text(output: &Output) -> String {
+    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("{out}{errors}")
+}
+
+#[test]
+fn https_serves_what_http_serves_and_reloads_its_certificate() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    certificate(directory.path(), "first");
+    let files = directory.path().display();
+    let tls = format!("[tls]\ncert = \"{files}/cert.pem\"\nkey = \"{files}/key.pem\"\nlisten = \"127.0.0.1:0\"\n");
+    let server = Setup::new().config(&tls).start();
+    let https = format!("https://{}", server.ready()["https"].as_str().expect("an address"));
+
+    let large = "x".repeat(200_000);
+    fs::write(directory.path().join("body"), &large).expect("a file");
+    let topic = format!("{https}/v1/messages?topic=t");
+    let published = curl(directory.path(), &["--data-binary", "@body", &topic]);
+    assert!(text(&published).contains("\"durability\":\"fsync\""), "{}", text(&published));
+    assert_eq!(server.get("/v1/messages?topic=t").json()["messages"][0]["body"], large.as_str());
+    let read = curl(directory.path(), &[&topic]);
+    assert!(text(&read).contains(&large), "what is longer than a record of TLS comes whole");
+    let events = format!("{https}/v1/events?topic=t&after=earliest&format=body");
+    let streamed = curl(directory.path(), &["--no-buffer", "--max-time", "2", &events]);
+    assert!(text(&streamed).contains(&large));
+
+    let plain = curl(directory.path(), &[&topic.replace("https", "http")]);
+    assert!(!plain.status.success(), "plain HTTP on the TLS listener is refused: {}", text(&plain));
+
+    certificate(directory.path(), "second");
+    assert!(!curl(directory.path(), &[&topic]).status.success(), "the first certificate is still served");
+    server.signal(Signal::HUP);
+    until("the second certificate", || curl(directory.path(), &[&topic]).status.success());
+}
+
+#[test]
+fn a_key_that_does_not_fit_is_refused_at_start() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    certificate(directory.path(), "first");
+    fs::rename(directory.path().join("key.pem"), directory.path().join("old.pem")).expect("a file");
+    certificate(directory.path(), "second");
+    let files = directory.path().display();
+    let tls = format!("[tls]\ncert = \"{files}/cert.pem\"\nkey = \"{files}/old.pem\"\nlisten = \"127.0.0.1:0\"\n");
+    let failed = Setup::new().config(&tls).fail();
+    assert_eq!(failed.code, Some(1));
+    assert!(failed.errors.contains("certificate"), "{}", failed.errors);
+}
