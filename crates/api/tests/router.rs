@@ -78,6 +78,7 @@ impl Fake {
             method: method.into(),
             target: target.into(),
             headers: vec![("host".into(), b"localhost"[..].into())],
+            identity: None,
             body: bytes::Bytes::new(),
         };
         let reply = call(router(Arc::new(self.clone())), request).await;

@@ -1,8 +1,10 @@
-//! What parts of a node ask of each other, and the answers: publishing, reading history, calling the API.
+//! What parts of a node ask of each other, and the answers: publishing, reading history, logging in, calling the API.
 //!
 //! All of them are plain values with a [`Ticket`], so that they can cross threads as messages.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -10,6 +12,7 @@ use smallvec::SmallVec;
 use crate::clock::UnixMillis;
 use crate::cursor::{Cursor, Epoch, Offset, Partition, Start};
 use crate::id::{MessageId, Ticket};
+use crate::identity::Identity;
 use crate::record::{Durability, Message, Record};
 use crate::rules::Refusal;
 use crate::topic::Filter;
@@ -109,6 +112,8 @@ pub struct Read {
     pub partition: Partition,
     /// What is wanted, and since when; for [`ReadKind::Retained`] only the filters count.
     pub interests: Arc<[Interest]>,
+    /// The store is read when it has applied the log at least up to here.
+    pub applied: Offset,
     /// What is read.
     pub kind: ReadKind,
 }
@@ -166,6 +171,8 @@ pub struct Subscribe {
     pub start: Start,
     /// Whether retained messages are wanted first; only with [`Start::Latest`].
     pub greet: bool,
+    /// Who asks, where that isn't known from a [`Login`].
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// The hub's answer to a [`Subscribe`]: a cursor, and which filters were refused.
@@ -175,6 +182,131 @@ pub struct Subscribed {
     pub cursor: Cursor,
     /// The filters that were not granted, each with its reason; all others were.
     pub refused: Vec<(Filter, Refusal)>,
+}
+
+/// What ends a connection's interest in some filters.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unsubscribe {
+    /// All that it is subscribed to.
+    All,
+    /// These; those that it doesn't hold count as ended.
+    These(SmallVec<[Filter; 1]>),
+}
+
+/// What somebody shows to prove who he is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// A token (RFC 6750, RFC 7519).
+    Token(Box<str>),
+    /// A user's name and password.
+    Password {
+        /// The name.
+        user: Box<str>,
+        /// The password.
+        password: Box<str>,
+    },
+}
+
+/// Secrets never reach a log line.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Credentials::Token(_) => f.write_str("Token"),
+            Credentials::Password { user, .. } => write!(f, "Password of {user:?}"),
+        }
+    }
+}
+
+/// Asks who somebody is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Authenticate {
+    /// Whom to answer; filled in by the driver.
+    pub ticket: Ticket,
+    /// What he shows.
+    pub credentials: Credentials,
+    /// The device that he names himself; a token that names another is refused (RULES 25).
+    pub device: Option<Box<str>>,
+}
+
+/// The answer to an [`Authenticate`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Authenticated {
+    /// Whose answer.
+    pub ticket: Ticket,
+    /// Who he is.
+    pub result: Result<Arc<Identity>, AuthError>,
+}
+
+/// Why somebody is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// The credentials prove nothing: forged, expired, unknown, wrong.
+    #[error("{0}")]
+    Refused(Box<str>),
+    /// The credentials are good, for somebody else than he says to be.
+    #[error("{0}")]
+    Mismatch(Box<str>),
+    /// Nobody can tell just now; come again.
+    #[error("{0}")]
+    Unavailable(Box<str>),
+}
+
+/// Enters a connection into the registry: who is at the other end, and which session it continues. Asked again, it
+/// renews the identity in place.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Login {
+    /// Who he is; `None` is anonymous.
+    pub identity: Option<Arc<Identity>>,
+    /// What software he uses, for operators.
+    pub agent: Option<Box<str>>,
+    /// Whether he is subscribed to his inboxes without asking.
+    pub inbox: bool,
+    /// Which session.
+    pub session: SessionWish,
+}
+
+/// Which session a connection wants.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum SessionWish {
+    /// None: at most once.
+    #[default]
+    None,
+    /// A new one, that outlives its connection by this.
+    New {
+        /// How long it lives after the connection.
+        expiry: Duration,
+    },
+    /// The one of this name; a new one, if it isn't there or is another user's.
+    Resume {
+        /// Its name.
+        id: Box<str>,
+        /// How long it lives after the connection.
+        expiry: Duration,
+    },
+}
+
+/// The answer to a [`Login`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Welcome {
+    /// The connection's name in the registry.
+    pub connection: Box<str>,
+    /// The session, if one was wanted.
+    pub session: Option<Box<str>>,
+    /// Whether that was there before: its subscriptions go on, and what was not acknowledged comes again.
+    pub resumed: bool,
+    /// Filters that the identity may not have, any more: they are ended.
+    pub refused: Vec<(Filter, Refusal)>,
+}
+
+/// Why an acknowledgement is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AckError {
+    /// Without a session nothing is outstanding.
+    #[error("nothing is to be acknowledged without a session: ask for one in `hello`")]
+    NoSession,
+    /// Beyond all that was sent.
+    #[error("this cursor was never sent")]
+    NeverSent,
 }
 
 /// A call of the API: an HTTP request that is not for a wire.
@@ -188,6 +320,8 @@ pub struct Call {
     pub target: Box<str>,
     /// The request's header fields.
     pub headers: Vec<(Box<str>, Box<[u8]>)>,
+    /// Who calls; `None` is anonymous.
+    pub identity: Option<Arc<Identity>>,
     /// The body.
     pub body: Bytes,
 }

@@ -12,7 +12,7 @@ use crate::parcel::{Format, Parcel};
 use crate::record::Message;
 
 /// The envelope as a rendition: one line, no line end.
-pub const ENVELOPE: Format = Format("json.envelope");
+pub const ENVELOPE: Format = Format::bare("json.envelope");
 
 /// How a body is written in an envelope.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::clock::UnixMillis;
-use crate::cursor::{Offset, Partition};
+use crate::cursor::{Epoch, Offset, Partition};
 
 /// A message's id: a ULID whose 80 "random" bits are its place in the log, so that it sorts by time, is unique, and
 /// tells where the message lies without an index.
@@ -93,6 +94,34 @@ pub struct Ticket {
     pub ask: AskId,
 }
 
+/// What the connections of a node are named after: the node, and which of its lives.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Nameplate {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// Tells this life of the node from earlier ones.
+    pub boot: u32,
+}
+
+impl Nameplate {
+    /// A connection's name: `NODE-BOOT-WORKER-PLACE-GENERATION`.
+    pub fn name(&self, worker: u16, slot: Slot) -> Box<str> {
+        format!("{}-{}-{worker}-{}-{}", self.node, Epoch(self.boot), slot.index, slot.generation).into()
+    }
+
+    /// The worker and the place of a connection of this life of this node.
+    pub fn find(&self, name: &str) -> Option<(u16, Slot)> {
+        let rest = name.strip_prefix(&*self.node)?.strip_prefix('-')?;
+        let rest = rest.strip_prefix(&Epoch(self.boot).to_string())?.strip_prefix('-')?;
+        let mut numbers = rest.split('-').map(|n| n.parse::<u32>().ok());
+        let (worker, index, generation) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let slot = Slot { index, generation };
+        let worker = u16::try_from(worker).ok()?;
+        // Only the very text: "007" is nobody's name.
+        (numbers.next().is_none() && *self.name(worker, slot) == *name).then_some((worker, slot))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +139,17 @@ mod tests {
         assert_eq!("01".parse::<MessageId>(), Err(MessageIdError));
         assert_eq!("8ZZZZZZZZZZZZZZZZZZZZZZZZZ".parse::<MessageId>(), Err(MessageIdError));
         assert_eq!("01KAQN5T9M000000000000050U".parse::<MessageId>(), Err(MessageIdError));
+    }
+
+    #[test]
+    fn a_connection_is_found_by_its_name() {
+        let plate = Nameplate { node: "a-b".into(), boot: 12345 };
+        let slot = Slot { index: 7, generation: 3 };
+        let name = plate.name(1, slot);
+        assert_eq!(&*name, "a-b-9ix-1-7-3");
+        assert_eq!(plate.find(&name), Some((1, slot)));
+        for other in ["", "a-b", "a-b-9ix-1-7", "a-b-9ix-1-7-3-4", "a-b-9ix-01-7-3", "a-b-9iy-1-7-3", "c-9ix-1-7-3"] {
+            assert_eq!(plate.find(other), None, "{other}");
+        }
     }
 }

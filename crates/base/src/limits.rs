@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::quota::Quota;
+
 /// The bounds. The defaults are those of the documentation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -57,6 +59,26 @@ pub struct Limits {
     pub api_calls: usize,
     /// How long a drain may take.
     pub drain: Duration,
+    /// Bytes of one WebSocket message, or of one frame of the native protocol, from a client; more closes with 1009.
+    pub message_bytes: usize,
+    /// How long the opening of a connection that must log in may take.
+    pub login: Duration,
+    /// Messages of a session that are sent and not acknowledged; then it waits.
+    pub session_window: usize,
+    /// The longest that a session outlives its connection.
+    pub session_expiry_max: Duration,
+    /// Asks of one connection that wait for their answer at the same time; further input is not read.
+    pub pipelined_asks: usize,
+    /// Credentials that wait to be checked, over all workers.
+    pub auth_queue: usize,
+    /// Recent records of which is remembered when they were fanned out, for traces.
+    pub trace_records: usize,
+    /// Recipients in one trace.
+    pub trace_recipients: usize,
+    /// What one user may do.
+    pub per_user: Quota,
+    /// What one address may do, all its anonymous clients together.
+    pub per_address: Quota,
 }
 
 impl Default for Limits {
@@ -88,6 +110,16 @@ impl Default for Limits {
             deliveries_per_turn: 262_144,
             api_calls: 256,
             drain: Duration::from_secs(20),
+            message_bytes: 1 << 20,
+            login: Duration::from_secs(10),
+            session_window: 1024,
+            session_expiry_max: Duration::from_hours(24 * 7),
+            pipelined_asks: 1024,
+            auth_queue: 1024,
+            trace_records: 4096,
+            trace_recipients: 1000,
+            per_user: Quota::default(),
+            per_address: Quota::default(),
         }
     }
 }

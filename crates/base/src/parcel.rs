@@ -18,7 +18,19 @@ pub type Rendition = Rc<[u8]>;
 
 /// Names a format. Two wires that use the same name share the bytes, so prefix it with the wire's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Format(pub &'static str);
+pub struct Format {
+    /// What the bytes say.
+    pub name: &'static str,
+    /// What frames them; empty if nothing does.
+    pub framing: &'static str,
+}
+
+impl Format {
+    /// A format whose bytes stand by themselves.
+    pub const fn bare(name: &'static str) -> Self {
+        Self { name, framing: "" }
+    }
+}
 
 /// A message with its shared renditions.
 #[derive(Debug)]

@@ -54,6 +54,8 @@ pub struct Message {
     pub qos: u8,
     /// The moment from which it is not delivered any more.
     pub expires: Option<UnixMillis>,
+    /// Who may replace a retained message: not one of a lower generation (RULES 15). 0 but for the server's own.
+    pub generation: u64,
 }
 
 /// What an acknowledgement promises.
@@ -93,6 +95,7 @@ impl Message {
             retain: false,
             qos: 1,
             expires: None,
+            generation: 0,
         }
     }
 
@@ -182,6 +185,8 @@ struct StoredMessage {
     qos: u32,
     #[prost(uint64, optional, tag = "9")]
     expires_ms: Option<u64>,
+    #[prost(uint64, tag = "10")]
+    generation: u64,
 }
 
 struct StoredRef<'a>(&'a Record);
@@ -200,6 +205,7 @@ impl StoredRef<'_> {
             retain: m.retain,
             qos: u32::from(m.qos),
             expires_ms: m.expires.map(|e| e.0),
+            generation: m.generation,
         };
         Stored {
             offset: self.0.offset.0,
@@ -230,6 +236,7 @@ impl Stored {
             retain: m.retain,
             qos: u8::try_from(m.qos).ok().filter(|q| *q <= 2).ok_or(RecordError::Malformed)?,
             expires: m.expires_ms.map(UnixMillis),
+            generation: m.generation,
         };
         Ok(Record {
             partition,
@@ -261,7 +268,7 @@ mod tests {
         ) {
             let message = Message {
                 topic: Topic::parse(&topic).unwrap(), from, event, content_type, key, body: body.into(), retain, qos,
-                expires: expires.map(UnixMillis),
+                expires: expires.map(UnixMillis), generation: offset,
             };
             let record = Record {
                 partition: Partition(0), offset: Offset(offset), time: UnixMillis(time),

@@ -2,8 +2,36 @@
 
 use std::time::Duration;
 
+use crate::identity::Identity;
 use crate::record::Durability;
 use crate::topic::{Filter, Pattern, Topic};
+
+/// Who asks; `None` is anonymous.
+pub type Caller<'a> = Option<&'a Identity>;
+
+/// What clients without an identity may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Anonymous {
+    /// Nothing: who are you?
+    Refused,
+    /// What the topic rules give to anyone.
+    Allowed,
+    /// The same, and publish to inboxes: there is no other way in.
+    #[default]
+    Everything,
+}
+
+/// What happens to a user's earlier connections when he logs in again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Logins {
+    /// They stay.
+    #[default]
+    All,
+    /// The newest of each device stays.
+    OnePerDevice,
+    /// The newest of each user stays.
+    OnePerUser,
+}
 
 /// What holds for the topics that a filter takes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,11 +115,15 @@ impl TopicRule {
     }
 }
 
-/// All rules, in the order in which they are tried.
+/// Who may do what: all rules, in the order in which they are tried, and what holds for those who come.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rules {
-    rules: Vec<TopicRule>,
+    first: Vec<TopicRule>,
     fallback: TopicRule,
+    /// What clients without an identity may do.
+    pub anonymous: Anonymous,
+    /// What happens to a user's earlier connections when he logs in again.
+    pub logins: Logins,
 }
 
 impl Default for Rules {
@@ -104,7 +136,7 @@ impl Default for Rules {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// An identity is needed.
-    #[error("{0} needs an identity")]
+    #[error("{0} needs an identity: log in, or send a token")]
     Unauthorized(Box<str>),
     /// Not allowed.
     #[error("not allowed: {0}")]
@@ -117,17 +149,18 @@ pub enum Refusal {
 impl Rules {
     /// Rules in the order in which they are tried; what none takes falls to [`TopicRule::fallback`].
     pub fn new(rules: Vec<TopicRule>) -> Self {
-        Self { rules, fallback: TopicRule::fallback() }
+        let (anonymous, logins) = (Anonymous::default(), Logins::default());
+        Self { first: rules, fallback: TopicRule::fallback(), anonymous, logins }
     }
 
     /// The rule of a topic.
     pub fn of(&self, topic: &Topic) -> &TopicRule {
-        self.rules.iter().find(|r| covers(&r.filter, topic)).unwrap_or(&self.fallback)
+        self.first.iter().find(|r| covers(&r.filter, topic)).unwrap_or(&self.fallback)
     }
 
     /// Every rule, the fallback last.
     pub fn all(&self) -> impl Iterator<Item = &TopicRule> {
-        self.rules.iter().chain([&self.fallback])
+        self.first.iter().chain([&self.fallback])
     }
 
     /// The longest body that any rule allows, in bytes.
@@ -135,37 +168,85 @@ impl Rules {
         self.all().map(|r| r.max_message).max().unwrap_or_default()
     }
 
-    /// Whether an anonymous client may publish there.
-    pub fn may_publish(&self, topic: &Topic) -> Result<(), Refusal> {
-        if topic.as_str().starts_with('$') {
+    /// Whether somebody may come in at all.
+    pub fn may_enter(&self, who: Caller<'_>) -> Result<(), Refusal> {
+        match (who, self.anonymous) {
+            (None, Anonymous::Refused) => Err(Refusal::Unauthorized("this server".into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether somebody may publish there. The server's own topics are nobody's; an inbox takes messages of all who
+    /// have an identity (RULES 20).
+    pub fn may_publish(&self, who: Caller<'_>, topic: &Topic) -> Result<(), Refusal> {
+        let name = topic.as_str();
+        if name.starts_with('$') {
             return Err(Refusal::Forbidden(
                 format!("topics that begin with $ are the server's, {topic} is one").into(),
             ));
         }
-        self.allowed(&self.of(topic).publish, "publishing to", topic.as_str())
+        self.may_enter(who)?;
+        if name.starts_with("user/") && who.is_none() && self.anonymous != Anonymous::Everything {
+            return Err(Refusal::Unauthorized(format!("publishing to {topic}").into()));
+        }
+        let granted =
+            who.and_then(|who| who.publish.as_deref()).map(|filters| filters.iter().any(|f| covers(f, topic)));
+        allowed(&self.of(topic).publish, who, granted, "publishing to", name)
     }
 
-    /// Whether an anonymous client may subscribe to all that the filter takes: every rule that overlaps it must allow
-    /// it in full.
-    pub fn may_subscribe(&self, filter: &Filter) -> Result<(), Refusal> {
+    /// Whether somebody may subscribe to all that the filter takes: every rule that overlaps it must allow it in full
+    /// (RULES 32). An inbox is its owner's alone.
+    pub fn may_subscribe(&self, who: Caller<'_>, filter: &Filter) -> Result<(), Refusal> {
+        let (doing, text) = ("subscribing to", filter.as_str());
+        if text.starts_with('$') && text.split('/').next() != Some("$SYS") {
+            return Err(Refusal::Forbidden(format!("{doing} {text}: it is the server's own").into()));
+        }
+        self.may_enter(who)?;
+        if text.starts_with("user/") && !who.is_some_and(|who| who.admin || who.owns(text)) {
+            return Err(match who {
+                None => Refusal::Unauthorized(format!("{doing} {text}").into()),
+                Some(_) => Refusal::Forbidden(format!("{doing} {text}: an inbox is its owner's alone").into()),
+            });
+        }
+        let claims = who.filter(|who| !who.owns(text)).and_then(|who| who.subscribe.as_deref());
+        let granted = claims.map(|filters| filters.iter().any(|f| contains(f, filter)));
         match filter {
-            Filter::Exact(topic) => self.allowed(&self.of(topic).subscribe, "subscribing to", topic.as_str()),
+            Filter::Exact(topic) => allowed(&self.of(topic).subscribe, who, granted, doing, text),
             Filter::Wild(pattern) => self
                 .all()
                 .filter(|rule| reaches(pattern, &rule.filter))
-                .try_for_each(|rule| self.allowed(&rule.subscribe, "subscribing to", filter.as_str())),
+                .try_for_each(|rule| allowed(&rule.subscribe, who, granted, doing, text)),
         }
     }
+}
 
-    #[expect(clippy::unused_self, reason = "identities will be compared with the rules' members")]
-    fn allowed(&self, who: &[Who], doing: &str, what: &str) -> Result<(), Refusal> {
-        if who.contains(&Who::Anyone) {
-            Ok(())
-        } else if who.is_empty() {
-            Err(Refusal::Forbidden(format!("{doing} {what} is forbidden by its rule").into()))
-        } else {
-            Err(Refusal::Unauthorized(format!("{doing} {what}").into()))
+/// Whether a rule's list lets somebody do it. Where his token has filters of its own, they decide (`granted`); an empty
+/// list forbids it to all but operators.
+fn allowed(list: &[Who], who: Caller<'_>, granted: Option<bool>, doing: &str, what: &str) -> Result<(), Refusal> {
+    if who.is_some_and(|who| who.admin) {
+        return Ok(());
+    }
+    if list.is_empty() {
+        return Err(Refusal::Forbidden(format!("{doing} {what} is forbidden by its rule").into()));
+    }
+    match granted {
+        Some(true) => return Ok(()),
+        Some(false) => {
+            return Err(Refusal::Forbidden(format!("{doing} {what}: the token's filters leave it out").into()));
         }
+        None => {}
+    }
+    let is_one = |one: &Who| match one {
+        Who::Anyone => true,
+        Who::User => who.is_some_and(|who| who.user.is_some()),
+        Who::Owner => who.is_some_and(|who| who.owns(what)),
+        // Rooms and their members come with the rooms; until then a token's filters say who belongs to one.
+        Who::Member => false,
+    };
+    match who {
+        _ if list.iter().any(is_one) => Ok(()),
+        None => Err(Refusal::Unauthorized(format!("{doing} {what}").into())),
+        Some(_) => Err(Refusal::Forbidden(format!("{doing} {what}: its rule names others").into())),
     }
 }
 
@@ -181,6 +262,19 @@ fn reaches(pattern: &Pattern, rule: &Filter) -> bool {
     let text = rule.as_str();
     let reserved = text.starts_with('$') || text.starts_with("user/");
     !(reserved && pattern.begins_wild()) && overlaps(text, pattern.as_str())
+}
+
+/// Whether one filter takes all that another takes.
+pub fn contains(outer: &Filter, inner: &Filter) -> bool {
+    let (mut outer, mut inner) = (outer.as_str().split('/'), inner.as_str().split('/'));
+    loop {
+        match (outer.next(), inner.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("+"), Some(level)) if level != "#" => {}
+            (Some(x), Some(y)) if x == y => {}
+            _ => return false,
+        }
+    }
 }
 
 /// Whether two filters have a topic in common.
@@ -219,7 +313,7 @@ mod tests {
             ("user/#", false),
             ("b/+/d", true),
         ] {
-            assert_eq!(rules.may_subscribe(&Filter::parse(filter).unwrap()).is_ok(), ok, "{filter}");
+            assert_eq!(rules.may_subscribe(None, &Filter::parse(filter).unwrap()).is_ok(), ok, "{filter}");
         }
     }
 
@@ -230,6 +324,56 @@ mod tests {
         let rules = Rules::new(vec![first, rule("#", vec![])]);
         assert_eq!(rules.of(&Topic::parse("user/alice").unwrap()).max_message, 1);
         assert_eq!(rules.of(&Topic::parse("$SYS/x").unwrap()).max_message, TopicRule::fallback().max_message);
-        assert!(rules.may_publish(&Topic::parse("$SYS/x").unwrap()).is_err());
+        assert!(rules.may_publish(None, &Topic::parse("$SYS/x").unwrap()).is_err());
+    }
+
+    #[test]
+    fn who_may_do_what() {
+        let list = |publish: Vec<Who>, filter: &str| TopicRule { publish: publish.clone(), ..rule(filter, publish) };
+        let mut rules = Rules::new(vec![
+            list(vec![Who::User], "users/#"),
+            list(vec![Who::Member], "room/#"),
+            list(vec![], "closed/#"),
+        ]);
+        rules.anonymous = Anonymous::Allowed;
+        let alice = Identity::user("alice");
+        let filters = |all: &[&str]| Some(all.iter().map(|f| Filter::parse(f).unwrap()).collect());
+        let scoped =
+            Identity { publish: filters(&["room/+"]), subscribe: filters(&["room/1/#", "closed/x"]), ..alice.clone() };
+        let admin = Identity { admin: true, ..Identity::default() };
+        // Who, topic or filter, may publish (where it is a topic), may subscribe.
+        for (who, text, publishes, subscribes) in [
+            (None, "t", true, true),
+            (None, "users/x", false, false),
+            (None, "user/alice", false, false),
+            (None, "$SYS/x", false, true),
+            (Some(&alice), "users/x", true, true),
+            (Some(&alice), "users/#", false, true),
+            (Some(&alice), "room/1", false, false),
+            (Some(&alice), "user/alice", true, true),
+            (Some(&alice), "user/alice/phone", true, true),
+            (Some(&alice), "user/alice/#", false, true),
+            (Some(&alice), "user/bob", true, false),
+            (Some(&alice), "user/+", false, false),
+            (Some(&alice), "user/#", false, false),
+            (Some(&alice), "$users/alice", false, false),
+            (Some(&scoped), "room/1", true, true),
+            (Some(&scoped), "room/2", true, false),
+            (Some(&scoped), "room/+", false, false),
+            (Some(&scoped), "closed/x", false, false),
+            (Some(&scoped), "t", false, false),
+            (Some(&scoped), "user/alice", false, true),
+            (Some(&admin), "closed/x", true, true),
+            (Some(&admin), "user/bob", true, true),
+            (Some(&admin), "$users/bob", false, false),
+        ] {
+            let filter = Filter::parse(text).unwrap();
+            assert_eq!(rules.may_subscribe(who, &filter).is_ok(), subscribes, "subscribing to {text} as {who:?}");
+            if let Filter::Exact(topic) = filter {
+                assert_eq!(rules.may_publish(who, &topic).is_ok(), publishes, "publishing to {text} as {who:?}");
+            }
+        }
+        rules.anonymous = Anonymous::Refused;
+        assert!(matches!(rules.may_publish(None, &Topic::parse("t").unwrap()), Err(Refusal::Unauthorized(_))));
     }
 }

@@ -1,7 +1,9 @@
 //! One connection: a socket, its wire, and what waits between them. An idle one owns no buffer.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use everywire_base::quota::Account;
 use everywire_base::reason::Reason;
 use everywire_wire::{Outbox, Wire};
 
@@ -19,6 +21,8 @@ pub(crate) struct Connection<S> {
     pub(crate) listener: u16,
     /// Under which name its wire is counted.
     pub(crate) label: u8,
+    /// What its address has used of its bounds, if it has any.
+    pub(crate) account: Option<Arc<Account>>,
     pub(crate) phase: Phase,
     pub(crate) inbound: Inbound,
     /// The wire refused a delivery, and the hub waits to be told of room.
@@ -81,6 +85,7 @@ impl<S> Connection<S> {
             address,
             listener,
             label: 0,
+            account: None,
             phase: Phase::Open,
             inbound: Inbound::Nothing,
             full: false,

@@ -171,6 +171,7 @@ impl<N: Net> Connections<N> {
             rules: &self.rules,
             peer: &peer,
             position: position.unwrap_or(&self.here),
+            account: connection.account.as_deref(),
             out,
             asks: &mut self.asks,
         };

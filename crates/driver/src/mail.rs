@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use everywire_base::ask::{Outcome, Page, Reply};
+use everywire_base::ask::{Authenticated, Outcome, Page, Reply};
 use everywire_base::rules::Rules;
 use everywire_base::topic::Topic;
 
@@ -23,6 +23,8 @@ pub enum Mail<S> {
     Page(Page),
     /// An answer of the API.
     Called(Reply),
+    /// Who somebody is.
+    Authenticated(Authenticated),
     /// New topic rules.
     Rules(Arc<Rules>),
     /// New certificates for all listeners with TLS.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::ask::{Append, Call, Outcome, Read, Reply};
+use everywire_base::ask::{AckError, Append, AuthError, Authenticate, Call, Outcome, Read, Reply, Welcome};
 use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Offset;
 use everywire_base::id::{AskId, Slot, Ticket};
@@ -39,6 +39,8 @@ pub trait Ports: Send {
     fn read(&self, read: Read) -> Result<(), Read>;
     /// Takes a call for the API, or gives it back when it is busy.
     fn call(&self, call: Call) -> Result<(), Call>;
+    /// Takes credentials to be checked, or gives them back when too many wait.
+    fn authenticate(&self, asked: Authenticate) -> Result<(), Authenticate>;
 }
 
 /// A listener as one worker sees it. All workers have all listeners, but each is accepted from by one.
@@ -226,6 +228,9 @@ impl<N: Net> Worker<N> {
                 Mail::Outcomes(outcomes) => outcomes.into_iter().for_each(|o| self.published(&o)),
                 Mail::Page(page) => self.hub.page(page, self.connections.now, &mut self.connections),
                 Mail::Called(reply) => self.called(reply),
+                Mail::Authenticated(who) => {
+                    self.answer(who.ticket.slot, who.ticket.ask, Answer::Authenticated(who.result));
+                }
                 Mail::Rules(rules) => {
                     self.hub.set_rules(Arc::clone(&rules));
                     self.connections.rules = rules;
@@ -270,7 +275,15 @@ impl<N: Net> Worker<N> {
                     self.busy = true;
                     self.answer(slot, ask, Answer::Subscribed(subscribed));
                 }
-                Ask::Unsubscribe => self.hub.unsubscribe(slot),
+                Ask::Unsubscribe(_) => self.hub.unsubscribe(slot),
+                Ask::Authenticate(asked) => {
+                    if self.ports.authenticate(Authenticate { ticket, ..asked }).is_err() {
+                        let busy = AuthError::Unavailable("too many logins wait to be checked: try again".into());
+                        self.answer(slot, ask, Answer::Authenticated(Err(busy)));
+                    }
+                }
+                Ask::Login(_) => self.answer(slot, ask, Answer::Welcomed(Ok(Welcome::default()))),
+                Ask::Acknowledge(_) => self.answer(slot, ask, Answer::NotAcknowledged(AckError::NoSession)),
                 Ask::Call(call) => {
                     if self.ports.call(Call { ticket, ..call }).is_err() {
                         self.answer(slot, ask, Answer::Called(None));

@@ -232,6 +232,8 @@ impl Hub {
             return;
         }
         let greeting = lag.greetings.front().filter(|_| kind == ReadKind::Retained);
+        // A greeting tells what was retained when the subscription began, so the store must have come that far.
+        let applied = greeting.map_or(Offset::BEGINNING, |greeting| greeting.start[partition]);
         let interests = if let Some(greeting) = greeting {
             let interest = |f: &Filter| Interest { filter: f.clone(), since: Offset::BEGINNING };
             greeting.filters.iter().map(interest).collect()
@@ -247,7 +249,7 @@ impl Hub {
             ReadKind::Retained => State::Greeting(ask),
         };
         let ticket = Ticket { worker: self.setup.worker, slot, ask };
-        self.reads.push_back(Read { ticket, partition: Partition(partition as u16), interests, kind });
+        self.reads.push_back(Read { ticket, partition: Partition(partition as u16), interests, applied, kind });
         self.counters.reads += 1;
     }
 

@@ -166,7 +166,7 @@ impl Hub {
     /// Replaces the rules. Connections that hold a filter which isn't granted any more lose their subscriptions at
     /// once, and are ended in the next turn.
     pub fn set_rules(&mut self, rules: Arc<Rules>) {
-        let lists = self.table.all().filter(|(_, filter)| rules.may_subscribe(filter).is_err());
+        let lists = self.table.all().filter(|(_, filter)| rules.may_subscribe(None, filter).is_err());
         let connections = lists.flat_map(|(list, _)| self.table.subscribers(list)).map(|s| s.connection);
         let connections: BTreeSet<u32> = connections.collect();
         for index in connections {

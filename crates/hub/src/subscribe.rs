@@ -76,7 +76,7 @@ impl Hub {
     fn grant(&mut self, index: u32, filters: SmallVec<[Filter; 1]>) -> (Grants, Vec<(Filter, Refusal)>) {
         let (mut granted, mut refused) = (Grants::new(), Vec::new());
         for filter in filters {
-            if let Err(refusal) = self.setup.rules.may_subscribe(&filter) {
+            if let Err(refusal) = self.setup.rules.may_subscribe(None, &filter) {
                 refused.push((filter, refusal));
                 continue;
             }

@@ -122,7 +122,7 @@ fn visible_topics(
         let page = store.topics(filter, after.as_ref().map(Topic::as_str), wanted)?;
         let is_last = page.len() < wanted;
         after = page.last().map(|info| info.topic.clone());
-        visible.extend(page.into_iter().filter(|i| rules.may_subscribe(&Filter::Exact(i.topic.clone())).is_ok()));
+        visible.extend(page.into_iter().filter(|i| rules.may_subscribe(None, &Filter::Exact(i.topic.clone())).is_ok()));
         if is_last || visible.len() >= wanted {
             visible.truncate(wanted);
             return Ok(visible);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use everywire_base::ask::{Append, Call, Outcome, Read};
+use everywire_base::ask::{Append, Authenticate, Call, Outcome, Read};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Partition;
 use everywire_base::limits::Limits;
@@ -77,6 +77,10 @@ impl Ports for SimPorts {
         }
         reads.push_back(read);
         Ok(())
+    }
+
+    fn authenticate(&self, asked: Authenticate) -> Result<(), Authenticate> {
+        Err(asked)
     }
 
     fn call(&self, call: Call) -> Result<(), Call> {

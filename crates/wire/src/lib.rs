@@ -13,22 +13,34 @@
 //! | [`Wire::tick`] | the deadline has passed |
 //! | [`Wire::farewell`] | the server wants to end the connection |
 
+mod carried;
 #[cfg(feature = "kit")]
 pub mod kit;
 mod outbox;
+mod upgrade;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use everywire_base::ask::{Draft, PublishError, Published, Reply, Subscribe, Subscribed};
+use everywire_base::ask::{
+    AckError, AuthError, Authenticate, Draft, Login, PublishError, Published, Reply, Subscribe, Subscribed,
+    Unsubscribe, Welcome,
+};
 use everywire_base::clock::{Monotonic, Now};
+use everywire_base::cursor::Cursor;
 use everywire_base::id::AskId;
+use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::quota::Account;
 use everywire_base::reason::Reason;
-use everywire_base::rules::Rules;
+use everywire_base::rules::{Caller, Refusal, Rules};
 
+pub use carried::{Carried, Carrier, Flow, Framing, Kind};
 pub use everywire_base::cursor::Position;
 pub use outbox::{Outbox, Segment};
+pub use upgrade::{Denied, Upgrade, UpgradeRequest};
 
 /// A protocol's side of one connection.
 pub trait Wire {
@@ -101,10 +113,26 @@ pub struct Context<'a> {
     pub peer: &'a Peer,
     /// Where the connection stands in the log.
     pub position: &'a Position,
+    /// What the remote address has used of its bounds, if it has any; for clients without an identity.
+    pub account: Option<&'a Account>,
     /// What goes to the peer.
     pub out: &'a mut Outbox,
     /// What is asked of the node.
     pub asks: &'a mut Vec<(AskId, Ask)>,
+}
+
+impl Context<'_> {
+    /// Counts a message against the bounds of its publisher, or says when it would be allowed.
+    pub fn spend(&self, who: Caller<'_>, bytes: usize) -> Result<(), Duration> {
+        let account = who.map_or(self.account, |who| who.account.as_deref());
+        account.map_or(Ok(()), |account| account.publish(bytes, self.now.monotonic))
+    }
+
+    /// The moment on the monotonic clock at which an identity expires, for a wire's deadline.
+    pub fn expiry(&self, who: Caller<'_>) -> Option<Monotonic> {
+        let left = who?.expires?.0.saturating_sub(self.now.wall.0);
+        Some(self.now.monotonic + Duration::from_millis(left))
+    }
 }
 
 /// Who is at the other end of a connection.
@@ -125,8 +153,14 @@ pub enum Ask {
     Publish(Draft),
     /// Subscribe the connection, in addition to what it is subscribed to.
     Subscribe(Subscribe),
-    /// End all subscriptions of the connection; not answered.
-    Unsubscribe,
+    /// End subscriptions of the connection; not answered.
+    Unsubscribe(Unsubscribe),
+    /// Find out who somebody is.
+    Authenticate(Authenticate),
+    /// Enter the connection into the registry, with its session.
+    Login(Login),
+    /// Everything up to this cursor was received; answered only if that is refused.
+    Acknowledge(Cursor),
     /// Call the HTTP API. The ticket is filled in by the driver.
     Call(everywire_base::ask::Call),
 }
@@ -138,6 +172,12 @@ pub enum Answer {
     Published(Result<Published, PublishError>),
     /// To [`Ask::Subscribe`].
     Subscribed(Subscribed),
+    /// To [`Ask::Authenticate`].
+    Authenticated(Result<Arc<Identity>, AuthError>),
+    /// To [`Ask::Login`].
+    Welcomed(Result<Welcome, Refusal>),
+    /// To [`Ask::Acknowledge`], if it is refused.
+    NotAcknowledged(AckError),
     /// To [`Ask::Call`]; `None` if the API is overloaded.
     Called(Option<Reply>),
 }

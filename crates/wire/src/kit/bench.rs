@@ -1,5 +1,6 @@
 //! Drives one wire as a driver would: keeps what it doesn't use, stops reading while it is paused, ticks it in time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::clock::{Monotonic, Now, UnixMillis};
@@ -7,6 +8,7 @@ use everywire_base::cursor::{Cursor, Epoch, Offset};
 use everywire_base::id::AskId;
 use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::quota::Account;
 use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
 
@@ -25,6 +27,8 @@ pub struct Bench {
     pub peer: Peer,
     /// Where the connection stands.
     pub position: Position,
+    /// What the remote address has used of its bounds.
+    pub account: Option<Arc<Account>>,
     /// What waits for the peer.
     pub out: Outbox,
     asks: Vec<(AskId, Ask)>,
@@ -54,6 +58,7 @@ impl Bench {
             rules: Rules::default(),
             peer: Peer { address: ([127, 0, 0, 1], 50_000).into(), local: ([127, 0, 0, 1], 8080).into(), tls: false },
             position: Position { cursor: Cursor::single(Epoch(10), Offset(0)), live: true },
+            account: None,
             out: Outbox::default(),
             asks: Vec::new(),
             unused: Vec::new(),
@@ -190,6 +195,7 @@ impl Bench {
             rules: &self.rules,
             peer: &self.peer,
             position: &self.position,
+            account: self.account.as_deref(),
             out: &mut self.out,
             asks: &mut self.asks,
         };

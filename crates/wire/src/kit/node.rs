@@ -1,13 +1,17 @@
 //! A node in a few lines: one log in memory, one connection. It answers what a wire asks, delivers what was published,
 //! and can be told to fail, to hold its answers back, or to forget.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use everywire_base::ask::{Draft, PublishError, Published, Reply, Subscribe, Subscribed};
+use everywire_base::ask::{
+    AckError, AuthError, Credentials, Draft, Login, PublishError, Published, Reply, SessionWish, Subscribe, Subscribed,
+    Unsubscribe, Welcome,
+};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Epoch, Offset, Partition, Position, Start};
 use everywire_base::id::{AskId, Ticket};
+use everywire_base::identity::Identity;
 use everywire_base::parcel::{Delivery, Gap, Parcel, Taken};
 use everywire_base::record::{Entry, Message, Record};
 use everywire_base::rules::Refusal;
@@ -37,6 +41,10 @@ pub struct Node {
     pub overloaded: bool,
     held: VecDeque<(AskId, Draft)>,
     calls: Vec<everywire_base::ask::Call>,
+    logins: Vec<Login>,
+    acknowledged: Vec<Cursor>,
+    /// Who shows this token, or `user:password`; others are refused.
+    pub identities: HashMap<String, Result<Arc<Identity>, AuthError>>,
 }
 
 struct Reader {
@@ -52,12 +60,31 @@ impl Reader {
     fn is_live(&self, head: Offset) -> bool {
         self.position >= head && !self.full && self.gap.is_none() && self.greetings.is_empty()
     }
+
+    /// With further filters; it goes back to where they begin.
+    fn joined_by(mut self, other: Reader) -> Self {
+        self.filters.extend(other.filters);
+        self.position = self.position.min(other.position);
+        self.gap = self.gap.or(other.gap);
+        self.greetings.extend(other.greetings);
+        Self { settled: false, ..self }
+    }
 }
 
 impl Node {
     /// All that was published, in order.
     pub fn published(&self) -> &[Arc<Record>] {
         &self.log
+    }
+
+    /// Who logged in.
+    pub fn logins(&self) -> &[Login] {
+        &self.logins
+    }
+
+    /// What was acknowledged.
+    pub fn acknowledged(&self) -> &[Cursor] {
+        &self.acknowledged
     }
 
     /// All calls of the API.
@@ -112,7 +139,37 @@ impl Node {
         match what {
             Ask::Publish(draft) => self.held.push_back((ask, draft)),
             Ask::Subscribe(subscribe) => self.subscribe(bench, ask, &subscribe),
-            Ask::Unsubscribe => self.reader = None,
+            Ask::Unsubscribe(Unsubscribe::All) => self.reader = None,
+            Ask::Unsubscribe(Unsubscribe::These(gone)) => {
+                if let Some(reader) = &mut self.reader {
+                    reader.filters.retain(|filter| !gone.contains(filter));
+                }
+            }
+            Ask::Authenticate(asked) => {
+                let known = match &asked.credentials {
+                    Credentials::Token(token) => self.identities.get(&**token),
+                    Credentials::Password { user, password } => self.identities.get(&format!("{user}:{password}")),
+                };
+                let unknown = || Err(AuthError::Refused("the token is not valid".into()));
+                bench.answer(ask, Answer::Authenticated(known.cloned().unwrap_or_else(unknown)));
+            }
+            Ask::Login(login) => {
+                let session = match &login.session {
+                    SessionWish::None => None,
+                    SessionWish::New { .. } => Some("s1".into()),
+                    SessionWish::Resume { id, .. } => Some(id.clone()),
+                };
+                let resumed = matches!(login.session, SessionWish::Resume { .. });
+                self.logins.push(login);
+                let welcome = Welcome { connection: "node-1-0-0-0".into(), session, resumed, refused: Vec::new() };
+                bench.answer(ask, Answer::Welcomed(Ok(welcome)));
+            }
+            Ask::Acknowledge(cursor) => {
+                if cursor.positions()[0].1 > self.head() {
+                    return bench.answer(ask, Answer::NotAcknowledged(AckError::NeverSent));
+                }
+                self.acknowledged.push(cursor);
+            }
             Ask::Call(call) => {
                 let reply = (!self.overloaded).then(|| Reply {
                     ticket: Ticket::default(),
@@ -157,7 +214,11 @@ impl Node {
         });
         let matches = |r: &&Arc<Record>| r.message().is_some_and(|m| filters.iter().any(|f| f.matches(&m.topic)));
         let greetings = self.retained.values().filter(|_| subscribe.greet).filter(matches).cloned().collect();
-        self.reader = Some(Reader { filters, position, gap, greetings, full: false, settled: false });
+        let fresh = Reader { filters, position, gap, greetings, full: false, settled: false };
+        self.reader = Some(match self.reader.take() {
+            Some(held) => held.joined_by(fresh),
+            None => fresh,
+        });
         self.place(bench);
         let cursor = Cursor::single(EPOCH, position);
         bench.answer(ask, Answer::Subscribed(Subscribed { cursor, refused }));

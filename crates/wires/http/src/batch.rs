@@ -67,7 +67,7 @@ impl Item<'_> {
     pub(crate) fn draft(self, now: UnixMillis, rules: &Rules) -> Result<Draft, Problem> {
         let topic = self.topic.as_deref().ok_or_else(|| Problem::bad("`topic` is missing"))?;
         let topic = parse_topic(topic)?;
-        rules.may_publish(&topic)?;
+        rules.may_publish(None, &topic)?;
         let (body, implied_type) = self.content()?;
         let name = |value: &Option<Cow<'_, str>>, what| value.as_deref().map(|v| check_name(v, what)).transpose();
         let publication = Publication {

@@ -48,7 +48,14 @@ pub(crate) fn understand(head: &Head<'_, '_>) -> Calling {
 impl Calling {
     /// The whole call; the driver fills in the ticket.
     pub(crate) fn with(self, body: Bytes) -> Call {
-        Call { ticket: Ticket::default(), method: self.method, target: self.target, headers: self.headers, body }
+        Call {
+            ticket: Ticket::default(),
+            method: self.method,
+            target: self.target,
+            headers: self.headers,
+            identity: None,
+            body,
+        }
     }
 }
 

@@ -50,7 +50,7 @@ impl Publication {
 
     /// To a topic that stands elsewhere than in the query.
     pub(crate) fn to(head: &Head<'_, '_>, topic: Topic, rules: &Rules) -> Result<Self, Problem> {
-        rules.may_publish(&topic)?;
+        rules.may_publish(None, &topic)?;
         let (mut event, mut ttl, mut retain) = (None, None, None);
         for (name, value) in head.target.pairs() {
             match name {
@@ -94,6 +94,7 @@ impl Publication {
             retain: self.retain,
             qos: 1,
             expires: self.ttl.map(|ttl| now.after(ttl)),
+            generation: 0,
         };
         Ok(Draft { message, durability: rule.durability })
     }

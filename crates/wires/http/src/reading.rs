@@ -208,7 +208,7 @@ impl Reading {
 
     /// The ask, and what is left of the request.
     pub(crate) fn into_ask(self) -> (Subscribe, Shape) {
-        (Subscribe { filters: self.filters, start: self.start, greet: self.greet }, self.shape)
+        (Subscribe { filters: self.filters, start: self.start, greet: self.greet, identity: None }, self.shape)
     }
 }
 

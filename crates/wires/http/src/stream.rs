@@ -219,16 +219,21 @@ fn write_event(name: &str, data: &str, out: &mut Vec<u8>) {
 
 type Render = fn(&Parcel, &mut Vec<u8>);
 
+/// The same bytes, bare and as one chunk.
+fn names(name: &'static str) -> [Name; 2] {
+    [Name::bare(name), Name { name, framing: "chunked" }]
+}
+
 /// The names of a format's renditions, bare and chunked, and what writes it.
 fn rendition(format: Format) -> ([Name; 2], Render) {
     match format {
-        Format::EventsJson => ([Name("http.events.json"), Name("http.events.json.chunked")], |parcel, out| {
+        Format::EventsJson => (names("http.events.json"), |parcel, out| {
             write_message(parcel, out, write_envelope_data);
         }),
-        Format::EventsBody => ([Name("http.events.body"), Name("http.events.body.chunked")], |parcel, out| {
+        Format::EventsBody => (names("http.events.body"), |parcel, out| {
             write_message(parcel, out, write_body_data);
         }),
-        Format::Lines => ([Name("http.lines"), Name("http.lines.chunked")], |parcel, out| {
+        Format::Lines => (names("http.lines"), |parcel, out| {
             envelope::write(parcel, out);
             out.push(b'\n');
         }),

@@ -1,6 +1,6 @@
 //! The short states between a request and what it becomes: a subscription that is asked for, a call that is under way.
 
-use everywire_base::ask::{Reply, Subscribed};
+use everywire_base::ask::{Reply, Subscribed, Unsubscribe};
 use everywire_base::id::AskId;
 use everywire_base::reason::Reason;
 use everywire_wire::{Ask, Context};
@@ -60,7 +60,7 @@ impl Subscribing {
 
 /// Ends what the connection reads.
 pub(crate) fn unsubscribe(cx: &mut Context<'_>, link: &mut Link<'_>) {
-    cx.asks.push((link.number(), Ask::Unsubscribe));
+    cx.asks.push((link.number(), Ask::Unsubscribe(Unsubscribe::All)));
 }
 
 /// A call of the API that is under way.

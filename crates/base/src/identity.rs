@@ -1,0 +1,111 @@
+//! Who somebody has proved to be, and what his token allows him.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::clock::UnixMillis;
+use crate::quota::Account;
+use crate::topic::{Filter, Topic};
+
+/// The longest name of a user or a device, in bytes: percent-encoded, both fit into a topic.
+pub const MAX_NAME_BYTES: usize = 128;
+
+/// Who somebody has proved to be. Shared by all that he does under one token.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Identity {
+    /// The user (claim `sub`); an operator's token may have none.
+    pub user: Option<Box<str>>,
+    /// The device (claim `device`).
+    pub device: Option<Box<str>>,
+    /// Where he may publish, if his token says so; else the topic rules alone decide.
+    pub publish: Option<Vec<Filter>>,
+    /// What he may subscribe to, if his token says so.
+    pub subscribe: Option<Vec<Filter>>,
+    /// Whether he may see and end connections, and use all topics.
+    pub admin: bool,
+    /// The moment from which it holds no more (claim `exp`).
+    pub expires: Option<UnixMillis>,
+    /// What he has used of his bounds, counted over all his connections.
+    pub account: Option<Arc<Account>>,
+}
+
+impl Identity {
+    /// A user with nothing but a name.
+    pub fn user(name: &str) -> Self {
+        Self { user: Some(name.into()), ..Self::default() }
+    }
+
+    /// Whether it holds no more.
+    pub fn is_expired(&self, now: UnixMillis) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+
+    /// The inboxes that are his: `user/NAME` and `user/NAME/DEVICE`, names percent-encoded (RULES 25).
+    pub fn inboxes(&self) -> SmallVec<[Topic; 2]> {
+        let Some(user) = &self.user else { return SmallVec::new() };
+        let own = format!("user/{}", encode(user));
+        let device = self.device.as_ref().map(|device| format!("{own}/{}", encode(device)));
+        [Some(own), device].into_iter().flatten().filter_map(|name| Topic::parse(&name).ok()).collect()
+    }
+
+    /// Whether this topic or filter lies within his inbox, whatever wildcards come after his name.
+    pub(crate) fn owns(&self, text: &str) -> bool {
+        let Some(user) = &self.user else { return false };
+        text.strip_prefix("user/").is_some_and(|rest| rest.split('/').next() == Some(&*encode(user)))
+    }
+}
+
+/// A name from outside as a level of a topic: `/`, `+`, `#`, `%`, `$` at the start and control characters are
+/// percent-encoded (RULES 25).
+pub fn encode(name: &str) -> String {
+    let mut level = String::with_capacity(name.len());
+    for character in name.chars() {
+        if matches!(character, '/' | '+' | '#' | '%') || character.is_control() {
+            let mut bytes = [0; 4];
+            for byte in character.encode_utf8(&mut bytes).bytes() {
+                // Writing to a string can't fail.
+                let _ = write!(level, "%{byte:02X}");
+            }
+        } else {
+            level.push(character);
+        }
+    }
+    level
+}
+
+/// A text that can't be the name of a user or a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a name of a user or a device has 1 to {MAX_NAME_BYTES} bytes and no control characters")]
+pub struct NameError;
+
+/// Checks the name of a user or a device.
+pub fn check_name(name: &str) -> Result<Box<str>, NameError> {
+    let fits = !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control);
+    if fits { Ok(name.into()) } else { Err(NameError) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inboxes_have_encoded_names() {
+        let mut identity = Identity::user("a/b+c#100%");
+        identity.device = Some("phone".into());
+        let names: Vec<String> = identity.inboxes().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["user/a%2Fb%2Bc%23100%25", "user/a%2Fb%2Bc%23100%25/phone"]);
+        assert!(identity.owns("user/a%2Fb%2Bc%23100%25/#"));
+        assert!(!identity.owns("user/a"));
+        assert!(Identity::default().inboxes().is_empty());
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        assert_eq!(check_name(""), Err(NameError));
+        assert_eq!(check_name("a\nb"), Err(NameError));
+        assert_eq!(check_name(&"x".repeat(MAX_NAME_BYTES + 1)), Err(NameError));
+        assert_eq!(check_name("Jürgen").as_deref(), Ok("Jürgen"));
+    }
+}

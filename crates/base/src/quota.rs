@@ -1,0 +1,145 @@
+//! How much somebody may do in a time: connections, messages and bytes.
+//!
+//! A rate is counted by the generic cell rate algorithm (ITU-T I.371): one number, the moment at which all that was used
+//! would be paid for. Time is an input, so that it runs in the simulation; a second's worth may come at once.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+
+/// What one user, or one address, may do. 0 is no bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Quota {
+    /// Connections at the same time.
+    pub connections: u32,
+    /// Messages published in a second.
+    pub publishes_per_second: u32,
+    /// Bytes of messages published in a second.
+    pub bytes_per_second: u32,
+}
+
+impl Quota {
+    /// Whether it bounds anything.
+    pub fn is_bounded(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+/// What one user, or one address, has used of a [`Quota`]. Counted without a lock, from any thread.
+#[derive(Debug, Default)]
+pub struct Account {
+    quota: Quota,
+    connections: AtomicU32,
+    publishes: Rate,
+    bytes: Rate,
+}
+
+/// Accounts are compared by their bounds.
+impl PartialEq for Account {
+    fn eq(&self, other: &Self) -> bool {
+        self.quota == other.quota
+    }
+}
+impl Eq for Account {}
+
+impl Account {
+    /// An account of which nothing is used.
+    pub fn new(quota: Quota) -> Self {
+        Self { quota, ..Self::default() }
+    }
+
+    /// Counts one more connection, if that is allowed.
+    pub fn connect(&self) -> bool {
+        let bound = self.quota.connections;
+        let before = self.connections.fetch_add(1, Ordering::AcqRel);
+        if bound > 0 && before >= bound {
+            self.disconnect();
+            return false;
+        }
+        true
+    }
+
+    /// A connection that was counted is gone.
+    pub fn disconnect(&self) {
+        self.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How many connections are counted.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    /// Counts a message of so many bytes, or says when it would be allowed.
+    pub fn publish(&self, bytes: usize, now: Monotonic) -> Result<(), Duration> {
+        let Quota { publishes_per_second, bytes_per_second, .. } = self.quota;
+        self.bytes.spend(bytes as u64, bytes_per_second, now)?;
+        self.publishes.spend(1, publishes_per_second, now)
+    }
+}
+
+/// Cells per second, with a second's worth at once.
+#[derive(Debug, Default)]
+struct Rate {
+    /// The theoretical arrival time, in microseconds of the monotonic clock.
+    paid_until: AtomicU64,
+}
+
+const SECOND_US: u64 = 1_000_000;
+
+impl Rate {
+    fn spend(&self, cells: u64, per_second: u32, now: Monotonic) -> Result<(), Duration> {
+        if per_second == 0 {
+            return Ok(());
+        }
+        let now = now.0 * 1000;
+        let cost = cells * SECOND_US / u64::from(per_second);
+        let mut paid = self.paid_until.load(Ordering::Acquire);
+        loop {
+            let from = paid.max(now);
+            // What costs more than a second passes when nothing else is owed.
+            if from > now && from + cost > now + SECOND_US {
+                return Err(Duration::from_micros((from + cost).saturating_sub(now + SECOND_US).max(1)));
+            }
+            match self.paid_until.compare_exchange_weak(paid, from + cost, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(()),
+                Err(other) => paid = other,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_s_worth_at_once_then_the_rate() {
+        let account = Account::new(Quota { publishes_per_second: 10, ..Quota::default() });
+        let at = |ms: u64| Monotonic(5000 + ms);
+        for _ in 0..10 {
+            assert_eq!(account.publish(100, at(0)), Ok(()));
+        }
+        assert_eq!(account.publish(100, at(0)), Err(Duration::from_millis(100)));
+        assert_eq!(account.publish(100, at(100)), Ok(()));
+        assert!(account.publish(100, at(100)).is_err());
+    }
+
+    #[test]
+    fn a_message_longer_than_a_second_s_bytes_passes_alone() {
+        let account = Account::new(Quota { bytes_per_second: 1000, ..Quota::default() });
+        assert_eq!(account.publish(5000, Monotonic(0)), Ok(()));
+        assert_eq!(account.publish(1, Monotonic(1000)), Err(Duration::from_millis(3001)));
+        assert_eq!(account.publish(1, Monotonic(5000)), Ok(()));
+    }
+
+    #[test]
+    fn connections_are_counted() {
+        let account = Account::new(Quota { connections: 1, ..Quota::default() });
+        assert!(account.connect());
+        assert!(!account.connect());
+        account.disconnect();
+        assert!(account.connect());
+        assert_eq!(account.connections(), 1);
+    }
+}
