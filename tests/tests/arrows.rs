@@ -9,16 +9,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("wire", &["base"]),
     ("http", &["base", "wire"]),
+    ("ws", &["base", "wire"]),
+    ("proto", &[]),
+    ("native", &["base", "wire", "proto"]),
+    ("auth", &["base"]),
     ("log", &["base"]),
     ("store", &["base", "log"]),
     ("hub", &["base", "log"]),
     // The driver hands asks to the log and pulls from its tail; it is generic over the wire.
     ("driver", &["base", "wire", "hub", "log"]),
     ("api", &["base"]),
-    ("client", &["base"]),
-    ("node", &["base", "wire", "http", "hub", "log", "store", "driver", "api"]),
+    ("client", &["base", "proto"]),
+    ("node", &["base", "wire", "http", "ws", "native", "auth", "hub", "log", "store", "driver", "api"]),
     ("server", &["base", "client", "node"]),
-    ("sim", &["base", "wire", "http", "hub", "log", "store", "driver", "api", "node"]),
+    ("sim", &["base", "wire", "http", "ws", "native", "proto", "auth", "hub", "log", "store", "driver", "api", "node"]),
     ("tests", &[]),
 ];
 
@@ -33,7 +37,7 @@ const RESERVED: &[(&str, &[&str])] = &[
 ];
 
 /// What no wire and no hub may use, besides clocks, sockets and threads, which their `clippy.toml` bans.
-const PURE: &[&str] = &["http", "hub", "wire", "base"];
+const PURE: &[&str] = &["http", "ws", "native", "hub", "wire", "base"];
 const BANNED_FROM_PURE: &[&str] = &["rand", "rand_chacha", "tokio", "mio", "socket2", "crossbeam-channel", "getrandom"];
 
 fn ours() -> Vec<Package> {

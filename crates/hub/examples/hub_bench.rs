@@ -100,7 +100,7 @@ fn run(case: &Case) {
     });
     let subscribe = |hub: &mut Hub, index: u32, filter: String| {
         let filters = [Filter::parse(&filter).expect("a filter")].into();
-        let subscribe = Subscribe { filters, start: Start::Latest, greet: false };
+        let subscribe = Subscribe { filters, start: Start::Latest, greet: false, identity: None };
         hub.subscribe(Slot { index, generation: 0 }, subscribe, Now::default());
     };
     for index in 0..case.subscribers {

@@ -209,7 +209,7 @@ fn retained_messages_come_first_and_newer_ones_live() {
         }
     }
     // The store has both, the mark stands between them.
-    let subscribe = Subscribe { filters: [filter("#")].into(), start: Start::Latest, greet: true };
+    let subscribe = Subscribe { filters: [filter("#")].into(), start: Start::Latest, greet: true, identity: None };
     world.ask(slot(1), subscribe.clone());
     assert!(!world.hub.position(slot(1)).live);
     world.settle();

@@ -61,7 +61,7 @@ fn an_idle_connection_with_its_own_topic_costs_at_most_200_bytes() {
     let before = BYTES.load(Ordering::Relaxed);
     for index in 0..CONNECTIONS {
         let filters = [Filter::parse(&format!("bench/topic/{index}")).unwrap()].into();
-        let subscribe = Subscribe { filters, start: Start::Latest, greet: false };
+        let subscribe = Subscribe { filters, start: Start::Latest, greet: false, identity: None };
         hub.subscribe(Slot { index, generation: 0 }, subscribe, Now::default());
     }
     let each = (BYTES.load(Ordering::Relaxed) - before) / CONNECTIONS as usize;

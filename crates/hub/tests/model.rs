@@ -133,7 +133,7 @@ impl Schedule {
             5 => Start::After(Cursor::single(Epoch(99), Offset(3))),
             _ => Start::After(self.cursor()),
         };
-        self.world.ask(slot, Subscribe { filters, start, greet: false });
+        self.world.ask(slot, Subscribe { filters, start, greet: false, identity: None });
     }
 
     /// A cursor that somebody may hold.
@@ -171,7 +171,7 @@ impl Schedule {
         let start = Start::After(Cursor::new(EPOCH, positions.collect::<Vec<_>>()).expect("at least one partition"));
         self.close_slot(slot);
         let slot = Slot { index: slot.index, generation: self.generations[slot.index as usize] };
-        self.world.ask(slot, Subscribe { filters, start, greet: false });
+        self.world.ask(slot, Subscribe { filters, start, greet: false, identity: None });
     }
 
     fn close_slot(&mut self, slot: Slot) {

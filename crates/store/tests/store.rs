@@ -317,6 +317,7 @@ fn readers_go_on_while_the_applier_works() {
             ticket: everywire_base::id::Ticket::default(),
             partition: Partition(0),
             interests: Arc::new(interests),
+            applied: Offset::BEGINNING,
             kind,
         };
         let mut upto = Offset(0);

@@ -178,7 +178,7 @@ impl World {
 
     pub(crate) fn subscribe(&mut self, slot: Slot, filters: &[&str], start: Start) -> Subscribed {
         let filters = filters.iter().map(|f| filter(f)).collect();
-        self.ask(slot, Subscribe { filters, start, greet: false })
+        self.ask(slot, Subscribe { filters, start, greet: false, identity: None })
     }
 
     pub(crate) fn ask(&mut self, slot: Slot, subscribe: Subscribe) -> Subscribed {

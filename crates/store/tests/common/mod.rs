@@ -233,7 +233,8 @@ impl World {
     pub fn read(&self, interests: &[(&str, u64)], kind: ReadKind) -> Page {
         let interests =
             interests.iter().map(|(f, s)| Interest { filter: Filter::parse(f).unwrap(), since: Offset(*s) }).collect();
-        self.store.read(&Read { ticket: Ticket::default(), partition: Partition(0), interests, kind }, self.now)
+        let (ticket, partition, applied) = (Ticket::default(), Partition(0), Offset::BEGINNING);
+        self.store.read(&Read { ticket, partition, interests, applied, kind }, self.now)
     }
 
     /// All pages above `after`: the offsets, and the highest loss.

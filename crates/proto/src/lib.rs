@@ -1,0 +1,1 @@
+//! The native protocol's schema as Rust types, and the constants of its TCP framing.

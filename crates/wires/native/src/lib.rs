@@ -1,0 +1,1 @@
+//! The native protocol: protobuf on TCP and WebSocket, JSON on WebSocket.
