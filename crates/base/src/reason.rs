@@ -23,6 +23,8 @@ pub enum Reason {
     Kicked(Box<str>),
     /// A newer login of the same identity took over.
     TakenOver,
+    /// The token has expired.
+    Expired,
     /// The server is going down; come back after the delay.
     Drain(Duration),
     /// Too many connections or too much traffic; come back after the delay.
@@ -35,7 +37,7 @@ pub enum Reason {
 
 impl Reason {
     /// All words, at the index of their reason.
-    pub const WORDS: [&'static str; 13] = [
+    pub const WORDS: [&'static str; 14] = [
         "peer_closed",
         "timeout",
         "protocol",
@@ -45,6 +47,7 @@ impl Reason {
         "forbidden",
         "kicked",
         "taken_over",
+        "expired",
         "drain",
         "overloaded",
         "internal",
@@ -68,10 +71,11 @@ impl Reason {
             Reason::Forbidden => 6,
             Reason::Kicked(_) => 7,
             Reason::TakenOver => 8,
-            Reason::Drain(_) => 9,
-            Reason::Overloaded(_) => 10,
-            Reason::Internal => 11,
-            Reason::Done => 12,
+            Reason::Expired => 9,
+            Reason::Drain(_) => 10,
+            Reason::Overloaded(_) => 11,
+            Reason::Internal => 12,
+            Reason::Done => 13,
         }
     }
 
@@ -87,7 +91,8 @@ impl Reason {
             | Reason::Unauthorized
             | Reason::Forbidden
             | Reason::Kicked(_)
-            | Reason::TakenOver => None,
+            | Reason::TakenOver
+            | Reason::Expired => None,
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::{Answer, Context};
 
 /// A protocol that speaks in whole messages. Its verbs are those of [`Wire`](crate::Wire).
 pub trait Carried {
+    /// The connection is open: messages may be sent.
+    fn begin(&mut self, cx: &mut Carrier<'_, '_>) -> Flow;
+
     /// Takes a whole message.
     fn message(&mut self, cx: &mut Carrier<'_, '_>, kind: Kind, message: &[u8]) -> Flow;
 
