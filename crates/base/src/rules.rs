@@ -109,6 +109,12 @@ impl TopicRule {
         }
     }
 
+    /// The rule of the server's own records, `$…`: what is retained is all that is kept of them.
+    fn own() -> Self {
+        let history = History { max_messages: 0, ..History::default() };
+        Self { filter: Filter::parse("$own/#").expect("a filter"), history, ..Self::fallback() }
+    }
+
     /// Whether messages are kept at all.
     pub fn keeps_history(&self) -> bool {
         self.durability != Durability::None && self.history.max_messages > 0
@@ -120,6 +126,7 @@ impl TopicRule {
 pub struct Rules {
     first: Vec<TopicRule>,
     fallback: TopicRule,
+    own: TopicRule,
     /// What clients without an identity may do.
     pub anonymous: Anonymous,
     /// What happens to a user's earlier connections when he logs in again.
@@ -150,11 +157,14 @@ impl Rules {
     /// Rules in the order in which they are tried; what none takes falls to [`TopicRule::fallback`].
     pub fn new(rules: Vec<TopicRule>) -> Self {
         let (anonymous, logins) = (Anonymous::default(), Logins::default());
-        Self { first: rules, fallback: TopicRule::fallback(), anonymous, logins }
+        Self { first: rules, fallback: TopicRule::fallback(), own: TopicRule::own(), anonymous, logins }
     }
 
     /// The rule of a topic.
     pub fn of(&self, topic: &Topic) -> &TopicRule {
+        if topic.as_str().starts_with('$') {
+            return &self.own;
+        }
         self.first.iter().find(|r| covers(&r.filter, topic)).unwrap_or(&self.fallback)
     }
 

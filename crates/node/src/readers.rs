@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use everywire_base::ask::Read;
@@ -14,6 +15,9 @@ use crate::doorbell::wall_clock;
 
 /// Threads of the pool: enough to keep a disk busy.
 const READERS: usize = 4;
+
+/// How long a read waits for the store to come as far as it must be: it is milliseconds behind the log.
+const BEHIND: Duration = Duration::from_millis(200);
 
 /// Reads on their way to the pool. Clones share the pool.
 #[derive(Clone)]
@@ -52,6 +56,8 @@ impl Readers {
 
 fn serve(store: &Store, posts: &[Post<Socket>], reads: &Receiver<Read>) {
     for read in reads {
+        // One that waits in vain fails, and is asked for again.
+        store.wait(read.applied, BEHIND);
         let page = store.read(&read, wall_clock());
         // A worker that has ended has nobody to give it to.
         let _ = posts[usize::from(read.ticket.worker)].send(Mail::Page(page));

@@ -231,7 +231,13 @@ impl Applier {
     }
 
     fn retain(&mut self, record: &Arc<Record>, message: &Message, now: UnixMillis) -> Result<(), StoreError> {
-        let retained = (!message.body.is_empty()).then(|| Retained::of(record, message.expires));
+        // Read only where generations are counted.
+        if message.generation > 0
+            && self.shared.retained_in(&message.topic)?.is_some_and(|now| now.generation > message.generation)
+        {
+            return Ok(());
+        }
+        let retained = (!message.body.is_empty()).then(|| Retained::of(record, message));
         self.set_retained(&message.topic, record.offset, retained, now)
     }
 

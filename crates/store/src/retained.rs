@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Offset, Partition};
-use everywire_base::record::{Durability, Record};
+use everywire_base::record::{Durability, Message, Record};
 use everywire_base::topic::Topic;
 
 use crate::chunk::{read_varint, write_varint};
@@ -20,14 +20,21 @@ use crate::tables::{Batch, Table, TablesError};
 pub(crate) struct Retained {
     pub(crate) offset: Offset,
     pub(crate) expires: Option<UnixMillis>,
+    /// A message of a lower one doesn't replace it (RULES 15).
+    pub(crate) generation: u64,
     /// The record, if the log doesn't keep it.
     pub(crate) record: Option<Arc<Record>>,
 }
 
 impl Retained {
-    pub(crate) fn of(record: &Arc<Record>, expires: Option<UnixMillis>) -> Self {
+    pub(crate) fn of(record: &Arc<Record>, message: &Message) -> Self {
         let inline = record.durability == Durability::None;
-        Self { offset: record.offset, expires, record: inline.then(|| Arc::clone(record)) }
+        Self {
+            offset: record.offset,
+            expires: message.expires,
+            generation: message.generation,
+            record: inline.then(|| Arc::clone(record)),
+        }
     }
 
     pub(crate) fn is_expired(&self, now: UnixMillis) -> bool {
@@ -38,6 +45,7 @@ impl Retained {
         let mut out = Vec::new();
         write_varint(&mut out, self.offset.0);
         write_varint(&mut out, self.expires.map_or(0, |at| at.0.saturating_add(1)));
+        write_varint(&mut out, self.generation);
         if let Some(record) = &self.record {
             record.encode(&mut out);
         }
@@ -48,6 +56,7 @@ impl Retained {
         let damaged = || TablesError::Damaged(format!("the retained message of {}", String::from_utf8_lossy(name)));
         let offset = Offset(read_varint(&mut bytes).ok_or_else(damaged)?);
         let expires = read_varint(&mut bytes).ok_or_else(damaged)?.checked_sub(1).map(UnixMillis);
+        let generation = read_varint(&mut bytes).ok_or_else(damaged)?;
         let record = match bytes {
             [] => None,
             bytes => {
@@ -55,7 +64,7 @@ impl Retained {
                 Some(Arc::new(record))
             }
         };
-        Ok(Self { offset, expires, record })
+        Ok(Self { offset, expires, generation, record })
     }
 }
 

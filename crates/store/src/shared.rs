@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use everywire_base::cursor::{Lineage, Offset, Partition};
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) generation: AtomicU64,
     /// All records up to here are in the states.
     applied: AtomicU64,
+    /// Readers that wait for it, and what wakes them.
+    waiting: (Mutex<usize>, Condvar),
     /// Counts how often the states were thrown away after a failure; odd while that is going on.
     pub(crate) resets: AtomicU64,
     pub(crate) cache: Cache,
@@ -89,6 +92,7 @@ impl Shared {
             rules: ArcSwap::new(parts.rules),
             generation: AtomicU64::new(1),
             applied: AtomicU64::new(0),
+            waiting: Default::default(),
             resets: AtomicU64::new(0),
             cache: Cache::new(CACHE_BYTES),
             fresh: RwLock::default(),
@@ -113,9 +117,28 @@ impl Shared {
 
     pub(crate) fn set_applied(&self, offset: Offset) {
         self.applied.store(offset.0, Ordering::Release);
+        let waiting = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *waiting > 0 {
+            self.waiting.1.notify_all();
+        }
+        drop(waiting);
         self.tail.set_applied(offset);
         StoreMetrics::set(&self.metrics.applied, offset.0);
         StoreMetrics::set(&self.metrics.lag, self.tail.head().0.saturating_sub(offset.0));
+    }
+
+    /// Waits until the log is applied up to here; false if that takes longer.
+    pub(crate) fn wait(&self, offset: Offset, within: Duration) -> bool {
+        if self.applied() >= offset {
+            return true;
+        }
+        let mut waiting = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *waiting += 1;
+        let is_behind = |_: &mut usize| self.applied() < offset;
+        let waited = self.waiting.1.wait_timeout_while(waiting, within, is_behind);
+        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *waiting -= 1;
+        self.applied() >= offset
     }
 
     /// A topic's state as it is now, for reading.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use everywire_base::ask::{Page, Read, ReadKind};
 use everywire_base::clock::UnixMillis;
@@ -33,9 +33,18 @@ impl Store {
         Ok((Self(shared), applier))
     }
 
+    /// Waits until the log is applied up to here; false if that takes longer.
+    pub fn wait(&self, offset: Offset, within: Duration) -> bool {
+        self.0.wait(offset, within)
+    }
+
     /// Answers a read. May block on the disk.
     pub fn read(&self, read: &Read, now: UnixMillis) -> Page {
         let begun = Instant::now();
+        if self.applied() < read.applied {
+            let (ticket, partition, upto) = (read.ticket, read.partition, position(read));
+            return Page { ticket, partition, records: Vec::new(), upto, lost: None, failed: true };
+        }
         let found = self.steady(|shared| match read.kind {
             ReadKind::History { after, up_to, max_records, max_bytes } => {
                 shared.page(Window { interests: &read.interests, after, up_to, max_records, max_bytes, now })

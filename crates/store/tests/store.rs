@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Forgetful, World, message, topic};
-use everywire_base::ask::{Lost, ReadKind};
+use everywire_base::ask::{Lost, Read, ReadKind};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Epoch, Offset, Partition};
 use everywire_base::id::MessageId;
-use everywire_base::record::Durability;
+use everywire_base::record::{Durability, Message};
 use everywire_base::rules::{History, Rules, TopicRule};
 use everywire_base::topic::Filter;
 use everywire_store::tables::{Batch, Table, Tables, TablesError, Take};
@@ -392,4 +392,44 @@ fn a_full_disk_stops_the_store_and_room_on_it_brings_it_back() {
     assert_eq!(world.all(&[("a", 0)], 0, 10), ((36..=40).collect(), 35));
     let info = world.store.topic(&topic("a")).unwrap().unwrap();
     assert_eq!((info.count, info.head), (5, Offset(40)));
+}
+
+/// What a read must have seen is waited for, and never left out.
+#[test]
+fn a_read_beyond_what_is_applied_waits_or_fails() {
+    let mut world = World::in_memory(Rules::default());
+    world.publish("a", "1");
+    world.settle();
+    let interests = Arc::new([]);
+    let (ticket, partition) = (everywire_base::id::Ticket::default(), Partition(0));
+    let mut read = Read { ticket, partition, interests, applied: Offset(1), kind: ReadKind::Retained };
+    assert!(!world.store.read(&read, world.now).failed);
+    read.applied = Offset(2);
+    assert!(world.store.read(&read, world.now).failed);
+    assert!(!world.store.wait(Offset(2), Duration::from_millis(1)));
+    let store = world.store.clone();
+    let waiter = std::thread::spawn(move || store.wait(Offset(2), Duration::from_secs(20)));
+    world.publish("a", "2");
+    world.settle();
+    assert!(waiter.join().unwrap());
+}
+
+/// Who was taken over may write late: that is nobody's state any more.
+#[test]
+fn a_retained_message_of_a_lower_generation_replaces_nothing() {
+    let mut world = World::in_memory(Rules::default());
+    let mut write = |generation, body: &str| {
+        let message = Message { retain: true, generation, ..message("$sessions/u/1", body) };
+        world.append(message, Durability::Fsync);
+        world.settle();
+        world.retained(&["$sessions/u/1"])
+    };
+    assert_eq!(write(1, "one"), [1]);
+    assert_eq!(write(2, "two"), [2]);
+    assert_eq!(write(1, "late"), [2]);
+    assert_eq!(write(1, ""), [2]);
+    assert_eq!(write(2, "three"), [5]);
+    world.restart(true);
+    assert_eq!(world.retained(&["$sessions/u/1"]), [5]);
+    assert_eq!(world.all(&[("$sessions/u/1", 0)], 0, 10).0, Vec::<u64>::new());
 }
