@@ -6,6 +6,7 @@
 //! | --- | --- | --- |
 //! | `$users/USER` | how a user's password is checked | retained, synced |
 //! | `$sessions/USER/ID` | a session: its filters, how far it has acknowledged, who owns it | retained, by generation |
+//! | the same | a connection wants to own the session | passes |
 //! | `$seen/USER/DEVICE` | when and where a device was last connected | retained |
 //! | `$joined/USER` | a user's connection came | passes |
 //! | `$kick` | connections shall end | passes |
@@ -103,6 +104,14 @@ pub struct Seen {
     pub address: Box<str>,
     /// The node.
     pub node: Box<str>,
+}
+
+/// A connection wants to own a session: what stands on the session's topic and isn't retained. Its place in the log is
+/// the generation of all that the owner writes from then on (RULES 15).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Claim {
+    /// The connection.
+    pub owner: Box<str>,
 }
 
 /// A session between two records of it.

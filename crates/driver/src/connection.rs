@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use everywire_base::clock::UnixMillis;
 use everywire_base::quota::Account;
 use everywire_base::reason::Reason;
+use everywire_hub::Origin;
 use everywire_wire::{Outbox, Wire};
 
 use crate::tls::Transport;
@@ -21,6 +23,12 @@ pub(crate) struct Connection<S> {
     pub(crate) listener: u16,
     /// Under which name its wire is counted.
     pub(crate) label: u8,
+    /// When it came.
+    pub(crate) since: UnixMillis,
+    /// Bytes that came from it.
+    pub(crate) bytes_in: u64,
+    /// Bytes that went to it.
+    pub(crate) bytes_out: u64,
     /// What its address has used of its bounds, if it has any.
     pub(crate) account: Option<Arc<Account>>,
     pub(crate) phase: Phase,
@@ -73,8 +81,8 @@ impl<S> Connection<S> {
         socket: S,
         transport: Transport,
         wire: Box<dyn Wire>,
-        address: SocketAddr,
-        listener: u16,
+        (address, listener): (SocketAddr, u16),
+        since: UnixMillis,
     ) -> Self {
         Self {
             socket,
@@ -85,12 +93,20 @@ impl<S> Connection<S> {
             address,
             listener,
             label: 0,
+            since,
+            bytes_in: 0,
+            bytes_out: 0,
             account: None,
             phase: Phase::Open,
             inbound: Inbound::Nothing,
             full: false,
             lists: 0,
         }
+    }
+
+    /// Where it came from, for whoever remembers it.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { wire: self.wire.name(), address: self.address }
     }
 
     pub(crate) fn is_alive(&self) -> bool {

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +11,11 @@ use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
-use everywire_hub::Deliver;
+use everywire_hub::{Deliver, Origin};
 use everywire_wire::{Ask, Context, Input, Outbox, Peer, Position, Then, Wire};
 
 use crate::connection::{Connection, Inbound, List, Phase};
+use crate::mail::Accepted;
 use crate::metrics::WorkerMetrics;
 use crate::net::Net;
 use crate::table::Table;
@@ -42,7 +42,7 @@ pub(crate) struct Connections<N: Net> {
     /// What wires ask, for the worker to see to.
     pub(crate) questions: VecDeque<(Slot, AskId, Ask)>,
     /// Connections that are gone, for the hub to forget.
-    pub(crate) gone: Vec<Slot>,
+    pub(crate) gone: Vec<(Slot, Origin)>,
     /// Places of connections that are gone, to be used again once the hub has forgotten them.
     pub(crate) vacated: Vec<Slot>,
     /// Connections with room again, for the hub to go on with.
@@ -97,13 +97,17 @@ impl<N: Net> Connections<N> {
     }
 
     /// Takes a new connection in.
-    pub(crate) fn adopt(&mut self, mut socket: N::Socket, address: SocketAddr, listener: u16) {
+    pub(crate) fn adopt(&mut self, accepted: Accepted<N::Socket>) {
+        let Accepted { mut socket, address, listener, account } = accepted;
         let at = &self.listeners[usize::from(listener)];
         let peer = Peer { address, local: at.local, tls: at.tls.is_some() };
         let transport = at.tls.clone().map_or(Ok(Transport::Plain), Transport::tls);
         let slot = self.table.next_slot();
         let full = self.table.len() >= self.limits.connections_per_worker;
         let (Ok(transport), false, Ok(())) = (transport, full, self.net.watch(&mut socket, slot.index)) else {
+            if let Some(account) = account {
+                account.disconnect();
+            }
             self.metrics.refused.add(1);
             return self.net.close(socket);
         };
@@ -112,8 +116,8 @@ impl<N: Net> Connections<N> {
         let label = self.label(name);
         self.metrics.wire(label).connections.add(1);
         self.metrics.accepted.add(1);
-        let mut connection = Connection::new(socket, transport, wire, address, listener);
-        connection.label = label;
+        let mut connection = Connection::new(socket, transport, wire, (address, listener), self.now.wall);
+        (connection.label, connection.account) = (label, account);
         let slot = self.table.insert(connection);
         self.metrics.connections.set(self.table.len().into());
         self.wheel.set(slot.index, deadline);
@@ -248,11 +252,12 @@ impl<N: Net> Connections<N> {
         if matches!(reason, Reason::PeerClosed) {
             return self.drop_now(slot, &reason);
         }
+        let origin = connection.origin();
         connection.phase = Phase::Closing(Box::new(reason));
         connection.input = Vec::new();
         self.enlist(slot, List::Flush);
         self.wheel.set(slot.index, Some(self.now.monotonic + CLOSING));
-        self.gone.push(slot);
+        self.gone.push((slot, origin));
     }
 
     /// Ends a connection without further words.
@@ -264,8 +269,11 @@ impl<N: Net> Connections<N> {
         self.wheel.set(slot.index, None);
         self.metrics.outbox_bytes.sub(connection.outbox.as_ref().map_or(0, |o| o.len()) as u64);
         put_back(&mut self.spare, &mut connection.outbox);
+        self.gone.push((slot, connection.origin()));
         self.net.close(connection.socket);
-        self.gone.push(slot);
+        if let Some(account) = &connection.account {
+            account.disconnect();
+        }
         self.vacated.push(slot);
     }
 
@@ -311,6 +319,7 @@ impl<N: Net> Connections<N> {
             }
             Ok(n) => {
                 self.metrics.bytes_in.add(n as u64);
+                connection.bytes_in += n as u64;
                 // A short read took all that was there: the next bytes come with an event of their own.
                 if plain && n < buffer.len() && connection.inbound == Inbound::Bytes {
                     connection.inbound = Inbound::Nothing;
@@ -410,6 +419,7 @@ impl<N: Net> Connections<N> {
         let before = outbox.len();
         let (result, written) = connection.transport.flush(&mut self.net, &mut connection.socket, outbox);
         self.metrics.bytes_out.add(written);
+        connection.bytes_out += written;
         self.metrics.writes.add(u64::from(written > 0));
         let left = outbox.len();
         self.metrics.outbox_bytes.sub((before - left) as u64);

@@ -6,17 +6,20 @@
 //!
 //! mio and rustls live only in this crate. [`net::Net`] lets a simulation run the same turn without them.
 
+mod addresses;
 mod connection;
 mod connections;
 pub mod mail;
 pub mod metrics;
 pub mod mio_net;
 pub mod net;
+mod registry;
 mod table;
 pub mod tls;
 mod wheel;
 pub mod worker;
 
-pub use mail::{Mail, Mailbox, Post};
+pub use mail::{Accepted, Mail, Mailbox, Post};
 pub use metrics::WorkerMetrics;
+pub use registry::Question;
 pub use worker::{Listener, Ports, Setup, Worker};

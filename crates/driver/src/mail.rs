@@ -10,13 +10,28 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use everywire_base::ask::{Authenticated, Outcome, Page, Reply};
+use everywire_base::quota::Account;
 use everywire_base::rules::Rules;
 use everywire_base::topic::Topic;
 
+use crate::registry::Question;
+
+/// A connection that was accepted.
+pub struct Accepted<S> {
+    /// The socket.
+    pub socket: S,
+    /// The remote address.
+    pub address: SocketAddr,
+    /// Which listener accepted it.
+    pub listener: u16,
+    /// What its address has used of its bounds; this connection is counted.
+    pub account: Option<Arc<Account>>,
+}
+
 /// A letter to a worker.
 pub enum Mail<S> {
-    /// A connection to own: the socket, the remote address, and which listener accepted it.
-    Accepted(S, SocketAddr, u16),
+    /// A connection to own.
+    Accepted(Accepted<S>),
     /// Answers to appends.
     Outcomes(Vec<Outcome>),
     /// A page from the store.
@@ -31,6 +46,8 @@ pub enum Mail<S> {
     Tls(Arc<rustls::ServerConfig>),
     /// How many connections are subscribed to each of these topics?
     Subscribers(Vec<Topic>, Box<dyn FnOnce(Vec<u64>) + Send>),
+    /// An operator's question.
+    Asked(Question),
     /// Stop accepting, say farewell to everybody, and end when all are gone or the time is over.
     Drain(Duration),
 }

@@ -5,27 +5,31 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::ask::{AckError, Append, AuthError, Authenticate, Call, Outcome, Read, Reply, Welcome};
+use everywire_base::ask::{Append, AuthError, Authenticate, Call, Outcome, Read, Reply};
 use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Offset;
-use everywire_base::id::{AskId, Slot, Ticket};
+use everywire_base::id::{AskId, Nameplate, Slot, Ticket};
 use everywire_base::limits::Limits;
 use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
-use everywire_hub::{Deliver, Hub};
+use everywire_hub::{Deliver, Hub, OWN, Said};
 use everywire_log::tail::Tail;
 use everywire_wire::{Answer, Ask, Listen};
 
+use crate::addresses::Addresses;
 use crate::connection::List;
 use crate::connections::Connections;
-use crate::mail::{Mail, Mailbox, Post};
+use crate::mail::{Accepted, Mail, Mailbox, Post};
 use crate::metrics::WorkerMetrics;
 use crate::net::{Event, Net};
+use crate::registry::{Question, Registry};
 
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 256;
 /// How soon a worker tries again what had no room: appends, reads, accepts.
 const RETRY: Duration = Duration::from_millis(1);
+/// How often a drained worker tries to hand over its last appends.
+const LAST_SUBMITS: usize = 1000;
 /// A slot that no connection has: it stands where the live ones stand.
 const NOBODY: Slot = Slot { index: u32::MAX, generation: 0 };
 /// Over how long clients are told to come back when the server goes down.
@@ -77,6 +81,8 @@ pub struct Setup<N: Net> {
     pub limits: Arc<Limits>,
     /// The topic rules.
     pub rules: Arc<Rules>,
+    /// What the node's connections are named after.
+    pub plate: Nameplate,
 }
 
 /// One event loop with its connections and its hub.
@@ -93,6 +99,8 @@ pub struct Worker<N: Net> {
     /// How many connections were handed to each worker.
     handed: Vec<u64>,
     connections: Connections<N>,
+    addresses: Addresses,
+    plate: Nameplate,
     appends: Vec<Append>,
     events: Vec<Event>,
     expired: Vec<u32>,
@@ -109,7 +117,8 @@ pub struct Worker<N: Net> {
 impl<N: Net> Worker<N> {
     /// Makes a worker. Its listeners accept from the first turn on.
     pub fn new(setup: Setup<N>, hub: Hub) -> io::Result<Self> {
-        let Setup { number, mut net, tails, ports, mailbox, posts, metrics, mut listeners, limits, rules } = setup;
+        let Setup { number, mut net, tails, ports, mailbox, posts, metrics, mut listeners, limits, rules, plate } =
+            setup;
         for (index, listener) in listeners.iter_mut().enumerate() {
             if let Some(socket) = &mut listener.socket {
                 net.listen(socket, index as u16)?;
@@ -127,6 +136,8 @@ impl<N: Net> Worker<N> {
             handed: vec![0; posts.len()],
             posts,
             all_metrics: metrics,
+            addresses: Addresses::new(limits.per_address),
+            plate,
             connections: Connections::new(net, listeners, limits, rules, own, here),
             appends: Vec::new(),
             events: Vec::new(),
@@ -143,6 +154,15 @@ impl<N: Net> Worker<N> {
     pub fn run(&mut self) {
         while !self.is_over() {
             self.turn();
+        }
+        // What the last connections have left behind.
+        self.forget();
+        for _ in 0..LAST_SUBMITS {
+            self.submit();
+            if self.appends.is_empty() {
+                break;
+            }
+            self.connections.net.wait(Some(RETRY), &mut self.events);
         }
     }
 
@@ -167,9 +187,9 @@ impl<N: Net> Worker<N> {
             self.commits();
         }
         self.settle();
-        self.submit();
         self.connections.flush();
         self.forget();
+        self.submit();
         self.count();
     }
 
@@ -221,9 +241,9 @@ impl<N: Net> Worker<N> {
     fn take_mail(&mut self) {
         while let Some(mail) = self.mailbox.take() {
             match mail {
-                Mail::Accepted(socket, address, listener) => {
+                Mail::Accepted(accepted) => {
                     self.connections.metrics.adopted.add(1);
-                    self.connections.adopt(socket, address, listener);
+                    self.connections.adopt(accepted);
                 }
                 Mail::Outcomes(outcomes) => outcomes.into_iter().for_each(|o| self.published(&o)),
                 Mail::Page(page) => self.hub.page(page, self.connections.now, &mut self.connections),
@@ -240,12 +260,21 @@ impl<N: Net> Worker<N> {
                     listeners.filter_map(|l| l.tls.as_mut()).for_each(|tls| *tls = Arc::clone(&config));
                 }
                 Mail::Subscribers(topics, answer) => answer(topics.iter().map(|t| self.hub.subscribers(t)).collect()),
+                Mail::Asked(question) => self.asked(question),
                 Mail::Drain(within) => self.drain(within),
             }
         }
     }
 
+    fn asked(&mut self, question: Question) {
+        let (hub, plate, worker) = (&self.hub, &self.plate, self.number);
+        Registry { hub, connections: &mut self.connections, plate, worker }.answer(question);
+    }
+
     fn published(&mut self, outcome: &Outcome) {
+        if outcome.ticket.slot.index == OWN {
+            return self.hub.appended(outcome.ticket, &outcome.result, self.connections.now);
+        }
         if outcome.result.is_ok() {
             self.connections.count_published(outcome.ticket.slot);
         }
@@ -266,30 +295,50 @@ impl<N: Net> Worker<N> {
 
     /// Sees to what wires have asked.
     fn see_to_questions(&mut self) {
-        while let Some((slot, ask, question)) = self.connections.questions.pop_front() {
+        loop {
+            self.pass_on();
+            let Some((slot, ask, question)) = self.connections.questions.pop_front() else { return };
             let ticket = Ticket { worker: self.number, slot, ask };
             match question {
                 Ask::Publish(draft) => self.appends.push(Append { ticket, draft }),
                 Ask::Subscribe(subscribe) => {
-                    let subscribed = self.hub.subscribe(slot, subscribe, self.connections.now);
+                    self.hub.subscribe_for(slot, ask, subscribe, self.connections.now);
                     self.busy = true;
-                    self.answer(slot, ask, Answer::Subscribed(subscribed));
                 }
-                Ask::Unsubscribe(_) => self.hub.unsubscribe(slot),
+                Ask::Unsubscribe(which) => self.hub.unsubscribe_from(slot, &which, self.connections.now),
                 Ask::Authenticate(asked) => {
                     if self.ports.authenticate(Authenticate { ticket, ..asked }).is_err() {
                         let busy = AuthError::Unavailable("too many logins wait to be checked: try again".into());
                         self.answer(slot, ask, Answer::Authenticated(Err(busy)));
                     }
                 }
-                Ask::Login(_) => self.answer(slot, ask, Answer::Welcomed(Ok(Welcome::default()))),
-                Ask::Acknowledge(_) => self.answer(slot, ask, Answer::NotAcknowledged(AckError::NoSession)),
+                Ask::Login(login) => {
+                    self.hub.login(slot, ask, login, self.connections.now);
+                    self.busy = true;
+                }
+                Ask::Acknowledge(cursor) => {
+                    if let Err(error) = self.hub.acknowledge(slot, &cursor, self.connections.now) {
+                        self.answer(slot, ask, Answer::NotAcknowledged(error));
+                    }
+                    self.busy = true;
+                }
                 Ask::Call(call) => {
                     if self.ports.call(Call { ticket, ..call }).is_err() {
                         self.answer(slot, ask, Answer::Called(None));
                     }
                 }
             }
+        }
+    }
+
+    /// Hands over what the hub answers.
+    fn pass_on(&mut self) {
+        while let Some((slot, ask, said)) = self.hub.answers().pop_front() {
+            let answer = match said {
+                Said::Welcomed(welcome) => Answer::Welcomed(welcome),
+                Said::Subscribed(subscribed) => Answer::Subscribed(subscribed),
+            };
+            self.answer(slot, ask, answer);
         }
     }
 
@@ -305,7 +354,14 @@ impl<N: Net> Worker<N> {
         let connections = &mut self.connections;
         let Some(socket) = &mut connections.listeners[usize::from(listener)].socket else { return false };
         match connections.net.accept(socket) {
-            Ok((socket, address)) => self.place(socket, address, listener),
+            Ok((socket, address)) => {
+                if let Ok(account) = self.addresses.enter(address.ip()) {
+                    self.place(Accepted { socket, address, listener, account });
+                } else {
+                    self.connections.metrics.refused.add(1);
+                    self.connections.net.close(socket);
+                }
+            }
             Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 self.accept_failures = 0;
@@ -325,7 +381,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// Gives a connection to the worker with the fewest.
-    fn place(&mut self, socket: N::Socket, address: SocketAddr, listener: u16) {
+    fn place(&mut self, accepted: Accepted<N::Socket>) {
         let load = |w: usize| {
             let metrics = &self.all_metrics[w];
             metrics.connections.get() + self.handed[w].saturating_sub(metrics.adopted.get())
@@ -333,11 +389,11 @@ impl<N: Net> Worker<N> {
         let own = usize::from(self.number);
         let least = (0..self.posts.len()).min_by_key(|w| (load(*w), *w != own)).unwrap_or(own);
         if least == own {
-            return self.connections.adopt(socket, address, listener);
+            return self.connections.adopt(accepted);
         }
         self.handed[least] += 1;
-        if let Err(Mail::Accepted(socket, ..)) = self.posts[least].send(Mail::Accepted(socket, address, listener)) {
-            self.connections.adopt(socket, address, listener);
+        if let Err(Mail::Accepted(accepted)) = self.posts[least].send(Mail::Accepted(accepted)) {
+            self.connections.adopt(accepted);
         }
     }
 
@@ -394,6 +450,7 @@ impl<N: Net> Worker<N> {
     }
 
     fn submit(&mut self) {
+        self.appends.append(self.hub.appends());
         if !self.appends.is_empty() {
             self.ports.submit(&mut self.appends);
         }
@@ -401,8 +458,8 @@ impl<N: Net> Worker<N> {
 
     /// Tells the hub of connections that are gone, or have room again.
     fn forget(&mut self) {
-        for slot in self.connections.gone.drain(..) {
-            self.hub.close(slot);
+        for (slot, origin) in self.connections.gone.drain(..) {
+            self.hub.close(slot, origin, self.connections.now);
         }
         for slot in self.connections.vacated.drain(..) {
             self.connections.table.recycle(slot);

@@ -97,6 +97,8 @@ fn run(case: &Case) {
         limits,
         rules: Arc::new(Rules::default()),
         worker: 0,
+        plate: everywire_base::id::Nameplate::default(),
+        draw: Arc::new(|| 4),
     });
     let subscribe = |hub: &mut Hub, index: u32, filter: String| {
         let filters = [Filter::parse(&filter).expect("a filter")].into();

@@ -13,7 +13,7 @@ use everywire_base::parcel::{Delivery, Parcel, Taken};
 use everywire_base::record::Record;
 use everywire_base::topic::Filter;
 
-use crate::connection::{Greeting, Lag, Positions, State};
+use crate::connection::{Connection, Greeting, Lag, Positions, State};
 use crate::replay::Replay;
 use crate::{Deliver, Hub};
 
@@ -320,11 +320,20 @@ impl Hub {
         now: Now,
         to: &'a mut dyn Deliver,
     ) -> Replay<'a> {
+        let (held, window) = match self.connections.get_mut(slot.index) {
+            None => (Default::default(), None),
+            Some(Connection { holding, windowed, member, .. }) => {
+                let session = member.as_mut().filter(|_| *windowed).and_then(|m| m.session.as_mut());
+                (holding.as_slice(), session.map(|s| s.window()))
+            }
+        };
         Replay {
             slot,
             partition,
             epoch: self.setup.lineages[partition].epoch,
-            held: self.connections.get(slot.index).map_or(&[], |c| c.holding.as_slice()),
+            held,
+            window,
+            window_bound: self.setup.limits.session_window,
             table: &self.table,
             rules: &self.setup.rules,
             parcels: &mut self.parcels,

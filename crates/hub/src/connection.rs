@@ -10,6 +10,8 @@ use everywire_base::record::Record;
 use everywire_base::topic::Filter;
 use smallvec::SmallVec;
 
+use crate::member::Member;
+use crate::session::Window;
 use crate::table::Held;
 
 /// A position for each partition.
@@ -26,6 +28,20 @@ pub(crate) struct Connection {
     pub(crate) stamp: u64,
     /// Its read positions, while it lags.
     pub(crate) lag: Option<Box<Lag>>,
+    /// Whether its session counts what it is sent.
+    pub(crate) windowed: bool,
+    /// Who it is, once it has logged in.
+    pub(crate) member: Option<Box<Member>>,
+}
+
+impl Connection {
+    /// Where its session counts what it is sent, if it has one.
+    pub(crate) fn window(&mut self) -> Option<Window<'_>> {
+        if !self.windowed {
+            return None;
+        }
+        Some(self.member.as_mut()?.session.as_mut()?.window())
+    }
 }
 
 /// The filters of a connection.
@@ -51,6 +67,19 @@ impl Holding {
             Holding::None => &mut [],
             Holding::One(held) => std::slice::from_mut(held),
             Holding::Many(all) => all,
+        }
+    }
+
+    /// Takes the `nth` out; there are several.
+    pub(crate) fn remove(&mut self, nth: usize) -> Held {
+        match std::mem::take(self) {
+            Holding::Many(mut all) => {
+                let held = all.remove(nth);
+                *self = if let [only] = all[..] { Holding::One(only) } else { Holding::Many(all) };
+                held
+            }
+            Holding::One(held) => held,
+            Holding::None => unreachable!("there are several"),
         }
     }
 
@@ -133,6 +162,8 @@ pub(crate) enum State {
     Retrying(Monotonic),
     /// Room in its outbox.
     Full,
+    /// Room in its session's window.
+    Window,
     /// Its end.
     Ended,
 }
@@ -193,6 +224,6 @@ mod tests {
 
     #[test]
     fn a_live_connection_is_small() {
-        assert!(size_of::<Connection>() <= 48, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 56, "{}", size_of::<Connection>());
     }
 }

@@ -15,7 +15,7 @@ use everywire_base::parcel::{Delivery, Parcel, Taken};
 use everywire_base::record::Record;
 use smallvec::SmallVec;
 
-use crate::connection::{Lag, State};
+use crate::connection::{Connection, Lag, State};
 use crate::table::{ListId, NONE};
 use crate::{Deliver, Hub};
 
@@ -67,6 +67,7 @@ impl Hub {
         let partition = usize::from(record.partition.0);
         let mut lists = SmallVec::new();
         if let Some(message) = record.message() {
+            self.own_record(record, message, now);
             self.table.matching(&message.topic, &mut lists);
             if !lists.is_empty() && message.is_expired(now.wall) {
                 self.counters.expired += 1;
@@ -79,6 +80,7 @@ impl Hub {
             self.marks[partition] = record.offset;
             return true;
         };
+        self.remember(record, now);
         self.stamp += 1;
         let (offset, stamp) = (record.offset, self.stamp);
         self.walk = Some(Walk { partition, offset, stamp, parcel: Rc::new(parcel), lists, place: usize::MAX });
@@ -105,18 +107,26 @@ impl Hub {
                     continue;
                 }
                 let slot = Slot { index, generation: connection.generation };
-                match to.deliver(slot, &Delivery::Message(&walk.parcel)) {
-                    Taken::Yes => {
-                        connection.stamp = walk.stamp;
-                        self.counters.deliveries += 1;
-                    }
-                    Taken::Full => {
-                        let mut lag = Lag::new(self.marks.clone(), self.safe.clone());
-                        (lag.state, lag.slow) = (State::Full, true);
-                        connection.lag = Some(Box::new(lag));
-                        self.counters.fulls += 1;
-                        self.counters.lagging += 1;
-                    }
+                let bound = self.setup.limits.session_window;
+                let is_full = |connection: &mut Connection| connection.window().is_some_and(|w| w.is_full(bound));
+                let waits_for = if is_full(connection) {
+                    Some(State::Window)
+                } else {
+                    let taken = to.deliver(slot, &Delivery::Message(&walk.parcel));
+                    (taken == Taken::Full).then_some(State::Full)
+                };
+                if let Some(state) = waits_for {
+                    let mut lag = Lag::new(self.marks.clone(), self.safe.clone());
+                    (lag.state, lag.slow) = (state, true);
+                    connection.lag = Some(Box::new(lag));
+                    self.counters.fulls += 1;
+                    self.counters.lagging += 1;
+                    continue;
+                }
+                connection.stamp = walk.stamp;
+                self.counters.deliveries += 1;
+                if let Some(mut window) = connection.window() {
+                    window.push(walk.partition, walk.offset);
                 }
             }
             walk.lists.pop();

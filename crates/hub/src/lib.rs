@@ -16,41 +16,55 @@
 //! | `subscribe`, `start` | enters filters into the table, judges cursors, moves read positions back |
 //! | `fanout` | from the mark to the head |
 //! | `catchup`, `replay`, `page` | lagging connections, from the tail and from the store |
+//! | `member`, `own`, `inspect` | the registry: who is connected, the server's own records, what operators ask |
+//! | `session`, `ownership` | what outlives a connection, and who has it |
 //! | `table`, `trie`, `chunked`, `connection` | small tables |
 
 mod catchup;
 mod chunked;
 mod connection;
 mod fanout;
+mod inspect;
+mod member;
+mod own;
+mod ownership;
 mod page;
 mod parcels;
 mod replay;
+mod session;
 mod start;
 mod subscribe;
 mod table;
 mod trie;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use everywire_base::ask::{Page, Read, Subscribe, Subscribed};
+use everywire_base::ask::{
+    AckError, Append, Login, Page, PublishError, Published, Read, Subscribe, Subscribed, Unsubscribe, Welcome,
+};
 use everywire_base::clock::{Monotonic, Now};
-use everywire_base::cursor::{Lineage, Offset, Position};
-use everywire_base::id::Slot;
+use everywire_base::cursor::{Cursor, Lineage, Offset, Position};
+use everywire_base::id::{AskId, Nameplate, Slot, Ticket};
 use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
-use everywire_base::rules::Rules;
+use everywire_base::rules::{Refusal, Rules};
 use everywire_base::topic::Topic;
 use everywire_log::hint::RetainedHint;
 use everywire_log::tail::Tail;
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::chunked::Chunked;
 use crate::connection::{Connection, Positions, State};
 use crate::fanout::Walk;
+use crate::inspect::Recent;
 use crate::parcels::Parcels;
 use crate::table::{Held, Table};
+
+pub use crate::inspect::{Description, Traced};
 
 /// What a hub works on.
 #[derive(Clone)]
@@ -67,6 +81,34 @@ pub struct Setup {
     pub rules: Arc<Rules>,
     /// The number of the worker that owns the hub.
     pub worker: u16,
+    /// What the node's connections are named after.
+    pub plate: Nameplate,
+    /// Draws a number that nobody can guess: the names of sessions are made of them.
+    pub draw: Draw,
+}
+
+/// Draws a random number.
+pub type Draw = Arc<dyn Fn() -> u128 + Send + Sync>;
+
+/// The place of those of the hub's own appends: its outcomes come to [`Hub::appended`].
+pub const OWN: u32 = u32::MAX;
+
+/// What a hub answers to a wire's ask.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Said {
+    /// To a login.
+    Welcomed(Result<Welcome, Refusal>),
+    /// To a subscription.
+    Subscribed(Subscribed),
+}
+
+/// Where a connection that is gone came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// The wire that it spoke.
+    pub wire: &'static str,
+    /// Its remote address.
+    pub address: SocketAddr,
 }
 
 /// How a hub calls its driver.
@@ -131,8 +173,20 @@ pub struct Hub {
     parcels: Parcels,
     /// What was delivered between turns, and counts against the next.
     debt: usize,
-    /// Connections that lost a filter by new rules.
-    revoked: Vec<Slot>,
+    /// Connections that are to be ended: kicked, taken over, without a right that they had.
+    ending: Vec<(Slot, Reason)>,
+    /// Members by the hash of their user.
+    users: HashTable<u32>,
+    /// Members by the hash of their session's topic.
+    sessions: HashTable<u32>,
+    /// When sessions are to be looked at.
+    watched: BTreeSet<(Monotonic, Slot)>,
+    /// Records for the log.
+    appends: Vec<Append>,
+    /// Answers for wires.
+    answers: VecDeque<(Slot, AskId, Said)>,
+    /// When the last records were fanned out.
+    recent: VecDeque<Recent>,
     counters: Counters,
 }
 
@@ -156,7 +210,13 @@ impl Hub {
             last_ask: 0,
             parcels: Parcels::default(),
             debt: 0,
-            revoked: Vec::new(),
+            ending: Vec::new(),
+            users: HashTable::new(),
+            sessions: HashTable::new(),
+            watched: BTreeSet::new(),
+            appends: Vec::new(),
+            answers: VecDeque::new(),
+            recent: VecDeque::new(),
             counters: Counters::default(),
         };
         hub.safe = hub.past_holes(&hub.safe);
@@ -166,15 +226,69 @@ impl Hub {
     /// Replaces the rules. Connections that hold a filter which isn't granted any more lose their subscriptions at
     /// once, and are ended in the next turn.
     pub fn set_rules(&mut self, rules: Arc<Rules>) {
-        let lists = self.table.all().filter(|(_, filter)| rules.may_subscribe(None, filter).is_err());
-        let connections = lists.flat_map(|(list, _)| self.table.subscribers(list)).map(|s| s.connection);
-        let connections: BTreeSet<u32> = connections.collect();
-        for index in connections {
-            self.leave_all(index);
-            let generation = self.connections.reach(index).generation;
-            self.revoked.push(Slot { index, generation });
-        }
         self.setup.rules = rules;
+        let mut losers = BTreeSet::new();
+        for (list, filter) in self.table.all() {
+            let may = |index: u32| self.grants(self.member(index).and_then(|m| m.identity.as_deref()), filter).is_ok();
+            let holders = self.table.subscribers(list).iter().map(|s| s.connection);
+            losers.extend(holders.filter(|index| !may(*index)));
+        }
+        for index in losers {
+            self.leave_all(index);
+            self.end(index, Reason::Forbidden);
+        }
+    }
+
+    /// Enters a connection into the registry, or renews who it is. The answer is among [`Hub::answers`], at once or when
+    /// its session is open.
+    pub fn login(&mut self, slot: Slot, ask: AskId, login: Login, now: Now) {
+        self.enter(slot, ask, login, now);
+    }
+
+    /// Subscribes a connection as [`Hub::subscribe`] does. The answer is among [`Hub::answers`]; that of a session comes
+    /// when the subscription is durable.
+    pub fn subscribe_for(&mut self, slot: Slot, ask: AskId, subscribe: Subscribe, now: Now) {
+        let filters = subscribe.filters.clone();
+        let subscribed = self.subscribe(slot, subscribe, now);
+        self.note_filters(slot, ask, &filters, subscribed, now);
+    }
+
+    /// Ends subscriptions of a connection.
+    pub fn unsubscribe_from(&mut self, slot: Slot, which: &Unsubscribe, now: Now) {
+        if !self.is_here(slot) {
+            return;
+        }
+        match which {
+            Unsubscribe::All => self.leave_all(slot.index),
+            Unsubscribe::These(filters) => filters.iter().for_each(|filter| self.leave_filter(slot.index, filter)),
+        }
+        self.note_loss(slot, now);
+    }
+
+    /// Everything up to a cursor was received.
+    pub fn acknowledge(&mut self, slot: Slot, cursor: &Cursor, now: Now) -> Result<(), AckError> {
+        if !self.is_here(slot) {
+            return Err(AckError::NoSession);
+        }
+        self.acknowledge_cursor(slot, cursor, now)
+    }
+
+    /// What came of an append of the hub's own.
+    pub fn appended(&mut self, ticket: Ticket, result: &Result<Published, PublishError>, now: Now) {
+        let slot = Slot { index: ticket.slot.generation, generation: ticket.ask.0 };
+        if result.is_err() && self.is_here(slot) {
+            self.append_failed(slot, now);
+        }
+    }
+
+    /// Records for the log; the driver takes them.
+    pub fn appends(&mut self) -> &mut Vec<Append> {
+        &mut self.appends
+    }
+
+    /// Answers for wires; the driver takes them.
+    pub fn answers(&mut self) -> &mut VecDeque<(Slot, AskId, Said)> {
+        &mut self.answers
     }
 
     /// Subscribes a connection, in addition to what it is subscribed to. A reader that has missed nothing is live at
@@ -190,9 +304,12 @@ impl Hub {
         }
     }
 
-    /// The connection is gone.
-    pub fn close(&mut self, slot: Slot) {
-        self.unsubscribe(slot);
+    /// The connection is gone. What it leaves behind, its session and when it was last seen, goes to the log.
+    pub fn close(&mut self, slot: Slot, origin: Origin, now: Now) {
+        if self.is_here(slot) {
+            self.leave_registry(slot, origin, now);
+            self.leave_all(slot.index);
+        }
     }
 
     /// The connection's outbox has room again after [`Taken::Full`].
@@ -212,14 +329,13 @@ impl Hub {
     /// Fan-out from the mark to the head, then catch-up of lagging connections, both under the budget. True if more
     /// waits.
     pub fn turn(&mut self, now: Now, to: &mut dyn Deliver) -> bool {
-        for slot in std::mem::take(&mut self.revoked) {
-            if self.is_here(slot) {
-                to.end(slot, Reason::Forbidden);
-            }
-        }
+        self.see_to_sessions(now);
         let whole = self.setup.limits.deliveries_per_turn.max(1);
         let mut budget = whole.saturating_sub(std::mem::take(&mut self.debt)).max(1);
         self.fan_out(&mut budget, now, to);
+        for (slot, reason) in std::mem::take(&mut self.ending) {
+            to.end(slot, reason);
+        }
         // Those behind get a share also when there is always something new.
         let mut budget = budget.max(whole.div_ceil(4));
         self.catch_up(&mut budget, now, to);
@@ -230,9 +346,11 @@ impl Hub {
         !self.ready.is_empty() || is_behind()
     }
 
-    /// When [`Hub::turn`] is wanted though nothing else happens: a page that failed is asked for again.
+    /// When [`Hub::turn`] is wanted though nothing else happens: a page that failed is asked for again, a session is due.
     pub fn deadline(&self) -> Option<Monotonic> {
-        self.retries.first().map(|(at, _)| *at)
+        let retry = self.retries.first().map(|(at, _)| *at);
+        let session = self.watched.first().map(|(at, _)| *at);
+        retry.into_iter().chain(session).min()
     }
 
     /// Reads for the store that wait to be sent; the driver takes from the front as many as the pool accepts.
@@ -242,7 +360,9 @@ impl Hub {
 
     /// Takes the store's answer to a read.
     pub fn page(&mut self, page: Page, now: Now, to: &mut dyn Deliver) {
-        self.take_page(page, now, to);
+        if !self.take_session(&page, now) {
+            self.take_page(page, now, to);
+        }
     }
 
     /// What was counted.
@@ -259,6 +379,10 @@ impl Hub {
         }
         let all = lists.iter().flat_map(|list| self.table.subscribers(*list)).map(|s| s.connection);
         all.collect::<BTreeSet<u32>>().len() as u64
+    }
+
+    fn say(&mut self, slot: Slot, ask: AskId, said: Said) {
+        self.answers.push_back((slot, ask, said));
     }
 
     fn is_here(&self, slot: Slot) -> bool {

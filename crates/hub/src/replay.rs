@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use crate::connection::{Lag, State};
 use crate::parcels::Parcels;
+use crate::session::Window;
 use crate::table::{Held, Table};
 use crate::{Counters, Deliver};
 
@@ -41,6 +42,9 @@ pub(crate) struct Replay<'a> {
     pub(crate) partition: usize,
     pub(crate) epoch: Epoch,
     pub(crate) held: &'a [Held],
+    /// What its session counts, if it has one.
+    pub(crate) window: Option<Window<'a>>,
+    pub(crate) window_bound: usize,
     pub(crate) table: &'a Table,
     pub(crate) rules: &'a Rules,
     pub(crate) parcels: &'a mut Parcels,
@@ -56,10 +60,17 @@ impl Replay<'_> {
             return true;
         }
         if self.wants(lag, record) {
+            if self.window.as_ref().is_some_and(|window| window.is_full(self.window_bound)) {
+                (lag.state, lag.slow) = (State::Window, true);
+                return false;
+            }
             let Some(parcel) = self.parcels.of(record, self.epoch) else { return true };
             if self.to.deliver(self.slot, &Delivery::Message(&parcel)) == Taken::Full {
                 (lag.state, lag.slow) = (State::Full, true);
                 return false;
+            }
+            if let Some(window) = &mut self.window {
+                window.push(self.partition, record.offset);
             }
             *share = share.saturating_sub(1);
             lag.delivered += 1;

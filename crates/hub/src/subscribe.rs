@@ -6,7 +6,7 @@
 use everywire_base::ask::{Subscribe, Subscribed};
 use everywire_base::cursor::{Offset, Start};
 use everywire_base::id::Slot;
-use everywire_base::rules::Refusal;
+use everywire_base::rules::{Caller, Refusal};
 use everywire_base::topic::Filter;
 use smallvec::SmallVec;
 
@@ -37,7 +37,8 @@ impl Hub {
         }
         let (target, current) = (self.target(), self.current(index));
         let opening = self.open(&subscribe.start, &target);
-        let (granted, refused) = self.grant(index, subscribe.filters);
+        let who = subscribe.identity.or_else(|| self.caller(index));
+        let (granted, refused) = self.grant(index, subscribe.filters, who.as_deref());
         if granted.is_empty() {
             return Subscribed { cursor: self.cursor(&current), refused };
         }
@@ -65,7 +66,7 @@ impl Hub {
     }
 
     /// Takes over the place from an earlier connection, should that not have been closed.
-    fn adopt(&mut self, slot: Slot) {
+    pub(crate) fn adopt(&mut self, slot: Slot) {
         if self.connections.reach(slot.index).generation != slot.generation {
             self.leave_all(slot.index);
             *self.connections.reach(slot.index) = Connection { generation: slot.generation, ..Connection::default() };
@@ -73,10 +74,15 @@ impl Hub {
     }
 
     /// Sorts out what is allowed, and enters it into the table.
-    fn grant(&mut self, index: u32, filters: SmallVec<[Filter; 1]>) -> (Grants, Vec<(Filter, Refusal)>) {
+    fn grant(
+        &mut self,
+        index: u32,
+        filters: SmallVec<[Filter; 1]>,
+        who: Caller<'_>,
+    ) -> (Grants, Vec<(Filter, Refusal)>) {
         let (mut granted, mut refused) = (Grants::new(), Vec::new());
         for filter in filters {
-            if let Err(refusal) = self.setup.rules.may_subscribe(None, &filter) {
+            if let Err(refusal) = self.setup.rules.may_subscribe(who, &filter) {
                 refused.push((filter, refusal));
                 continue;
             }
@@ -192,6 +198,24 @@ impl Hub {
         if lag.asked().is_some() {
             self.unask(index);
         }
+    }
+
+    /// Ends one subscription of a connection. What was asked of the store for it is not offered any more.
+    pub(crate) fn leave_filter(&mut self, index: u32, filter: &Filter) {
+        let Some(list) = self.table.find(filter) else { return };
+        let Some(nth) = self.held(index).iter().position(|held| held.list == list) else { return };
+        if self.held(index).len() == 1 {
+            return self.leave_all(index);
+        }
+        let connection = self.connections.reach(index);
+        let held = connection.holding.remove(nth);
+        if let Some(lag) = connection.lag.as_mut().filter(|lag| nth < lag.sinces.len()) {
+            lag.sinces.remove(nth);
+        }
+        let moved: SmallVec<[Held; 8]> = connection.holding.as_slice()[nth..].into();
+        // Before the list is left, so that every place still is what its connection says.
+        moved.iter().zip(nth..).for_each(|(held, nth)| self.table.renumber(*held, nth as u32));
+        self.leave(held);
     }
 
     fn leave(&mut self, held: Held) {

@@ -117,6 +117,15 @@ impl Table {
         Left { moved: None, freed: true }
     }
 
+    /// A subscriber's filters were renumbered.
+    pub(crate) fn renumber(&mut self, held: Held, nth: u32) {
+        match &mut self.lists.reach(held.list).subscribers {
+            Subscribers::None => {}
+            Subscribers::One(one) => one.nth = nth,
+            Subscribers::Many(all) => all[held.place as usize].nth = nth,
+        }
+    }
+
     /// The subscribers of a list; none if it is gone.
     pub(crate) fn subscribers(&self, list: ListId) -> &[Subscriber] {
         match self.lists.get(list).map(|l| &l.subscribers) {

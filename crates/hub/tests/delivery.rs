@@ -321,7 +321,7 @@ fn churn_leaves_nothing_behind() {
                 world.close(slot);
             }
             // A late close of the former connection changes nothing.
-            world.hub.close(Slot { index, generation: round.wrapping_sub(1) });
+            world.hub.close(Slot { index, generation: round.wrapping_sub(1) }, world::ORIGIN, world.outside.now);
         }
         let counters = world.hub.counters();
         assert_eq!((counters.subscriptions, counters.filters, counters.lagging), (0, 0, 0));

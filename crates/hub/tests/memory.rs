@@ -44,6 +44,11 @@ fn rounded(size: usize) -> usize {
     size.next_multiple_of(16)
 }
 
+const ORIGIN: everywire_hub::Origin = everywire_hub::Origin {
+    wire: "test",
+    address: std::net::SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 1)),
+};
+
 const CONNECTIONS: u32 = 10_000;
 
 #[test]
@@ -57,6 +62,8 @@ fn an_idle_connection_with_its_own_topic_costs_at_most_200_bytes() {
         limits,
         rules: Arc::new(Rules::default()),
         worker: 0,
+        plate: everywire_base::id::Nameplate::default(),
+        draw: Arc::new(|| 4),
     });
     let before = BYTES.load(Ordering::Relaxed);
     for index in 0..CONNECTIONS {
@@ -68,7 +75,7 @@ fn an_idle_connection_with_its_own_topic_costs_at_most_200_bytes() {
     eprintln!("{each} bytes for each connection");
     assert!(each <= 200, "{each} bytes for each connection");
     for index in 0..CONNECTIONS {
-        hub.close(Slot { index, generation: 0 });
+        hub.close(Slot { index, generation: 0 }, ORIGIN, Now::default());
     }
     // The tables keep their room for the next connections; names are gone.
     let left = (BYTES.load(Ordering::Relaxed) - before) / CONNECTIONS as usize;

@@ -15,6 +15,8 @@ use everywire_store::StoreError;
 /// What a node is started with.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The node's name.
+    pub node: String,
     /// Where the HTTP listener is bound; `None` turns it off.
     pub http: Option<Bind>,
     /// TLS, if it is spoken.

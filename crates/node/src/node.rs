@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use everywire_base::ask::{Append, Authenticate, Call, Read};
 use everywire_base::cursor::Partition;
+use everywire_base::id::Nameplate;
 use everywire_base::limits::Limits;
 use everywire_base::rules::Rules;
 use everywire_driver::mail::mailbox;
@@ -23,7 +24,7 @@ use crate::api::Calls;
 use crate::applying::Applying;
 use crate::config::{Config, StartError, Tls};
 use crate::control::NodeControl;
-use crate::doorbell::Doorbell;
+use crate::doorbell::{Doorbell, wall_clock};
 use crate::open::{Opened, open};
 use crate::readers::Readers;
 
@@ -185,7 +186,10 @@ impl Assembly {
         let applying = Applying::start(applier, store_thread).map_err(system("thread"))?;
         let appender = appender.spawn().map_err(system("thread"))?;
         let desk = Desk { engine: Arc::clone(&engine), readers, calls };
-        let hubs = Hubs { store: &store, engine: &*engine, config: &config };
+        // Low bits of the clock: no two lives of a node within years have the same.
+        let boot = wall_clock().0 as u32;
+        let plate = Nameplate { node: config.node.as_str().into(), boot };
+        let hubs = Hubs { store: &store, engine: &*engine, config: &config, plate: &plate };
         let workers = spawn_workers(seats, bound, &hubs, &desk, &posts, &metrics)?;
         Ok(Node {
             addresses,
@@ -209,6 +213,7 @@ struct Hubs<'a> {
     store: &'a Store,
     engine: &'a dyn Engine,
     config: &'a Config,
+    plate: &'a Nameplate,
 }
 
 impl Hubs<'_> {
@@ -226,6 +231,8 @@ impl Hubs<'_> {
             limits: Arc::clone(&self.config.limits),
             rules: Arc::clone(rules),
             worker,
+            plate: self.plate.clone(),
+            draw: Arc::new(random),
         }
     }
 }
@@ -266,6 +273,7 @@ fn spawn_workers(
             listeners: sockets.iter_mut().enumerate().map(listener).collect(),
             limits: Arc::clone(&hubs.config.limits),
             rules: Arc::clone(&rules),
+            plate: hubs.plate.clone(),
         };
         let hub = hubs.seed(number, &rules);
         let run = move || match Worker::new(setup, Hub::new(hub)) {
@@ -275,6 +283,14 @@ fn spawn_workers(
         thread::Builder::new().name(format!("worker-{number}")).spawn(run).map_err(system("thread"))
     };
     seats.into_iter().enumerate().map(spawn).collect()
+}
+
+/// A number from the system's source of randomness.
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    // It fails only where the system has no such source, and there nothing is safe.
+    getrandom::fill(&mut bytes).expect("the system's source of randomness");
+    u128::from_ne_bytes(bytes)
 }
 
 /// Where workers send what others do for them.

@@ -18,6 +18,7 @@ pub(crate) fn start(settings: &Settings, new_epoch: bool) -> Result<Running, Str
 fn config(settings: &Settings, new_epoch: bool) -> Config {
     let http = settings.http;
     Config {
+        node: settings.node.clone(),
         http: http.map(|listener| Bind { address: listener.address, configured: listener.configured }),
         tls: settings.tls.as_ref().map(|tls| everywire_node::Tls {
             cert: tls.cert.clone(),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use everywire_base::ask::{Append, Authenticate, Call, Outcome, Read};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Partition;
+use everywire_base::id::Nameplate;
 use everywire_base::limits::Limits;
 use everywire_base::rules::Rules;
 use everywire_driver::mail::{Wake, mailbox};
@@ -117,6 +118,8 @@ impl SimNode {
         while applier.turn(bell.now()).more {}
         let reads = Arc::new(Mutex::new(VecDeque::new()));
         let ports = SimPorts { engine: Arc::clone(&engine), reads: Arc::clone(&reads), bound: limits.read_queue };
+        let plate = Nameplate { node: "sim".into(), boot: net.now().wall.0 as u32 };
+        let drawn = AtomicU64::new(net.now().wall.0 << 20);
         let hub = Hub::new(everywire_hub::Setup {
             tails: engine.tails().to_vec(),
             lineages: vec![engine.lineage(Partition(0))],
@@ -124,6 +127,8 @@ impl SimNode {
             limits: Arc::clone(limits),
             rules: Arc::clone(rules),
             worker: 0,
+            plate: plate.clone(),
+            draw: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed)) << 64 | u128::from(seed)),
         });
         let listener = Listener {
             socket: Some(()),
@@ -142,6 +147,7 @@ impl SimNode {
             listeners: vec![listener],
             limits: Arc::clone(limits),
             rules: Arc::clone(rules),
+            plate,
         };
         let worker = Worker::new(setup, hub).map_err(|e| e.to_string())?;
         Ok(Self { worker, post, bell, appender, store, applier, reads })

@@ -23,6 +23,11 @@ use everywire_hub::{Deliver, Hub, Setup};
 use everywire_log::hint::RetainedHint;
 use everywire_log::tail::TailWriter;
 
+pub(crate) const ORIGIN: everywire_hub::Origin = everywire_hub::Origin {
+    wire: "test",
+    address: std::net::SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 1)),
+};
+
 pub(crate) const EPOCH: Epoch = Epoch(7);
 
 pub(crate) fn topic(name: &str) -> Topic {
@@ -119,6 +124,8 @@ impl World {
             limits: Arc::clone(&limits),
             rules: Arc::new(Rules::new(shape.rules)),
             worker: 3,
+            plate: everywire_base::id::Nameplate::default(),
+            draw: Arc::new(|| 4),
         });
         let outside = Outside {
             now: Now { monotonic: Monotonic(1000), wall: UnixMillis(1000) },
@@ -235,7 +242,7 @@ impl World {
     }
 
     pub(crate) fn close(&mut self, slot: Slot) {
-        self.hub.close(slot);
+        self.hub.close(slot, ORIGIN, self.outside.now);
         self.outside.peers.remove(&slot);
     }
 

@@ -1,0 +1,105 @@
+//! What operators ask of a worker: its connections, and what became of a message on them.
+
+use everywire_base::id::{Nameplate, Slot};
+use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Recipient, TraceQuestion};
+use everywire_hub::{Description, Hub};
+
+use crate::connections::Connections;
+use crate::net::Net;
+
+/// A question to a worker, and where the answer goes.
+pub enum Question {
+    /// Which connections are there?
+    Connections(ConnectionsQuery, Box<dyn FnOnce(Vec<ConnectionInfo>) + Send>),
+    /// Who was to have a message, and has he?
+    Trace(TraceQuestion, Box<dyn FnOnce(Vec<Recipient>) + Send>),
+}
+
+/// A worker's part of the registry.
+pub(crate) struct Registry<'a, N: Net> {
+    pub(crate) hub: &'a Hub,
+    pub(crate) connections: &'a mut Connections<N>,
+    pub(crate) plate: &'a Nameplate,
+    pub(crate) worker: u16,
+}
+
+impl<N: Net> Registry<'_, N> {
+    pub(crate) fn answer(&mut self, question: Question) {
+        match question {
+            Question::Connections(query, answer) => answer(self.find(&query)),
+            Question::Trace(question, answer) => answer(self.trace(&question)),
+        }
+    }
+
+    /// The connections that a query means, by place.
+    fn find(&mut self, query: &ConnectionsQuery) -> Vec<ConnectionInfo> {
+        let mut slots = match query {
+            ConnectionsQuery { name: Some(name), .. } => {
+                let here = self.plate.find(name).filter(|(worker, _)| *worker == self.worker);
+                here.map(|(_, slot)| slot).into_iter().collect()
+            }
+            ConnectionsQuery { user: Some(user), .. } => self.hub.connections_of(user),
+            ConnectionsQuery { topic: Some(topic), .. } => self.hub.connections_on(topic),
+            _ => self.connections.table.slots(),
+        };
+        slots.retain(|slot| query.after.is_none_or(|after| slot.index > after));
+        slots.sort_unstable();
+        if let Some(topic) = &query.topic {
+            let on: Vec<Slot> = self.hub.connections_on(topic);
+            slots.retain(|slot| on.binary_search(slot).is_ok());
+        }
+        let mut found = Vec::new();
+        for slot in slots {
+            if found.len() >= query.limit {
+                break;
+            }
+            let Some(info) = self.describe(slot) else { continue };
+            let is_meant = query.user.as_ref().is_none_or(|user| info.user.as_ref() == Some(user))
+                && query.wire.as_ref().is_none_or(|wire| info.wire == &**wire);
+            found.extend(is_meant.then_some(info));
+        }
+        found
+    }
+
+    fn describe(&mut self, slot: Slot) -> Option<ConnectionInfo> {
+        let connection = self.connections.table.get_mut(slot).filter(|c| c.is_alive())?;
+        let Description { user, device, agent, session, cursor, lag, outstanding, acknowledged, subscriptions } =
+            self.hub.describe(slot);
+        Some(ConnectionInfo {
+            name: self.plate.name(self.worker, slot),
+            place: slot.index,
+            user,
+            device,
+            wire: connection.wire.name(),
+            address: connection.address,
+            agent,
+            since: connection.since,
+            session,
+            cursor,
+            lag,
+            outstanding,
+            acknowledged,
+            subscriptions,
+            bytes_in: connection.bytes_in,
+            bytes_out: connection.bytes_out,
+        })
+    }
+
+    fn trace(&mut self, question: &TraceQuestion) -> Vec<Recipient> {
+        let traced = self.hub.trace(question);
+        let recipient = |traced: everywire_hub::Traced| {
+            let connection = self.connections.table.get_mut(traced.slot)?;
+            let Description { user, device, .. } = self.hub.describe(traced.slot);
+            Some(Recipient {
+                connection: self.plate.name(self.worker, traced.slot),
+                user,
+                device,
+                wire: connection.wire.name(),
+                fate: traced.fate,
+                written: traced.written,
+                acknowledged: traced.acknowledged,
+            })
+        };
+        traced.into_iter().filter_map(recipient).collect()
+    }
+}

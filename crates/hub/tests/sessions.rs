@@ -1,0 +1,526 @@
+//! Logins, sessions, kicks and take-overs, as a wire sees them: two hubs over one log, like two workers of a node.
+#![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
+#![expect(clippy::unnecessary_wraps, reason = "identities stand where anonymous ones could")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use everywire_base::ask::{
+    AckError, Append, Login, Page, PublishError, ReadKind, SessionWish, Subscribe, Subscribed, Unsubscribe, Welcome,
+};
+use everywire_base::clock::{Monotonic, Now, UnixMillis};
+use everywire_base::cursor::{Cursor, Epoch, Lineage, Offset, Partition, Start};
+use everywire_base::id::{AskId, Nameplate, Slot};
+use everywire_base::identity::Identity;
+use everywire_base::limits::Limits;
+use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::quota::{Account, Quota};
+use everywire_base::reason::Reason;
+use everywire_base::record::{Durability, Entry, Message, Record};
+use everywire_base::registry::{Fate, TraceQuestion};
+use everywire_base::rules::{Logins, Refusal, Rules};
+use everywire_base::system::{self, Kick, Seen, Whom};
+use everywire_base::topic::{Filter, Topic};
+use everywire_hub::{Deliver, Hub, Origin, Said, Setup};
+use everywire_log::hint::RetainedHint;
+use everywire_log::tail::TailWriter;
+
+const EPOCH: Epoch = Epoch(7);
+const ORIGIN: Origin = Origin { wire: "test", address: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1) };
+
+/// Two workers of one node, and all around them.
+struct World {
+    hubs: Vec<Hub>,
+    clients: Vec<Clients>,
+    writer: TailWriter,
+    records: Vec<Arc<Record>>,
+    retained: BTreeMap<Topic, Arc<Record>>,
+    now: Now,
+    /// Whether the log takes records.
+    takes: bool,
+}
+
+/// What reached the clients of one worker.
+#[derive(Default)]
+struct Clients {
+    messages: HashMap<u32, Vec<String>>,
+    ended: HashMap<u32, Reason>,
+    welcomes: HashMap<(u32, u32), Result<Welcome, Refusal>>,
+    subscribed: HashMap<(u32, u32), Subscribed>,
+}
+
+impl Deliver for Clients {
+    fn deliver(&mut self, slot: Slot, delivery: &Delivery<'_>) -> Taken {
+        if let Delivery::Message(parcel) | Delivery::Retained(parcel) = delivery {
+            let body = String::from_utf8(parcel.message().body.to_vec()).unwrap();
+            self.messages.entry(slot.index).or_default().push(body);
+        }
+        Taken::Yes
+    }
+    fn settled(&mut self, _: Slot) {}
+    fn end(&mut self, slot: Slot, reason: Reason) {
+        self.ended.insert(slot.index, reason);
+    }
+}
+
+fn slot(index: u32) -> Slot {
+    Slot { index, generation: 0 }
+}
+
+fn user(name: &str) -> Option<Arc<Identity>> {
+    Some(Arc::new(Identity::user(name)))
+}
+
+fn on(name: &str, device: &str) -> Option<Arc<Identity>> {
+    Some(Arc::new(Identity { device: Some(device.into()), ..Identity::user(name) }))
+}
+
+const EXPIRY: Duration = Duration::from_hours(1);
+
+impl World {
+    fn new(rules: &Rules, limits: Limits) -> Self {
+        let limits = Arc::new(limits);
+        let writer = TailWriter::new(Offset(0), &limits);
+        let drawn = Arc::new(AtomicU64::new(0));
+        let hub = |worker| {
+            let drawn = Arc::clone(&drawn);
+            Hub::new(Setup {
+                tails: vec![Arc::clone(writer.tail())],
+                lineages: vec![Arc::new(Lineage { epoch: EPOCH, ..Lineage::default() })],
+                retained: Arc::new(RetainedHint::default()),
+                limits: Arc::clone(&limits),
+                rules: Arc::new(rules.clone()),
+                worker,
+                plate: Nameplate { node: "n".into(), boot: 1 },
+                draw: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed))),
+            })
+        };
+        Self {
+            hubs: vec![hub(0), hub(1)],
+            clients: vec![Clients::default(), Clients::default()],
+            writer,
+            records: Vec::new(),
+            retained: BTreeMap::new(),
+            now: Now { monotonic: Monotonic(1000), wall: UnixMillis(1_000_000) },
+            takes: true,
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.monotonic = self.now.monotonic + time;
+        self.now.wall.0 += time.as_millis() as u64;
+        self.settle();
+    }
+
+    fn append(&mut self, message: Message, durability: Durability) -> Offset {
+        let offset = self.writer.tail().head().next();
+        let entry = Entry::Message(message.clone());
+        let record = Record { partition: Partition(0), offset, time: self.now.wall, durability, entry };
+        let record = Arc::new(record);
+        if message.retain {
+            let newer = self.retained.get(&message.topic).and_then(|r| r.message()).map_or(0, |m| m.generation);
+            if message.generation >= newer && message.body.is_empty() {
+                self.retained.remove(&message.topic);
+            } else if message.generation >= newer {
+                self.retained.insert(message.topic, Arc::clone(&record));
+            }
+        }
+        self.records.push(Arc::clone(&record));
+        self.writer.push(vec![record]);
+        self.writer.tail().set_applied(offset);
+        offset
+    }
+
+    fn publish(&mut self, topic: &str, body: &str) -> Offset {
+        let offset =
+            self.append(Message::new(Topic::parse(topic).unwrap(), body.as_bytes().to_vec()), Durability::Fsync);
+        self.settle();
+        offset
+    }
+
+    /// Until nothing happens any more.
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            let mut busy = false;
+            for worker in 0..self.hubs.len() {
+                busy |= self.turn(worker);
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("the hubs do not come to rest");
+    }
+
+    fn turn(&mut self, worker: usize) -> bool {
+        let (now, hub, clients) = (self.now, &mut self.hubs[worker], &mut self.clients[worker]);
+        let mut busy = hub.turn(now, clients);
+        while let Some((slot, ask, said)) = hub.answers().pop_front() {
+            match said {
+                Said::Welcomed(welcome) => drop(clients.welcomes.insert((slot.index, ask.0), welcome)),
+                Said::Subscribed(subscribed) => drop(clients.subscribed.insert((slot.index, ask.0), subscribed)),
+            }
+        }
+        let reads: Vec<_> = hub.reads().drain(..).collect();
+        let appends: Vec<Append> = hub.appends().drain(..).collect();
+        busy |= !reads.is_empty() || !appends.is_empty();
+        for read in reads {
+            let takes = |r: &Record| read.interests.iter().any(|i| i.filter.matches(&r.message().unwrap().topic));
+            let alive = |r: &&Arc<Record>| takes(r) && !r.message().unwrap().is_expired(now.wall);
+            let (records, upto) = match read.kind {
+                ReadKind::Retained => (self.retained.values().filter(alive).cloned().collect(), Offset(0)),
+                ReadKind::History { after, up_to, .. } => {
+                    let within = |r: &&Arc<Record>| r.offset > after && r.offset <= up_to && alive(r);
+                    (self.records.iter().filter(within).cloned().collect(), up_to)
+                }
+            };
+            let (ticket, partition) = (read.ticket, read.partition);
+            let page = Page { ticket, partition, records, upto, lost: None, failed: false };
+            self.hubs[worker].page(page, now, &mut self.clients[worker]);
+        }
+        for append in appends {
+            if self.takes {
+                self.append(append.draft.message, append.draft.durability);
+            } else {
+                self.hubs[worker].appended(append.ticket, &Err(PublishError::DiskFull), now);
+            }
+        }
+        busy
+    }
+
+    fn login(&mut self, worker: usize, index: u32, identity: Option<Arc<Identity>>, session: SessionWish) {
+        let login = Login { identity, agent: Some("test/1".into()), inbox: true, session };
+        self.hubs[worker].login(slot(index), AskId(1), login, self.now);
+        self.settle();
+    }
+
+    fn welcome(&mut self, worker: usize, index: u32, identity: Option<Arc<Identity>>, session: SessionWish) -> Welcome {
+        self.login(worker, index, identity, session);
+        self.clients[worker].welcomes.remove(&(index, 1)).expect("a welcome").unwrap()
+    }
+
+    fn subscribe(&mut self, worker: usize, index: u32, filter: &str) -> Subscribed {
+        let filters = [Filter::parse(filter).unwrap()].into();
+        let subscribe = Subscribe { filters, start: Start::Latest, greet: true, identity: None };
+        self.hubs[worker].subscribe_for(slot(index), AskId(2), subscribe, self.now);
+        self.settle();
+        self.clients[worker].subscribed.remove(&(index, 2)).expect("an answer")
+    }
+
+    fn got(&mut self, worker: usize, index: u32) -> Vec<String> {
+        self.clients[worker].messages.remove(&index).unwrap_or_default()
+    }
+
+    fn ack(&mut self, worker: usize, index: u32, offset: Offset) -> Result<(), AckError> {
+        let done = self.hubs[worker].acknowledge(slot(index), &Cursor::single(EPOCH, offset), self.now);
+        self.settle();
+        done
+    }
+
+    fn close(&mut self, worker: usize, index: u32) {
+        self.hubs[worker].close(slot(index), ORIGIN, self.now);
+        self.settle();
+    }
+
+    fn kick(&mut self, whom: Whom) {
+        let kick = Kick { whom, reason: "enough".into() };
+        self.append(system::message(Topic::parse(system::KICK).unwrap(), &kick, false), Durability::None);
+        self.settle();
+    }
+
+    fn resume(id: &str) -> SessionWish {
+        SessionWish::Resume { id: id.into(), expiry: EXPIRY }
+    }
+}
+
+fn world() -> World {
+    World::new(&Rules::default(), Limits::default())
+}
+
+const NEW: SessionWish = SessionWish::New { expiry: EXPIRY };
+
+#[test]
+fn a_session_goes_on_where_it_was_acknowledged() {
+    let mut world = world();
+    let welcome = world.welcome(0, 1, user("ann"), NEW);
+    let id = welcome.session.unwrap();
+    assert!(!welcome.resumed);
+    assert!(world.subscribe(0, 1, "a").refused.is_empty());
+    let offsets: Vec<Offset> = (1..=4).map(|n| world.publish("a", &n.to_string())).collect();
+    assert_eq!(world.got(0, 1), ["1", "2", "3", "4"]);
+    world.ack(0, 1, offsets[1]).unwrap();
+    world.close(0, 1);
+    world.publish("a", "5");
+    let welcome = world.welcome(1, 9, user("ann"), World::resume(&id));
+    assert!(welcome.resumed);
+    assert_eq!(welcome.session.as_deref(), Some(&*id));
+    assert_eq!(world.got(1, 9), ["3", "4", "5"]);
+    world.publish("a", "6");
+    assert_eq!(world.got(1, 9), ["6"]);
+    world.publish("user/ann", "mail");
+    assert_eq!(world.got(1, 9), ["mail"]);
+}
+
+#[test]
+fn an_unknown_or_another_users_session_is_a_new_one() {
+    let mut world = world();
+    let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
+    world.close(0, 1);
+    let welcome = world.welcome(0, 2, user("bob"), World::resume(&id));
+    assert!(!welcome.resumed && welcome.session.unwrap() != id);
+    let welcome = world.welcome(0, 3, None, World::resume("nobody's"));
+    assert!(!welcome.resumed && welcome.session.is_some());
+    // It still is whose it was.
+    assert!(world.welcome(0, 4, user("ann"), World::resume(&id)).resumed);
+}
+
+#[test]
+fn a_session_expires_after_its_connection() {
+    let mut world = world();
+    let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
+    // As long as it is connected it lives, however long that is.
+    for _ in 0..4 {
+        world.pass(EXPIRY);
+    }
+    world.close(0, 1);
+    world.pass(Duration::from_mins(59));
+    assert!(world.welcome(0, 2, user("ann"), World::resume(&id)).resumed);
+    world.close(0, 2);
+    world.pass(EXPIRY);
+    assert!(!world.welcome(0, 3, user("ann"), World::resume(&id)).resumed);
+}
+
+#[test]
+fn a_living_owner_hands_its_session_over_and_ends() {
+    for (former, latter) in [(0, 1), (1, 0), (0, 0)] {
+        let mut world = world();
+        let id = world.welcome(former, 1, user("ann"), NEW).session.unwrap();
+        world.subscribe(former, 1, "a");
+        let first = world.publish("a", "1");
+        world.publish("a", "2");
+        world.ack(former, 1, first).unwrap();
+        let welcome = world.welcome(latter, 2, user("ann"), World::resume(&id));
+        assert!(welcome.resumed);
+        assert_eq!(world.clients[former].ended[&1], Reason::TakenOver);
+        // What the former had acknowledged was handed over, though it was never written before.
+        assert_eq!(world.got(latter, 2), ["2"]);
+        // Whatever the former still does changes nothing.
+        assert_eq!(world.ack(former, 1, Offset(99)), Err(AckError::NoSession));
+        world.close(former, 1);
+        world.close(latter, 2);
+        assert!(world.welcome(0, 3, user("ann"), World::resume(&id)).resumed);
+        assert_eq!(world.got(0, 3), ["2"]);
+    }
+}
+
+#[test]
+fn the_last_of_two_claims_wins() {
+    let mut world = world();
+    let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
+    world.close(0, 1);
+    for worker in [0, 1] {
+        let login = Login { identity: user("ann"), agent: None, inbox: true, session: World::resume(&id) };
+        world.hubs[worker].login(slot(2), AskId(1), login, world.now);
+    }
+    world.settle();
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.clients[0].ended[&2], Reason::TakenOver);
+    assert!(world.clients[1].welcomes[&(2, 1)].as_ref().unwrap().resumed);
+    world.publish("user/ann", "x");
+    assert_eq!(world.got(1, 2), ["x"]);
+    assert!(world.got(0, 2).is_empty());
+}
+
+#[test]
+fn an_owner_of_an_earlier_life_is_not_waited_for() {
+    let mut world = world();
+    let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
+    world.subscribe(0, 1, "a");
+    world.publish("a", "1");
+    // The node dies: nothing is written any more. Another has another plate.
+    let mut next = World::new(&Rules::default(), Limits::default());
+    for record in std::mem::take(&mut world.records) {
+        let message = record.message().unwrap().clone();
+        let message =
+            Message { body: String::from_utf8_lossy(&message.body).replace("n-1-", "n-0-").into(), ..message };
+        next.append(message, record.durability);
+    }
+    assert!(next.welcome(0, 1, user("ann"), World::resume(&id)).resumed);
+    assert_eq!(next.got(0, 1), ["1"]);
+}
+
+#[test]
+fn a_full_window_is_lagging() {
+    let mut world = World::new(&Rules::default(), Limits { session_window: 3, ..Limits::default() });
+    world.welcome(0, 1, user("ann"), NEW);
+    world.subscribe(0, 1, "a");
+    let offsets: Vec<Offset> = (1..=8).map(|n| world.publish("a", &n.to_string())).collect();
+    assert_eq!(world.got(0, 1), ["1", "2", "3"]);
+    assert_eq!(world.hubs[0].describe(slot(1)).outstanding, 3);
+    world.ack(0, 1, offsets[0]).unwrap();
+    assert_eq!(world.got(0, 1), ["4"]);
+    world.ack(0, 1, offsets[3]).unwrap();
+    assert_eq!(world.got(0, 1), ["5", "6", "7"]);
+    world.ack(0, 1, offsets[6]).unwrap();
+    assert_eq!(world.got(0, 1), ["8"]);
+    let next = world.publish("a", "9");
+    assert_eq!(world.got(0, 1), ["9"]);
+    world.ack(0, 1, next).unwrap();
+    assert_eq!(world.hubs[0].describe(slot(1)).outstanding, 0);
+}
+
+#[test]
+fn what_was_never_sent_is_not_acknowledged() {
+    let mut world = world();
+    world.welcome(0, 1, None, SessionWish::None);
+    world.subscribe(0, 1, "a");
+    let offset = world.publish("a", "1");
+    assert_eq!(world.ack(0, 1, offset), Err(AckError::NoSession));
+    world.welcome(0, 2, None, NEW);
+    assert_eq!(world.ack(0, 2, Offset(1000)), Err(AckError::NeverSent));
+    let other = Cursor::single(Epoch(8), Offset(1));
+    assert_eq!(world.hubs[0].acknowledge(slot(2), &other, world.now), Err(AckError::NeverSent));
+}
+
+#[test]
+fn what_was_unsubscribed_does_not_go_on() {
+    let mut world = world();
+    let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
+    for topic in ["a", "b", "c", "d"] {
+        world.subscribe(0, 1, topic);
+    }
+    let these = ["b", "zzz", "a"].map(|f| Filter::parse(f).unwrap()).into_iter().collect();
+    world.hubs[0].unsubscribe_from(slot(1), &Unsubscribe::These(these), world.now);
+    for topic in ["a", "b", "c", "d"] {
+        world.publish(topic, topic);
+    }
+    assert_eq!(world.got(0, 1), ["c", "d"]);
+    world.close(0, 1);
+    world.welcome(1, 1, user("ann"), World::resume(&id));
+    assert_eq!(world.got(1, 1), ["c", "d"]);
+}
+
+#[test]
+fn a_log_that_takes_nothing_ends_the_login_and_keeps_an_open_session() {
+    let mut world = world();
+    let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
+    world.takes = false;
+    world.login(0, 2, user("bob"), NEW);
+    assert!(matches!(world.clients[0].ended[&2], Reason::Overloaded(_)));
+    let filters = [Filter::parse("a").unwrap()].into();
+    let subscribe = Subscribe { filters, start: Start::Latest, greet: false, identity: None };
+    world.hubs[0].subscribe_for(slot(1), AskId(2), subscribe, world.now);
+    world.settle();
+    assert!(!world.clients[0].subscribed.contains_key(&(1, 2)));
+    world.takes = true;
+    world.pass(Duration::from_secs(1));
+    assert!(world.clients[0].subscribed.contains_key(&(1, 2)));
+    world.close(0, 1);
+    world.publish("a", "1");
+    world.welcome(0, 3, user("ann"), World::resume(&id));
+    assert_eq!(world.got(0, 3), ["1"]);
+}
+
+#[test]
+fn kicks_end_whom_they_mean() {
+    let mut world = world();
+    world.welcome(0, 1, on("ann", "phone"), SessionWish::None);
+    world.welcome(1, 1, on("ann", "desk"), SessionWish::None);
+    let bob = world.welcome(0, 2, on("bob", "phone"), SessionWish::None).connection;
+    world.welcome(1, 2, None, SessionWish::None);
+    world.kick(Whom::Device { user: "ann".into(), device: "desk".into() });
+    let kicked = Reason::Kicked("enough".into());
+    assert_eq!(world.clients[1].ended.remove(&1), Some(kicked.clone()));
+    assert!(world.clients[0].ended.is_empty() && world.clients[1].ended.is_empty());
+    world.kick(Whom::Connection(bob));
+    assert_eq!(world.clients[0].ended.remove(&2), Some(kicked.clone()));
+    world.kick(Whom::User("ann".into()));
+    assert_eq!(world.clients[0].ended.remove(&1), Some(kicked));
+    world.kick(Whom::User("nobody".into()));
+    world.kick(Whom::Connection("n-1-9-9-9".into()));
+    assert!(world.clients[0].ended.is_empty());
+}
+
+#[test]
+fn the_newest_login_wins_where_there_is_to_be_one() {
+    let logins = |logins| {
+        let mut rules = Rules::default();
+        rules.logins = logins;
+        World::new(&rules, Limits::default())
+    };
+    let mut world = logins(Logins::OnePerUser);
+    world.welcome(0, 1, on("ann", "phone"), SessionWish::None);
+    world.welcome(1, 1, on("ann", "desk"), SessionWish::None);
+    assert_eq!(world.clients[0].ended[&1], Reason::TakenOver);
+    assert!(world.clients[1].ended.is_empty());
+    let mut world = logins(Logins::OnePerDevice);
+    world.welcome(0, 1, on("ann", "phone"), SessionWish::None);
+    world.welcome(0, 2, on("ann", "desk"), SessionWish::None);
+    world.welcome(0, 3, on("bob", "phone"), SessionWish::None);
+    assert!(world.clients[0].ended.is_empty());
+    world.welcome(1, 1, on("ann", "phone"), SessionWish::None);
+    assert_eq!(world.clients[0].ended.keys().collect::<Vec<_>>(), [&1]);
+}
+
+#[test]
+fn a_user_has_as_many_connections_as_he_may() {
+    let mut world = world();
+    let account = Some(Arc::new(Account::new(Quota { connections: 1, ..Quota::default() })));
+    let ann = || Some(Arc::new(Identity { account: account.clone(), ..Identity::user("ann") }));
+    world.welcome(0, 1, ann(), SessionWish::None);
+    // Renewing counts nothing.
+    world.welcome(0, 1, ann(), SessionWish::None);
+    world.login(1, 1, ann(), SessionWish::None);
+    assert!(matches!(world.clients[1].welcomes[&(1, 1)], Err(Refusal::TooMany(_))));
+    world.close(0, 1);
+    world.welcome(1, 1, ann(), SessionWish::None);
+}
+
+#[test]
+fn a_renewed_identity_loses_what_it_may_not_have() {
+    let mut world = world();
+    world.welcome(0, 1, user("ann"), SessionWish::None);
+    world.subscribe(0, 1, "a");
+    world.subscribe(0, 1, "b");
+    let only_b = Identity { subscribe: Some(vec![Filter::parse("b").unwrap()]), ..Identity::user("ann") };
+    let welcome = world.welcome(0, 1, Some(Arc::new(only_b)), SessionWish::None);
+    assert_eq!(welcome.refused.iter().map(|(f, _)| f.as_str()).collect::<Vec<_>>(), ["a"]);
+    world.publish("a", "a");
+    world.publish("b", "b");
+    assert_eq!(world.got(0, 1), ["b"]);
+}
+
+#[test]
+fn who_left_was_seen() {
+    let mut world = world();
+    world.welcome(0, 1, on("ann", "phone"), SessionWish::None);
+    assert_eq!(world.hubs[0].connections_of("ann"), [slot(1)]);
+    world.close(0, 1);
+    assert!(world.hubs[0].connections_of("ann").is_empty());
+    let topic = system::seen_topic("ann", Some("phone")).unwrap();
+    let seen: Seen = system::read(world.retained[&topic].message().unwrap()).unwrap();
+    assert_eq!((&*seen.user, &*seen.wire, seen.at_ms), ("ann", "test", world.now.wall.0));
+}
+
+#[test]
+fn a_message_is_traced_to_its_recipients() {
+    let mut world = World::new(&Rules::default(), Limits { session_window: 2, ..Limits::default() });
+    world.welcome(0, 1, None, SessionWish::None);
+    world.subscribe(0, 1, "a");
+    world.welcome(0, 2, user("ann"), NEW);
+    world.subscribe(0, 2, "a");
+    let offsets: Vec<Offset> = (1..=3).map(|n| world.publish("a", &n.to_string())).collect();
+    world.ack(0, 2, offsets[0]).unwrap();
+    world.publish("a", "4");
+    let topic = Topic::parse("a").unwrap();
+    let fates = |offset| {
+        let question = TraceQuestion { topic: topic.clone(), partition: Partition(0), offset, limit: 10 };
+        world.hubs[0].trace(&question).iter().map(|t| (t.slot.index, t.fate)).collect::<Vec<_>>()
+    };
+    assert_eq!(fates(offsets[0]), [(1, Fate::Written), (2, Fate::Acknowledged)]);
+    assert_eq!(fates(offsets[1]), [(1, Fate::Written), (2, Fate::Written)]);
+    assert_eq!(fates(Offset(offsets[2].0 + 1)), [(1, Fate::Written), (2, Fate::Lagging)]);
+}
