@@ -41,7 +41,26 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("deliveries_per_turn", Count(|l, n| l.deliveries_per_turn = n)),
     ("api_calls", Count(|l, n| l.api_calls = n)),
     ("drain", Time(|l, d| l.drain = d)),
+    ("message_bytes", Bytes(|l, n| l.message_bytes = n)),
+    ("login", Time(|l, d| l.login = d)),
+    ("session_window", Count(|l, n| l.session_window = n)),
+    ("session_expiry_max", Time(|l, d| l.session_expiry_max = d)),
+    ("pipelined_asks", Count(|l, n| l.pipelined_asks = n)),
+    ("auth_queue", Count(|l, n| l.auth_queue = n)),
+    ("trace_records", Count(|l, n| l.trace_records = n)),
+    ("trace_recipients", Count(|l, n| l.trace_recipients = n)),
+    ("user_connections", Count(|l, n| l.per_user.connections = narrow(n))),
+    ("user_publishes_per_second", Count(|l, n| l.per_user.publishes_per_second = narrow(n))),
+    ("user_bytes_per_second", Bytes(|l, n| l.per_user.bytes_per_second = narrow(n))),
+    ("address_connections", Count(|l, n| l.per_address.connections = narrow(n))),
+    ("address_publishes_per_second", Count(|l, n| l.per_address.publishes_per_second = narrow(n))),
+    ("address_bytes_per_second", Bytes(|l, n| l.per_address.bytes_per_second = narrow(n))),
 ];
+
+/// A number for a bound that is counted in 32 bits.
+fn narrow(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
 
 /// Reads the section.
 pub(super) fn read<'t>(reader: &mut Reader<'t>, mut fields: Fields<'_, 't>) -> Limits {
@@ -77,8 +96,16 @@ mod tests {
     #[test]
     fn every_bound_can_be_configured() {
         let debug = format!("{:#?}", Limits::default());
-        let names = debug.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
-        let names: Vec<&str> = names.map(|(name, _)| name).filter(|name| !name.starts_with(' ')).collect();
+        let (mut names, mut outer) = (Vec::new(), "");
+        for (name, _) in debug.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": ")) {
+            match (name.strip_prefix("    "), name) {
+                // A bound of a quota: `user_connections` is `per_user.connections`.
+                (Some(inner), _) if outer.starts_with("per_") => names.push(format!("{}_{inner}", &outer[4..])),
+                (None, "per_user" | "per_address") => outer = name,
+                (None, name) => names.push(name.to_owned()),
+                _ => {}
+            }
+        }
         let known: Vec<&str> = BOUNDS.iter().map(|(name, _)| *name).collect();
         assert_eq!(known, names);
     }
@@ -96,8 +123,11 @@ mod tests {
             let limits = read(&mut reader, Fields::new("limits", table.get_ref()));
             assert_eq!(reader.finish(), []);
             let debug = format!("{limits:#?}");
-            let line = debug.lines().find(|line| line.trim_start().starts_with(&format!("{name}: "))).unwrap();
-            assert!(line.contains("12345") || line.contains("12.345s"), "{line}");
+            let inner = name.split_once('_').filter(|(of, _)| matches!(*of, "user" | "address"));
+            let name = inner.map_or(*name, |(_, name)| name);
+            let is_it = |line: &str| line.trim_start().starts_with(&format!("{name}: "));
+            let mut lines = debug.lines().filter(|line| is_it(line));
+            assert!(lines.any(|line| line.contains("12345") || line.contains("12.345s")), "{name} in {debug}");
         }
     }
 }

@@ -151,8 +151,9 @@ fn subscribers_of_one_format_share_one_rendition() {
     let parcel = parcel(&pair, 1, "hi");
     pair.bench.push(&Delivery::Message(&parcel));
     other.bench.push(&Delivery::Message(&parcel));
-    let made = parcel
-        .rendition(Format::bare("http.events.json.chunked"), |_, _| panic!("it was made for the first subscriber"));
+    let made = parcel.rendition(Format { name: "http.events.json", framing: "chunked" }, |_, _| {
+        panic!("it was made for the first subscriber")
+    });
     assert_eq!(Rc::strong_count(&made), 4, "the parcel, both outboxes and this one hold the same bytes");
 }
 
