@@ -9,11 +9,11 @@ use everywire_base::cursor::{Cursor, Partition, Start};
 use everywire_base::record::Record;
 use everywire_base::rules::overlaps;
 use everywire_base::topic::{Filter, Topic};
-use everywire_http::{Http, HttpConfig};
+use everywire_http::{Http, Service};
 use everywire_wire::kit::{Bench, Cut, Pair};
 
 fn pair() -> Pair {
-    Pair::new(Bench::new(|limits, now| Box::new(Http::new(Arc::new(HttpConfig::default()), limits, now))))
+    Pair::new(Bench::new(|limits, now| Box::new(Http::new(Arc::new(Service::default()), limits, now))))
 }
 
 /// Plays an input and says all that came of it.

@@ -33,6 +33,8 @@ pub struct Config {
     pub limits: Arc<Limits>,
     /// The topic rules.
     pub rules: Rules,
+    /// Whether `/v1/echo` answers, for conformance tests of WebSocket.
+    pub echo: bool,
     /// Hosts and origins of the HTTP wire.
     pub http_config: HttpConfig,
 }

@@ -14,11 +14,13 @@ use everywire_base::rules::Rules;
 use everywire_driver::mail::mailbox;
 use everywire_driver::mio_net::{Bound, MioNet, Socket};
 use everywire_driver::{Listener, Mail, Mailbox, Ports, Post, Setup, Worker, WorkerMetrics, tls};
-use everywire_http::HttpListener;
+use everywire_http::{HttpListener, Service};
 use everywire_hub::Hub;
 use everywire_log::engine::Engine;
 use everywire_log::tail::Tail;
 use everywire_store::Store;
+use everywire_wire::Upgrade;
+use everywire_ws::WsUpgrade;
 
 use crate::api::Calls;
 use crate::applying::Applying;
@@ -246,7 +248,9 @@ fn spawn_workers(
     metrics: &Arc<[Arc<WorkerMetrics>]>,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let workers = seats.len();
-    let http = Arc::new(hubs.config.http_config.clone());
+    let websocket = WsUpgrade::new(Vec::new()).with_echo(hubs.config.echo);
+    let upgrades: Vec<Arc<dyn Upgrade>> = vec![Arc::new(websocket)];
+    let http = Arc::new(Service::new(hubs.config.http_config.clone(), upgrades));
     let rules = Arc::new(hubs.config.rules.clone());
     let mut sockets = Vec::new();
     for (socket, tls) in bound {

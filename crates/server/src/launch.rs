@@ -34,6 +34,7 @@ fn config(settings: &Settings, new_epoch: bool) -> Config {
         workers: settings.workers,
         limits: Arc::new(settings.limits.clone()),
         rules: settings.rules.clone(),
+        echo: settings.echo,
         http_config: HttpConfig {
             hosts: settings.hosts.iter().map(|host| host.as_str().into()).collect(),
             origins: settings.origins.iter().map(|origin| origin.as_str().into()).collect(),

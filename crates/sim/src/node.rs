@@ -16,7 +16,7 @@ use everywire_base::rules::Rules;
 use everywire_driver::mail::{Wake, mailbox};
 use everywire_driver::net::Net as _;
 use everywire_driver::{Listener, Mail, Ports, Post, Setup, Worker};
-use everywire_http::{HttpConfig, HttpListener};
+use everywire_http::{HttpListener, Service};
 use everywire_hub::Hub;
 use everywire_log::Appender;
 use everywire_log::disk::SimDisk;
@@ -133,7 +133,7 @@ impl SimNode {
         let listener = Listener {
             socket: Some(()),
             local: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-            wires: Box::new(HttpListener::new(Arc::new(HttpConfig::default()), Arc::clone(limits))),
+            wires: Box::new(HttpListener::new(Arc::new(Service::default()), Arc::clone(limits))),
             tls: None,
         };
         let setup = Setup {

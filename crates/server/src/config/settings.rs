@@ -83,6 +83,8 @@ pub struct Settings {
     pub engine: EngineKind,
     /// The HTTP listener; `None` if it is off.
     pub http: Option<Listener>,
+    /// Whether `/v1/echo` answers, for conformance tests.
+    pub echo: bool,
     /// How many workers.
     pub workers: usize,
     /// All bounds.
@@ -237,6 +239,7 @@ fn merge(arguments: &Serve, file: File) -> Settings {
     ];
     Settings {
         file: None,
+        echo: arguments.echo,
         node: arguments.node.clone().or(file.node).unwrap_or_else(machine),
         data: arguments.data.clone().or(file.data).unwrap_or_else(|| "./everywire-data".into()),
         engine: arguments.engine.or(file.engine).unwrap_or_default(),

@@ -194,8 +194,13 @@ impl Node {
     }
 
     fn subscribe(&mut self, bench: &mut Bench, ask: AskId, subscribe: &Subscribe) {
-        let refuse = |f: &Filter| (f.clone(), Refusal::Forbidden(format!("subscribing to {}", f.as_str()).into()));
-        let refused: Vec<_> = subscribe.filters.iter().filter(|f| self.refuses.contains(f)).map(refuse).collect();
+        let who = subscribe.identity.as_ref().or_else(|| self.logins.last()?.identity.as_ref());
+        let judge = |f: &Filter| {
+            let told = self.refuses.contains(f).then(|| Refusal::Forbidden(format!("subscribing to {f}").into()));
+            let refusal = told.or_else(|| bench.rules.may_subscribe(who.map(|who| &**who), f).err());
+            refusal.map(|refusal| (f.clone(), refusal))
+        };
+        let refused: Vec<_> = subscribe.filters.iter().filter_map(judge).collect();
         let (position, after) = match &subscribe.start {
             Start::Latest => (self.head(), None),
             Start::Earliest => (Offset::BEGINNING, None),

@@ -12,7 +12,7 @@ use everywire_base::clock::UnixMillis;
 use everywire_base::envelope;
 use everywire_base::id::AskId;
 use everywire_base::limits::Limits;
-use everywire_base::rules::Rules;
+use everywire_base::rules::{Caller, Rules};
 use everywire_base::topic::Topic;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -64,14 +64,15 @@ pub(crate) fn parse<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Item<'a>>
 
 impl Item<'_> {
     /// The message of an item.
-    pub(crate) fn draft(self, now: UnixMillis, rules: &Rules) -> Result<Draft, Problem> {
+    pub(crate) fn draft(self, who: Caller<'_>, now: UnixMillis, rules: &Rules) -> Result<Draft, Problem> {
         let topic = self.topic.as_deref().ok_or_else(|| Problem::bad("`topic` is missing"))?;
         let topic = parse_topic(topic)?;
-        rules.may_publish(None, &topic)?;
+        rules.may_publish(who, &topic)?;
         let (body, implied_type) = self.content()?;
         let name = |value: &Option<Cow<'_, str>>, what| value.as_deref().map(|v| check_name(v, what)).transpose();
         let publication = Publication {
             topic,
+            from: publish::user(who),
             event: self.event.as_deref().map(check_event).transpose()?,
             content_type: name(&self.content_type, "type")?.or(implied_type.map(Into::into)),
             key: name(&self.key, "key")?,

@@ -1,17 +1,23 @@
 //! What a whole request, other than a publish, begins: the asks that it becomes, and the state that waits for them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use everywire_base::identity::Identity;
+use everywire_base::rules::Caller;
 use everywire_wire::{Ask, Context};
 
 use crate::batch::Batching;
 use crate::call::Calling;
+use crate::credentials;
 use crate::machine::{Link, Phase};
-use crate::reading::Reading;
+use crate::publish;
+use crate::reading::{Reading, Shape};
 use crate::reply::Manner;
 use crate::waiting::{Api, Subscribing};
 
 /// Asks for each message of a batch.
-pub(crate) fn batch(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, body: &[u8]) -> Phase {
+pub(crate) fn batch(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, who: Caller<'_>, body: &[u8]) -> Phase {
     let items = match crate::batch::parse(body, cx.limits) {
         Ok(items) => items,
         Err(problem) => {
@@ -22,7 +28,8 @@ pub(crate) fn batch(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, b
     let mut batching = Batching::new(manner, link.peek(), items.len());
     for item in items {
         let ask = link.number();
-        match item.draft(cx.now.wall, cx.rules) {
+        let draft = item.draft(who, cx.now.wall, cx.rules);
+        match draft.and_then(|draft| publish::spend(cx, who, &draft).map(|()| draft)) {
             Ok(draft) => {
                 batching.asked(draft.message.topic.clone());
                 cx.asks.push((ask, Ask::Publish(draft)));
@@ -34,16 +41,37 @@ pub(crate) fn batch(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, b
 }
 
 /// Asks for what a poll or a stream reads.
-pub(crate) fn subscribe(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, reading: Reading) -> Phase {
-    let (subscribe, shape) = reading.into_ask();
+pub(crate) fn subscribe(
+    cx: &mut Context<'_>,
+    link: &mut Link<'_>,
+    manner: Manner,
+    reading: Reading,
+    who: Option<Arc<Identity>>,
+) -> Phase {
+    let (mut subscribe, shape, agent) = reading.into_ask();
+    if !matches!(shape, Shape::ShortPoll { .. }) || link.is_registered() {
+        credentials::register(agent, who.as_ref(), cx, link);
+    }
+    let expires = cx.expiry(who.as_deref());
+    if let Some(known) = link.known {
+        known.expires = expires;
+    }
+    subscribe.identity = who;
     let ask = link.number();
     cx.asks.push((ask, Ask::Subscribe(subscribe)));
     Phase::Subscribing(Box::new(Subscribing::new(ask, manner, shape)))
 }
 
 /// Calls the API.
-pub(crate) fn call(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, call: Calling, body: Bytes) -> Phase {
+pub(crate) fn call(
+    cx: &mut Context<'_>,
+    link: &mut Link<'_>,
+    manner: Manner,
+    call: Calling,
+    who: Option<Arc<Identity>>,
+    body: Bytes,
+) -> Phase {
     let ask = link.number();
-    cx.asks.push((ask, Ask::Call(call.with(body))));
+    cx.asks.push((ask, Ask::Call(call.with(who, body))));
     Phase::Calling(Api::new(ask, manner))
 }

@@ -1,9 +1,12 @@
 //! Every route that is not a state of the wire: the whole request goes to the API, its reply is written as it comes.
 
+use std::sync::Arc;
+
 use everywire_base::ask::{Call, Reply};
 use everywire_base::id::Ticket;
 
 use bytes::Bytes;
+use everywire_base::identity::Identity;
 
 use crate::head::Head;
 use crate::problem::Problem;
@@ -16,8 +19,9 @@ pub(crate) struct Calling {
     headers: Vec<(Box<str>, Box<[u8]>)>,
 }
 
-/// Fields that belong to one hop (RFC 9110 §7.6.1) or to the framing: neither passed on nor taken over.
+/// Fields that belong to one hop (RFC 9110 §7.6.1), to the framing, or to this wire: neither passed on nor taken over.
 const HOP: &[&str] = &[
+    "authorization",
     "connection",
     "content-length",
     "expect",
@@ -47,13 +51,13 @@ pub(crate) fn understand(head: &Head<'_, '_>) -> Calling {
 
 impl Calling {
     /// The whole call; the driver fills in the ticket.
-    pub(crate) fn with(self, body: Bytes) -> Call {
+    pub(crate) fn with(self, identity: Option<Arc<Identity>>, body: Bytes) -> Call {
         Call {
             ticket: Ticket::default(),
             method: self.method,
             target: self.target,
             headers: self.headers,
-            identity: None,
+            identity,
             body,
         }
     }

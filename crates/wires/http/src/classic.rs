@@ -10,10 +10,8 @@ use bytes::Bytes;
 use everywire_base::cursor::Cursor;
 use everywire_base::limits::Limits;
 use everywire_base::record::Message;
-use everywire_base::rules::Rules;
 use everywire_base::topic::{Filter, Topic};
 
-use crate::guard::Caller;
 use crate::head::Head;
 use crate::problem::Problem;
 use crate::publish::{Publication, parse_topic};
@@ -28,12 +26,12 @@ pub(crate) fn watch(head: &Head<'_, '_>, topic: &str, limits: &Limits) -> Result
 }
 
 /// `POST /polling/publish/T`, with the body or `?message=`.
-pub(crate) fn publish(head: &Head<'_, '_>, topic: &str, rules: &Rules) -> Result<Publication, Problem> {
+pub(crate) fn publish(head: &Head<'_, '_>, topic: &str, around: &Surroundings<'_>) -> Result<Publication, Problem> {
     let mut message = None;
     for (_, value) in head.target.pairs().filter(|p| p.0 == "message") {
         once(&mut message, decode(value, "message")?, "message")?;
     }
-    let mut publication = Publication::to(head, path_topic(topic)?, rules)?;
+    let mut publication = Publication::to(head, path_topic(topic)?, around)?;
     publication.inline = message.map(|text| Bytes::from(text.into_owned()));
     Ok(publication)
 }
@@ -42,14 +40,13 @@ pub(crate) fn publish(head: &Head<'_, '_>, topic: &str, rules: &Rules) -> Result
 pub(crate) fn publish_by_get(
     head: &Head<'_, '_>,
     topic: &str,
-    caller: Caller,
     around: &Surroundings<'_>,
 ) -> Result<Publication, Problem> {
-    match caller {
-        Caller::Anonymous if around.peer.address.ip().is_loopback() => {}
-        Caller::Anonymous => return Err(Problem::new(403, "publishing by GET is for this machine only: use POST")),
+    if around.who.is_some() || !around.peer.address.ip().is_loopback() {
+        let detail = "publishing by GET is for anonymous clients on this machine only: use POST";
+        return Err(Problem::new(403, detail));
     }
-    let publication = publish(head, topic, around.rules)?;
+    let publication = publish(head, topic, around)?;
     if publication.inline.is_none() {
         return Err(Problem::bad("say what to publish: `message=` is missing"));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use everywire_base::clock::Now;
 use everywire_base::limits::Limits;
-use everywire_wire::{Listen, Peer, Wire};
+use everywire_wire::{Listen, Peer, Upgrade, Wire};
 
 use crate::machine::Http;
 
@@ -20,22 +20,42 @@ pub struct HttpConfig {
     pub anonymous_everywhere: bool,
 }
 
+/// What all connections of the HTTP listeners share.
+#[derive(Clone, Default)]
+pub struct Service {
+    pub(crate) config: HttpConfig,
+    pub(crate) upgrades: Vec<Arc<dyn Upgrade>>,
+}
+
+impl Service {
+    /// With what takes over requests for other protocols.
+    pub fn new(config: HttpConfig, upgrades: Vec<Arc<dyn Upgrade>>) -> Self {
+        Self { config, upgrades }
+    }
+}
+
+impl From<HttpConfig> for Service {
+    fn from(config: HttpConfig) -> Self {
+        Self::new(config, Vec::new())
+    }
+}
+
 /// Makes an [`Http`] for each connection that is accepted.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpListener {
-    config: Arc<HttpConfig>,
+    service: Arc<Service>,
     limits: Arc<Limits>,
 }
 
 impl HttpListener {
-    /// A listener with this configuration.
-    pub fn new(config: Arc<HttpConfig>, limits: Arc<Limits>) -> Self {
-        Self { config, limits }
+    /// A listener for this service.
+    pub fn new(service: Arc<Service>, limits: Arc<Limits>) -> Self {
+        Self { service, limits }
     }
 }
 
 impl Listen for HttpListener {
     fn accept(&self, _peer: &Peer, now: Now) -> Box<dyn Wire> {
-        Box::new(Http::new(Arc::clone(&self.config), &self.limits, now))
+        Box::new(Http::new(Arc::clone(&self.service), &self.limits, now))
     }
 }

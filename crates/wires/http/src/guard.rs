@@ -10,32 +10,18 @@ use crate::config::HttpConfig;
 use crate::head::Head;
 use crate::problem::Problem;
 
-/// Who a request comes from. Identities join here, when there are some.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Caller {
-    /// Nobody in particular.
-    Anonymous,
-}
-
-/// A request that may go on to its route.
-pub(crate) struct Admitted {
-    pub(crate) caller: Caller,
-    /// The foreign origin that may read the response.
-    pub(crate) origin: Option<Arc<str>>,
-}
-
-/// Finds out who asks, and refuses whom the page of another site has sent.
-pub(crate) fn admit(head: &Head<'_, '_>, peer: &Peer, config: &HttpConfig) -> Result<Admitted, Problem> {
-    let caller = authorize(head);
-    match caller {
-        Caller::Anonymous => check_host(head, config)?,
+/// Refuses whom the page of another site has sent; else gives the foreign origin that may read the response. Credentials
+/// are no browser's to add, so whoever shows some may use any name of the server.
+pub(crate) fn admit(
+    head: &Head<'_, '_>,
+    peer: &Peer,
+    config: &HttpConfig,
+    is_anonymous: bool,
+) -> Result<Option<Arc<str>>, Problem> {
+    if is_anonymous {
+        check_host(head, config)?;
     }
-    Ok(Admitted { caller, origin: check_origin(head, peer, config)? })
-}
-
-/// Who the credentials of a request say that it is.
-fn authorize(_head: &Head<'_, '_>) -> Caller {
-    Caller::Anonymous
+    check_origin(head, peer, config)
 }
 
 fn check_host(head: &Head<'_, '_>, config: &HttpConfig) -> Result<(), Problem> {

@@ -28,6 +28,7 @@ mod body;
 mod call;
 mod classic;
 mod config;
+mod credentials;
 mod guard;
 mod head;
 mod machine;
@@ -42,5 +43,5 @@ mod stream;
 mod target;
 mod waiting;
 
-pub use config::{HttpConfig, HttpListener};
+pub use config::{HttpConfig, HttpListener, Service};
 pub use machine::Http;

@@ -20,7 +20,8 @@ use everywire_base::reason::Reason;
 use everywire_wire::{Answer, Context, Input, Progress, Then, Wire};
 
 use crate::batch::Batching;
-use crate::config::HttpConfig;
+use crate::config::Service;
+use crate::credentials::Known;
 use crate::poll::{Patience, Polling, Ripe, Watching};
 use crate::reading::Format;
 use crate::receiving::{Receiving, Step};
@@ -30,7 +31,9 @@ use crate::waiting::{Api, Subscribing, unsubscribe};
 
 /// One connection that speaks HTTP/1.1.
 pub struct Http {
-    config: Arc<HttpConfig>,
+    service: Arc<Service>,
+    /// Who has sent requests, if somebody has shown who he is.
+    known: Option<Box<Known>>,
     next_ask: u32,
     ending: Ending,
     phase: Phase,
@@ -49,7 +52,8 @@ enum Ending {
 
 /// What the states share.
 pub(crate) struct Link<'a> {
-    pub(crate) config: &'a HttpConfig,
+    pub(crate) service: &'a Service,
+    pub(crate) known: &'a mut Option<Box<Known>>,
     next_ask: &'a mut u32,
     ending: Ending,
 }
@@ -67,6 +71,11 @@ impl Link<'_> {
         ask
     }
 
+    /// Whether the registry names somebody as the connection's user.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.is_registered())
+    }
+
     /// Whether the connection ends after what is under way.
     pub(crate) fn ends(&self) -> bool {
         self.ending != Ending::No
@@ -82,6 +91,8 @@ pub(crate) enum Phase {
     Streaming(Streaming),
     Batching(Box<Batching>),
     Calling(Api),
+    /// Another wire takes over.
+    Became(Box<dyn Wire>),
     Closed(Reason),
 }
 
@@ -107,9 +118,10 @@ impl Phase {
 
 impl Http {
     /// A new connection.
-    pub fn new(config: Arc<HttpConfig>, limits: &Limits, now: Now) -> Self {
+    pub fn new(service: Arc<Service>, limits: &Limits, now: Now) -> Self {
         let until = now.monotonic + limits.idle_keep_alive;
-        Self { config, next_ask: 0, ending: Ending::No, phase: Phase::Receiving(Receiving::since(until)) }
+        let phase = Phase::Receiving(Receiving::since(until));
+        Self { service, known: None, next_ask: 0, ending: Ending::No, phase }
     }
 
     /// Replaces the state by what `change` makes of it, and says how it goes on.
@@ -118,15 +130,27 @@ impl Http {
         cx: &mut Context<'_>,
         change: impl FnOnce(Phase, &mut Context<'_>, &mut Link<'_>) -> Phase,
     ) -> Then {
-        let phase = std::mem::replace(&mut self.phase, Phase::Closed(Reason::Internal));
-        let mut link = Link { config: &self.config, next_ask: &mut self.next_ask, ending: self.ending };
-        self.phase = change(phase, cx, &mut link);
+        self.replace(cx, change);
         self.then(cx)
+    }
+
+    /// Replaces the state by what `change` makes of it.
+    fn replace(&mut self, cx: &mut Context<'_>, change: impl FnOnce(Phase, &mut Context<'_>, &mut Link<'_>) -> Phase) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed(Reason::Internal));
+        let Self { service, known, next_ask, ending, .. } = self;
+        let mut link = Link { service, known, next_ask, ending: *ending };
+        self.phase = change(phase, cx, &mut link);
+        self.end_if_due(cx);
     }
 
     /// How it goes on, by the state.
     fn then(&mut self, cx: &Context<'_>) -> Then {
         self.end_if_due(cx);
+        if let Phase::Became(_) = self.phase
+            && let Phase::Became(wire) = std::mem::replace(&mut self.phase, Phase::Closed(Reason::Done))
+        {
+            return Then::Become(wire);
+        }
         match &self.phase {
             Phase::Receiving(receiving) => {
                 let takes = self.ending == Ending::No && receiving.takes_input(cx.limits.pipelined_publishes);
@@ -135,6 +159,7 @@ impl Http {
             Phase::Polling(_) | Phase::Watching(_) | Phase::Streaming(_) => Then::Open,
             Phase::Subscribing(_) | Phase::Batching(_) | Phase::Calling(_) => Then::Paused,
             Phase::Closed(reason) => Then::Closed(reason.clone()),
+            Phase::Became(_) => Then::Closed(Reason::Internal), // has been handed over above
         }
     }
 
@@ -162,6 +187,11 @@ impl Http {
         }
     }
 
+    /// When whoever waits for messages is not who he is any more.
+    fn expires(&self) -> Option<Monotonic> {
+        self.known.as_ref()?.expires
+    }
+
     fn owes_answers(&self) -> bool {
         matches!(&self.phase, Phase::Receiving(receiving) if receiving.owes_answers())
     }
@@ -173,7 +203,7 @@ impl Http {
             let mut again = false;
             let left = &bytes[used..];
             let mut taken = 0;
-            self.change(cx, |phase, cx, link| match phase {
+            self.replace(cx, |phase, cx, link| match phase {
                 Phase::Receiving(receiving) => {
                     let step: Step = receiving.read(cx, link, left);
                     (taken, again) = (step.used, step.again);
@@ -216,6 +246,11 @@ impl Wire for Http {
     fn answer(&mut self, cx: &mut Context<'_>, ask: AskId, answer: Answer) -> Then {
         self.change(cx, |phase, cx, link| match (phase, answer) {
             (Phase::Receiving(receiving), Answer::Published(outcome)) => receiving.outcome(cx, ask, outcome),
+            (Phase::Receiving(receiving), Answer::Authenticated(proof)) => {
+                let is_proved = link.known.as_mut().is_some_and(|known| known.proved(ask, proof));
+                if is_proved { receiving.identified(cx) } else { Phase::Receiving(receiving) }
+            }
+            (Phase::Subscribing(subscribing), Answer::Welcomed(Err(refusal))) => subscribing.refused(cx, link, refusal),
             (Phase::Batching(mut batching), Answer::Published(outcome)) => {
                 batching.outcome(ask, outcome.map_err(Into::into));
                 Phase::batch(cx, batching)
@@ -259,18 +294,25 @@ impl Wire for Http {
     }
 
     fn deadline(&self) -> Option<Monotonic> {
+        let before_expiry = |at: Monotonic| Some(self.expires().map_or(at, |expires| expires.min(at)));
         match &self.phase {
             Phase::Receiving(receiving) => receiving.until(),
-            Phase::Polling(polling) => Some(polling.until()),
-            Phase::Watching(watching) => Some(watching.until()),
-            Phase::Streaming(streaming) => Some(streaming.until()),
-            Phase::Subscribing(_) | Phase::Batching(_) | Phase::Calling(_) | Phase::Closed(_) => None,
+            Phase::Polling(polling) => before_expiry(polling.until()),
+            Phase::Watching(watching) => before_expiry(watching.until()),
+            Phase::Streaming(streaming) => before_expiry(streaming.until()),
+            Phase::Subscribing(_) | Phase::Batching(_) | Phase::Calling(_) | Phase::Became(_) | Phase::Closed(_) => {
+                None
+            }
         }
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) -> Then {
         if self.deadline().is_none_or(|at| at > cx.now.monotonic) {
             return self.then(cx);
+        }
+        let waits = matches!(self.phase, Phase::Polling(_) | Phase::Watching(_) | Phase::Streaming(_));
+        if waits && self.expires().is_some_and(|at| at <= cx.now.monotonic) {
+            return self.farewell(cx, &Reason::Expired);
         }
         self.change(cx, |phase, cx, link| match phase {
             Phase::Receiving(receiving) => receiving.tick(cx, link),
@@ -338,6 +380,6 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Http>() <= 104, "{}", size_of::<Http>());
+        assert!(size_of::<Http>() <= 112, "{}", size_of::<Http>());
     }
 }

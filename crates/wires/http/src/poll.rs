@@ -15,7 +15,7 @@ use everywire_wire::{Context, Position};
 
 use crate::classic;
 use crate::machine::Phase;
-use crate::problem::Problem;
+use crate::problem::{Hint, Problem};
 use crate::reply::{self, Content, Length, Manner};
 
 /// A poll under way.
@@ -247,6 +247,7 @@ impl Watching {
 fn refuse(cx: &mut Context<'_>, manner: &Manner, reason: &Reason) -> Phase {
     let detail = format!("the server ended this request: {}", reason.as_str());
     let problem = match reason.reconnect() {
+        _ if *reason == Reason::Expired => Problem::new(401, detail).hinting(Hint::InvalidToken),
         Some(delay) => Problem::unavailable((delay.as_secs() as u32).max(1), detail),
         None => Problem::new(403, detail),
     };

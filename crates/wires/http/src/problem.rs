@@ -30,6 +30,8 @@ pub(crate) enum Hint {
     Allow(&'static str),
     /// `WWW-Authenticate: Bearer`.
     Authenticate,
+    /// `WWW-Authenticate: Bearer` with the error `invalid_token` (RFC 6750 §3.1).
+    InvalidToken,
 }
 
 /// Whether the connection can go on after a refusal.
@@ -89,15 +91,24 @@ impl Problem {
 
     /// Appends the whole reply.
     pub(crate) fn reply(&self, manner: &Manner, out: &mut Vec<u8>) {
+        self.reply_with(manner, &[], out);
+    }
+
+    /// Appends the whole reply, with further fields in its head.
+    pub(crate) fn reply_with(&self, manner: &Manner, fields: &[(&'static str, &'static str)], out: &mut Vec<u8>) {
         let mut body = Vec::with_capacity(128 + self.detail.len());
         self.json(&mut body);
         reply::head(out, manner, self.status, Length::Bytes(body.len()), |out| {
             reply::field(out, "Content-Type", b"application/problem+json");
+            for (name, value) in fields {
+                reply::field(out, name, value.as_bytes());
+            }
             match self.hint {
                 Hint::None => {}
                 Hint::RetryAfter(seconds) => reply::number_field(out, "Retry-After", u64::from(seconds)),
                 Hint::Allow(methods) => reply::field(out, "Allow", methods.as_bytes()),
                 Hint::Authenticate => reply::field(out, "WWW-Authenticate", b"Bearer"),
+                Hint::InvalidToken => reply::field(out, "WWW-Authenticate", b"Bearer error=\"invalid_token\""),
             }
         });
         reply::body(out, manner, &body);

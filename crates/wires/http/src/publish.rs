@@ -13,13 +13,15 @@ use everywire_base::clock::UnixMillis;
 use everywire_base::envelope;
 use everywire_base::id::AskId;
 use everywire_base::record::{Durability, Message};
-use everywire_base::rules::Rules;
+use everywire_base::rules::{Caller, Rules};
 use everywire_base::topic::Topic;
+use everywire_wire::Context;
 use serde::de::IgnoredAny;
 
 use crate::head::Head;
-use crate::problem::Problem;
+use crate::problem::{Hint, Problem};
 use crate::reply::{self, Manner};
+use crate::request::Surroundings;
 use crate::target::{decode, once, switch, whole};
 
 /// The longest idempotency key, event name or media type, in bytes.
@@ -28,6 +30,8 @@ pub(crate) const MAX_NAME_BYTES: usize = 255;
 /// What a request says about a message, before its body.
 pub(crate) struct Publication {
     pub(crate) topic: Topic,
+    /// The user who publishes it.
+    pub(crate) from: Option<Box<str>>,
     pub(crate) event: Option<Box<str>>,
     pub(crate) content_type: Option<Box<str>>,
     pub(crate) key: Option<Box<str>>,
@@ -39,18 +43,18 @@ pub(crate) struct Publication {
 
 impl Publication {
     /// `POST /v1/messages?topic=T[&event=E][&ttl=SECONDS][&retain=1]`.
-    pub(crate) fn from_query(head: &Head<'_, '_>, rules: &Rules) -> Result<Self, Problem> {
+    pub(crate) fn from_query(head: &Head<'_, '_>, around: &Surroundings<'_>) -> Result<Self, Problem> {
         let mut topic = None;
         for (_, value) in head.target.pairs().filter(|p| p.0 == "topic") {
             once(&mut topic, decode(value, "topic")?, "topic")?;
         }
         let topic = topic.ok_or_else(|| Problem::bad("say where to publish: `topic=` is missing"))?;
-        Self::to(head, parse_topic(&topic)?, rules)
+        Self::to(head, parse_topic(&topic)?, around)
     }
 
     /// To a topic that stands elsewhere than in the query.
-    pub(crate) fn to(head: &Head<'_, '_>, topic: Topic, rules: &Rules) -> Result<Self, Problem> {
-        rules.may_publish(None, &topic)?;
+    pub(crate) fn to(head: &Head<'_, '_>, topic: Topic, around: &Surroundings<'_>) -> Result<Self, Problem> {
+        around.rules.may_publish(around.who, &topic)?;
         let (mut event, mut ttl, mut retain) = (None, None, None);
         for (name, value) in head.target.pairs() {
             match name {
@@ -63,7 +67,8 @@ impl Publication {
         let content_type = head.fields.content_type.map(media_type).transpose()?;
         let key = head.fields.idempotency_key.map(|k| header_text(k, "Idempotency-Key")).transpose()?;
         let retain = retain.unwrap_or(false);
-        Ok(Self { topic, event, content_type, key, ttl, retain, inline: None })
+        let from = user(around.who);
+        Ok(Self { topic, from, event, content_type, key, ttl, retain, inline: None })
     }
 
     /// The longest body, by the topic's rule.
@@ -86,7 +91,7 @@ impl Publication {
         }
         let message = Message {
             topic: self.topic,
-            from: None,
+            from: self.from,
             event: self.event,
             content_type: self.content_type,
             key: self.key,
@@ -98,6 +103,20 @@ impl Publication {
         };
         Ok(Draft { message, durability: rule.durability })
     }
+}
+
+/// The name under which somebody publishes.
+pub(crate) fn user(who: Caller<'_>) -> Option<Box<str>> {
+    who?.user.clone()
+}
+
+/// Counts a message against its publisher's bounds (429).
+pub(crate) fn spend(cx: &Context<'_>, who: Caller<'_>, draft: &Draft) -> Result<(), Problem> {
+    cx.spend(who, draft.message.body.len()).map_err(|wait| {
+        let seconds = wait.as_millis().div_ceil(1000).max(1) as u32;
+        let detail = format!("too much is published: come again in {seconds} s (limits.user_…, limits.address_…)");
+        Problem::new(429, detail).hinting(Hint::RetryAfter(seconds))
+    })
 }
 
 /// Parses a topic for publishing.

@@ -22,6 +22,8 @@ pub(crate) struct Reading {
     /// Whether retained messages come first.
     pub(crate) greet: bool,
     pub(crate) shape: Shape,
+    /// What software asks, for the registry.
+    pub(crate) agent: Option<Box<str>>,
 }
 
 /// How messages are handed over.
@@ -149,7 +151,7 @@ impl<'a> Parameters<'a> {
             return Err(Problem::bad("say what to read: `topic=` is missing"));
         }
         let greet = start.is_none() && matches!(shape, Shape::Stream { .. });
-        Ok(Reading { filters: self.filters, start: start.unwrap_or(otherwise), greet, shape })
+        Ok(Reading { filters: self.filters, start: start.unwrap_or(otherwise), greet, shape, agent: None })
     }
 }
 
@@ -203,12 +205,13 @@ impl Reading {
             }
         };
         let filters = SmallVec::from_iter([filter]);
-        Ok(Self { filters, start: start.unwrap_or_default(), greet: false, shape: Shape::Watch { wait } })
+        Ok(Self { filters, start: start.unwrap_or_default(), greet: false, shape: Shape::Watch { wait }, agent: None })
     }
 
     /// The ask, and what is left of the request.
-    pub(crate) fn into_ask(self) -> (Subscribe, Shape) {
-        (Subscribe { filters: self.filters, start: self.start, greet: self.greet, identity: None }, self.shape)
+    pub(crate) fn into_ask(self) -> (Subscribe, Shape, Option<Box<str>>) {
+        let subscribe = Subscribe { filters: self.filters, start: self.start, greet: self.greet, identity: None };
+        (subscribe, self.shape, self.agent)
     }
 }
 

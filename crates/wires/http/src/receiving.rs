@@ -4,18 +4,22 @@
 //! are answered; and every request waits while its client doesn't read what it was answered. Between requests the state
 //! owns nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use everywire_base::ask::{PublishError, Published};
 use everywire_base::clock::Monotonic;
 use everywire_base::id::AskId;
+use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
 use everywire_base::reason::Reason;
-use everywire_wire::{Ask, Context};
+use everywire_wire::{Ask, Context, Upgrade, UpgradeRequest};
 
 use crate::begin;
 use crate::body::{Collector, Fed};
+use crate::credentials::{self, Sender};
+use crate::guard;
 use crate::head::{self, Framing, Head, MAX_FIELDS};
 use crate::machine::{Link, Phase};
 use crate::problem::{Problem, Sound};
@@ -43,16 +47,24 @@ enum Incoming {
     Body(Box<Upload>),
     /// A request that is not a publish waits until all publishes are answered.
     Held,
+    /// Whoever sends the next request is being asked for.
+    Identifying,
     /// The client doesn't read what it is answered: its next request waits.
     Choked { since: Monotonic },
     /// No more requests: the connection ends when all is answered.
     Shut(Reason),
 }
 
-/// A request whose body is on its way.
-struct Upload {
+/// A request whose head is accepted: whose it is, what it wants, and how it is answered.
+struct Order {
+    who: Option<Arc<Identity>>,
     request: Request,
     manner: Manner,
+}
+
+/// A request whose body is on its way.
+struct Upload {
+    order: Order,
     collector: Collector,
 }
 
@@ -80,13 +92,16 @@ impl Receiving {
         match self.incoming {
             Incoming::Nothing if self.publishes.is_empty() => Some(self.until),
             Incoming::Head { .. } | Incoming::Body(_) | Incoming::Choked { .. } => Some(self.until),
-            Incoming::Nothing | Incoming::Held | Incoming::Shut(_) => None,
+            Incoming::Nothing | Incoming::Held | Incoming::Identifying | Incoming::Shut(_) => None,
         }
     }
 
     /// Whether bytes are wanted.
     pub(crate) fn takes_input(&self, pipelined: usize) -> bool {
-        let waits = matches!(self.incoming, Incoming::Held | Incoming::Choked { .. } | Incoming::Shut(_));
+        let waits = match self.incoming {
+            Incoming::Held | Incoming::Identifying | Incoming::Choked { .. } | Incoming::Shut(_) => true,
+            Incoming::Nothing | Incoming::Head { .. } | Incoming::Body(_) => false,
+        };
         !waits && self.publishes.len() < pipelined
     }
 
@@ -182,23 +197,34 @@ impl Receiving {
         length: usize,
     ) -> Step {
         let mut manner = head.manner();
-        let around = Surroundings { config: link.config, limits: cx.limits, rules: cx.rules, peer: cx.peer };
-        let understood = Request::understand(head, &around, &mut manner).and_then(|request| {
+        let who = match sender(head, cx, link, &mut manner) {
+            Ok(Sender::Asked) => {
+                self.incoming = Incoming::Identifying;
+                return self.rest(0);
+            }
+            Ok(Sender::Is(who)) => Ok(who),
+            Err(problem) => Err(problem),
+        };
+        let understood = who.and_then(|who| {
+            let (service, limits, rules, peer) = (link.service, cx.limits, cx.rules, cx.peer);
+            let request =
+                Request::understand(head, &Surroundings { service, who: who.as_deref(), limits, rules, peer })?;
             check_size(&request, head, cx)?;
-            Ok((request, head.expects_continue()? && head.has_body()))
+            Ok((who, request, head.expects_continue()? && head.has_body()))
         });
-        let pipelined = matches!(understood, Ok((Request::Publish(_), false)));
+        let pipelined = matches!(understood, Ok((_, Request::Publish(_), false)));
         if !self.publishes.is_empty() && !pipelined {
             self.incoming = Incoming::Held;
             return self.rest(0);
         }
         match understood {
             Err(problem) => Self::refuse(cx, manner, &problem, head, length),
-            Ok((request, expects)) => {
+            Ok((identity, Request::Upgrade(upgrade), _)) => upgrade_to(cx, &*upgrade, head, &manner, identity, length),
+            Ok((who, request, expects)) => {
                 if expects {
                     cx.out.copy(b"HTTP/1.1 100 Continue\r\n\r\n");
                 }
-                self.body(cx, link, request, manner, head.framing, rest, length)
+                self.body(cx, link, Order { who, request, manner }, head.framing, rest, length)
             }
         }
     }
@@ -211,13 +237,11 @@ impl Receiving {
         Step { used: length, phase, again: true }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one request, taken apart")]
     fn body(
         mut self,
         cx: &mut Context<'_>,
         link: &mut Link<'_>,
-        request: Request,
-        manner: Manner,
+        order: Order,
         framing: Framing,
         rest: &[u8],
         length: usize,
@@ -226,10 +250,10 @@ impl Receiving {
             && n <= rest.len() as u64
         {
             let body = Bytes::copy_from_slice(&rest[..n as usize]);
-            return self.complete(cx, link, request, manner, body, length + n as usize);
+            return self.complete(cx, link, order, body, length + n as usize);
         }
-        let (max, what) = request.max_body(cx.limits, cx.rules);
-        let upload = Upload { request, manner, collector: Collector::new(framing, max, what) };
+        let (max, what) = order.request.max_body(cx.limits, cx.rules);
+        let upload = Upload { order, collector: Collector::new(framing, max, what) };
         self.until = cx.now.monotonic + cx.limits.slow_request;
         self.incoming = Incoming::Body(Box::new(upload));
         self.go_on(length)
@@ -242,12 +266,12 @@ impl Receiving {
                 self.rest(bytes.len())
             }
             Ok(Fed::Complete(used)) => {
-                let Upload { request, manner, collector } = *upload;
+                let Upload { order, collector } = *upload;
                 let body = Bytes::from(collector.into_content().into_boxed_slice());
-                self.complete(cx, link, request, manner, body, used)
+                self.complete(cx, link, order, body, used)
             }
             Err(problem) => {
-                self.refuse_late(cx, link, upload.manner.closing(), problem);
+                self.refuse_late(cx, link, upload.order.manner.closing(), problem);
                 self.rest(bytes.len())
             }
         }
@@ -268,26 +292,21 @@ impl Receiving {
     }
 
     /// A whole request.
-    fn complete(
-        mut self,
-        cx: &mut Context<'_>,
-        link: &mut Link<'_>,
-        request: Request,
-        manner: Manner,
-        body: Bytes,
-        used: usize,
-    ) -> Step {
+    fn complete(mut self, cx: &mut Context<'_>, link: &mut Link<'_>, order: Order, body: Bytes, used: usize) -> Step {
+        let Order { who, request, manner } = order;
         let phase = match request {
             Request::Publish(publication) => {
-                match publication.draft(body, cx.now.wall, cx.rules) {
+                let draft = publication.draft(body, cx.now.wall, cx.rules);
+                match draft.and_then(|draft| publish::spend(cx, who.as_deref(), &draft).map(|()| draft)) {
                     Ok(draft) => self.publish(cx, link, manner, draft),
                     Err(problem) => self.refuse_late(cx, link, manner, problem),
                 }
                 Phase::Receiving(self)
             }
-            Request::Batch => begin::batch(cx, link, manner, &body),
-            Request::Read(reading) => begin::subscribe(cx, link, manner, reading),
-            Request::Call(call) => begin::call(cx, link, manner, call, body),
+            Request::Batch => begin::batch(cx, link, manner, who.as_deref(), &body),
+            Request::Read(reading) => begin::subscribe(cx, link, manner, reading, who),
+            Request::Call(call) => begin::call(cx, link, manner, call, who, body),
+            Request::Upgrade(_) => Phase::Closed(Reason::Internal), // taken over at its head
             Request::Options(options) => {
                 cx.out.write(|out| options.reply(&manner, out));
                 Phase::after(cx, &manner)
@@ -309,6 +328,15 @@ impl Receiving {
         let ask = link.number();
         self.publishes.asked(ask, draft.message.topic.clone(), manner);
         cx.asks.push((ask, Ask::Publish(draft)));
+    }
+
+    /// It is known now who sends the next request.
+    pub(crate) fn identified(mut self, cx: &Context<'_>) -> Phase {
+        if matches!(self.incoming, Incoming::Identifying) {
+            self.incoming = Incoming::Nothing;
+            self.until = cx.now.monotonic + cx.limits.slow_request;
+        }
+        Phase::Receiving(self)
     }
 
     /// Takes the outcome of a publish, and answers all whose turn it is.
@@ -336,7 +364,11 @@ impl Receiving {
         match self.incoming {
             Incoming::Held => self.incoming = Incoming::Nothing,
             Incoming::Nothing => {}
-            Incoming::Head { .. } | Incoming::Body(_) | Incoming::Choked { .. } | Incoming::Shut(_) => return,
+            Incoming::Head { .. }
+            | Incoming::Body(_)
+            | Incoming::Identifying
+            | Incoming::Choked { .. }
+            | Incoming::Shut(_) => return,
         }
         self.until = cx.now.monotonic + cx.limits.idle_keep_alive;
     }
@@ -360,9 +392,9 @@ impl Receiving {
         let manner = match std::mem::replace(&mut self.incoming, Incoming::Shut(Reason::Timeout)) {
             Incoming::Nothing => return Phase::Closed(Reason::Timeout),
             Incoming::Head { .. } => Manner::unknown(),
-            Incoming::Body(upload) => upload.manner.closing(),
+            Incoming::Body(upload) => upload.order.manner.closing(),
             Incoming::Choked { since } => return self.recheck(cx, since),
-            other @ (Incoming::Held | Incoming::Shut(_)) => {
+            other @ (Incoming::Held | Incoming::Identifying | Incoming::Shut(_)) => {
                 self.incoming = other;
                 return Phase::Receiving(self);
             }
@@ -372,6 +404,41 @@ impl Receiving {
         self.refuse_late(cx, link, manner, problem);
         Phase::Receiving(self)
     }
+}
+
+/// Sees to where a request comes from, and finds out who sends it.
+fn sender(
+    head: &Head<'_, '_>,
+    cx: &mut Context<'_>,
+    link: &mut Link<'_>,
+    manner: &mut Manner,
+) -> Result<Sender, Problem> {
+    let is_question = head.method == "OPTIONS";
+    let is_anonymous = is_question || !credentials::are_shown(head);
+    manner.origin = guard::admit(head, cx.peer, &link.service.config, is_anonymous)?;
+    if is_anonymous { Ok(Sender::Is(None)) } else { credentials::sender(head, cx, link) }
+}
+
+/// Hands the connection to another protocol.
+fn upgrade_to(
+    cx: &mut Context<'_>,
+    upgrade: &dyn Upgrade,
+    head: &Head<'_, '_>,
+    manner: &Manner,
+    identity: Option<Arc<Identity>>,
+    length: usize,
+) -> Step {
+    let fields: Vec<_> = head.headers.iter().map(|header| (header.name, header.value)).collect();
+    let request = UpgradeRequest { path: head.target.path, method: head.method, fields: &fields, identity };
+    let phase = match upgrade.upgrade(cx, &request) {
+        Ok(wire) => return Step { used: length, phase: Phase::Became(wire), again: false },
+        Err(denied) => {
+            let problem = Problem::new(denied.status, denied.detail.into_string());
+            cx.out.write(|out| problem.reply_with(manner, &denied.fields, out));
+            Phase::after(cx, manner)
+        }
+    };
+    Step { used: length, phase, again: true }
 }
 
 /// How many bytes of answers may wait before a client counts as one that doesn't read: a turn's worth of answers to

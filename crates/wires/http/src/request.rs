@@ -3,14 +3,15 @@
 //! The order of the checks: who may speak at all, the address, the method, the parameters, permission. Size and body
 //! are the framing's affair, by [`Request::max_body`].
 
+use std::sync::Arc;
+
 use everywire_base::limits::Limits;
-use everywire_base::rules::Rules;
-use everywire_wire::Peer;
+use everywire_base::rules::{Caller, Rules};
+use everywire_wire::{Peer, Upgrade};
 
 use crate::call::{self, Calling};
 use crate::classic;
-use crate::config::HttpConfig;
-use crate::guard;
+use crate::config::Service;
 use crate::head::Head;
 use crate::problem::Problem;
 use crate::publish::Publication;
@@ -25,6 +26,8 @@ pub(crate) enum Request {
     Batch,
     /// A poll, a stream, or the classic watch.
     Read(Reading),
+    /// Another protocol, which this takes over.
+    Upgrade(Arc<dyn Upgrade>),
     /// The API.
     Call(Calling),
     /// To know what is allowed: answered at once.
@@ -41,7 +44,9 @@ pub(crate) struct Options {
 
 /// What the wire needs to know to understand a request.
 pub(crate) struct Surroundings<'a> {
-    pub(crate) config: &'a HttpConfig,
+    pub(crate) service: &'a Service,
+    /// Who asks.
+    pub(crate) who: Caller<'a>,
     pub(crate) limits: &'a Limits,
     pub(crate) rules: &'a Rules,
     pub(crate) peer: &'a Peer,
@@ -58,6 +63,8 @@ enum Route {
     Api,
 }
 
+/// The most characters of a `User-Agent` that the registry keeps.
+const MAX_AGENT: usize = 120;
 const ANY_METHOD: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Route {
@@ -87,34 +94,44 @@ impl Route {
 }
 
 impl Request {
-    /// Understands a head; what the guard found about its origin goes into the manner.
-    pub(crate) fn understand(
-        head: &Head<'_, '_>,
-        around: &Surroundings<'_>,
-        manner: &mut Manner,
-    ) -> Result<Self, Problem> {
-        let admitted = guard::admit(head, around.peer, around.config)?;
-        manner.origin = admitted.origin;
+    /// Understands a head, of which the guard has seen to the origin.
+    pub(crate) fn understand(head: &Head<'_, '_>, around: &Surroundings<'_>) -> Result<Self, Problem> {
+        if let Some(upgrade) = around.service.upgrades.iter().find(|u| u.serves(head.target.path)) {
+            return Ok(Request::Upgrade(Arc::clone(upgrade)));
+        }
         let (route, topic) = Route::find(head.target.path);
         if !matches!(route, Route::Api) {
             head.refuse_encoded()?;
         }
         let request = match (route, head.method) {
             (_, "OPTIONS") if Self::is_answered_here(route, head) => Request::Options(Options::of(head, route.allow())),
-            (Route::Api, _) => Request::Call(call::understand(head)),
-            (Route::Messages, "POST") => Request::Publish(Publication::from_query(head, around.rules)?),
-            (Route::Messages, "GET" | "HEAD") => Request::Read(Reading::poll(head, around.limits)?),
+            (Route::Api, _) => Request::Call(Self::call(head, around)?),
+            (Route::Messages, "POST") => Request::Publish(Publication::from_query(head, around)?),
+            (Route::Messages, "GET" | "HEAD") => Self::read(Reading::poll(head, around.limits)?, head),
             (Route::Batch, "POST") => Request::Batch,
-            (Route::Events, "GET" | "HEAD") => Request::Read(Reading::events(head, around.limits)?),
-            (Route::Stream, "GET" | "HEAD") => Request::Read(Reading::stream(head, around.limits)?),
-            (Route::Watch, "GET" | "HEAD") => Request::Read(classic::watch(head, topic, around.limits)?),
-            (Route::ClassicPublish, "GET") => {
-                Request::Publish(classic::publish_by_get(head, topic, admitted.caller, around)?)
-            }
-            (Route::ClassicPublish, "POST") => Request::Publish(classic::publish(head, topic, around.rules)?),
+            (Route::Events, "GET" | "HEAD") => Self::read(Reading::events(head, around.limits)?, head),
+            (Route::Stream, "GET" | "HEAD") => Self::read(Reading::stream(head, around.limits)?, head),
+            (Route::Watch, "GET" | "HEAD") => Self::read(classic::watch(head, topic, around.limits)?, head),
+            (Route::ClassicPublish, "GET") => Request::Publish(classic::publish_by_get(head, topic, around)?),
+            (Route::ClassicPublish, "POST") => Request::Publish(classic::publish(head, topic, around)?),
             (route, method) => return Err(Problem::method(method, route.allow())),
         };
         Ok(request)
+    }
+
+    /// Reading, by some software.
+    fn read(reading: Reading, head: &Head<'_, '_>) -> Self {
+        let agent =
+            head.fields.user_agent.map(|agent| String::from_utf8_lossy(agent).chars().take(MAX_AGENT).collect());
+        Request::Read(Reading { agent, ..reading })
+    }
+
+    /// A call of the API. What isn't data, and how the server is, is for everybody; the API itself knows who may what.
+    fn call(head: &Head<'_, '_>, around: &Surroundings<'_>) -> Result<Calling, Problem> {
+        if head.target.path.starts_with("/v1/") {
+            around.rules.may_enter(around.who)?;
+        }
+        Ok(call::understand(head))
     }
 
     /// The API answers OPTIONS itself, except a browser's question before a request.
@@ -128,7 +145,7 @@ impl Request {
             Request::Publish(publication) => publication.max_body(rules),
             Request::Batch => (limits.http_body_bytes, "a batch has"),
             Request::Call(_) => (limits.http_body_bytes, "a request has"),
-            Request::Read(_) | Request::Options(_) => (0, "a request of this method has"),
+            Request::Read(_) | Request::Options(_) | Request::Upgrade(_) => (0, "a request of this method has"),
         }
     }
 }

@@ -3,6 +3,7 @@
 use everywire_base::ask::{Reply, Subscribed, Unsubscribe};
 use everywire_base::id::AskId;
 use everywire_base::reason::Reason;
+use everywire_base::rules::Refusal;
 use everywire_wire::{Ask, Context};
 
 use crate::call;
@@ -27,6 +28,16 @@ impl Subscribing {
 
     pub(crate) fn ask(&self) -> AskId {
         self.ask
+    }
+
+    /// The registry doesn't take its user.
+    pub(crate) fn refused(self, cx: &mut Context<'_>, link: &mut Link<'_>, refusal: Refusal) -> Phase {
+        unsubscribe(cx, link);
+        let problem = Problem::from(refusal);
+        cx.out.write(|out| problem.reply(&self.manner, out));
+        // Asked again, he is to be taken anew.
+        *link.known = None;
+        Phase::after(cx, &self.manner)
     }
 
     /// Begins to read, if every filter was granted.

@@ -56,6 +56,11 @@ fn streams() {
 }
 
 #[test]
+fn identities_and_other_protocols() {
+    replay("auth");
+}
+
+#[test]
 fn the_classic_walk_through() {
     replay("classic");
 }

@@ -1,16 +1,23 @@
 //! What the tests of this wire share: pairs for each setup that the tables name.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::clock::Now;
+use everywire_base::ask::AuthError;
+use everywire_base::clock::{Monotonic, Now, UnixMillis};
+use everywire_base::id::AskId;
+use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
+use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::quota::{Account, Quota};
+use everywire_base::reason::Reason;
 use everywire_base::record::Durability;
-use everywire_base::rules::{Rules, TopicRule};
+use everywire_base::rules::{Anonymous, Rules, TopicRule};
 use everywire_base::topic::Filter;
-use everywire_http::{Http, HttpConfig};
-use everywire_wire::Wire;
+use everywire_http::{Http, HttpConfig, Service};
 use everywire_wire::kit::{Bench, Pair};
+use everywire_wire::{Answer, Context, Denied, Input, Progress, Then, Upgrade, UpgradeRequest, Wire};
 
 /// A pair as the server makes it with its defaults.
 pub(crate) fn plain() -> Pair {
@@ -25,7 +32,8 @@ pub(crate) fn named(name: &str) -> Pair {
         "named" => config.hosts.push("push.example.com".into()),
         _ => {}
     }
-    let make = |limits: &Limits, now: Now| -> Box<dyn Wire> { Box::new(Http::new(Arc::new(config), limits, now)) };
+    let service = Service::new(config, vec![Arc::new(Toy)]);
+    let make = |limits: &Limits, now: Now| -> Box<dyn Wire> { Box::new(Http::new(Arc::new(service), limits, now)) };
     let mut bench = Bench::new(make);
     bench.rules = rules();
     match name {
@@ -45,10 +53,80 @@ pub(crate) fn named(name: &str) -> Pair {
         }
         "remote" => bench.peer.address = ([192, 0, 2, 7], 50_000).into(),
         "tls" => bench.peer.tls = true,
+        "closed" => bench.rules.anonymous = Anonymous::Refused,
+        "thrifty" => {
+            let quota = Quota { publishes_per_second: 2, ..Quota::default() };
+            bench.account = Some(Arc::new(Account::new(quota)));
+        }
         "anonymous" | "named" | "" => {}
         other => panic!("no setup is called {other:?}"),
     }
-    Pair::new(bench)
+    let mut pair = Pair::new(bench);
+    pair.node.identities = identities();
+    pair
+}
+
+/// Who shows what.
+fn identities() -> HashMap<String, Result<Arc<Identity>, AuthError>> {
+    let user = |name: &str| Ok(Arc::new(Identity::user(name)));
+    let soon = UnixMillis(Bench::START.wall.0 + 5000);
+    HashMap::from([
+        ("alice".into(), user("alice")),
+        ("alice:pw".into(), user("alice")),
+        ("secret".into(), user("alice")),
+        ("bob".into(), user("bob")),
+        ("short".into(), Ok(Arc::new(Identity { expires: Some(soon), ..Identity::user("alice") }))),
+        ("elsewhere".into(), Err(AuthError::Mismatch("the token is for another device".into()))),
+        ("busy".into(), Err(AuthError::Unavailable("nobody can tell just now".into()))),
+    ])
+}
+
+/// A protocol that takes over: it sends back what it gets.
+struct Toy;
+
+impl Upgrade for Toy {
+    fn serves(&self, path: &str) -> bool {
+        path == "/toy"
+    }
+
+    fn upgrade(&self, cx: &mut Context<'_>, request: &UpgradeRequest<'_>) -> Result<Box<dyn Wire>, Denied> {
+        if request.one("upgrade") != Some("toy") {
+            let fields = vec![("Upgrade", "toy")];
+            return Err(Denied { status: 426, detail: "this speaks toy".into(), fields });
+        }
+        let name = request.identity.as_ref().and_then(|who| who.user.as_deref()).unwrap_or("nobody");
+        cx.out.copy(format!("HTTP/1.1 101 Switching Protocols\r\n\r\n{name}").as_bytes());
+        Ok(Box::new(Toy))
+    }
+}
+
+impl Wire for Toy {
+    fn read(&mut self, cx: &mut Context<'_>, input: Input<'_>) -> Progress {
+        let (Input::Bytes(bytes) | Input::End(bytes)) = input;
+        cx.out.copy(bytes);
+        Progress { used: bytes.len(), then: Then::Open }
+    }
+    fn answer(&mut self, _: &mut Context<'_>, _: AskId, _: Answer) -> Then {
+        Then::Open
+    }
+    fn push(&mut self, _: &mut Context<'_>, _: &Delivery<'_>) -> Taken {
+        Taken::Yes
+    }
+    fn settle(&mut self, _: &mut Context<'_>) -> Then {
+        Then::Open
+    }
+    fn deadline(&self) -> Option<Monotonic> {
+        None
+    }
+    fn tick(&mut self, _: &mut Context<'_>) -> Then {
+        Then::Open
+    }
+    fn farewell(&mut self, _: &mut Context<'_>, reason: &Reason) -> Then {
+        Then::Closed(reason.clone())
+    }
+    fn name(&self) -> &'static str {
+        "toy"
+    }
 }
 
 fn rules() -> Rules {

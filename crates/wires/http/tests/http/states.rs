@@ -204,12 +204,13 @@ fn the_wire_says_what_it_speaks() {
 fn the_api_sees_the_request_without_what_belongs_to_one_hop() {
     let mut pair = setup::plain();
     pair.send(
-        b"HEAD /v1/topics?filter=a HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\nAuthorization: Bearer x\r\n\r\n",
+        b"HEAD /v1/topics?filter=a HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\nAuthorization: Bearer alice\r\n\r\n",
     );
     let call = &pair.node.calls()[0];
     assert_eq!((&*call.method, &*call.target), ("GET", "/v1/topics?filter=a"));
     let names: Vec<&str> = call.headers.iter().map(|h| &*h.0).collect();
-    assert_eq!(names, ["Host", "Authorization"]);
+    assert_eq!(names, ["Host"], "what proves who it is, is the wire's alone");
+    assert_eq!(call.identity.as_ref().and_then(|who| who.user.as_deref()), Some("alice"));
 }
 
 /// What leads into each state of the wire in which it owes an answer or none, and what the state is called.
