@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("driver", &["base", "wire", "hub", "log"]),
     ("api", &["base"]),
     ("client", &["base", "proto"]),
-    ("node", &["base", "wire", "http", "ws", "native", "auth", "hub", "log", "store", "driver", "api"]),
+    ("node", &["base", "wire", "http", "ws", "native", "proto", "auth", "hub", "log", "store", "driver", "api"]),
     ("server", &["base", "client", "node"]),
     ("sim", &["base", "wire", "http", "ws", "native", "proto", "auth", "hub", "log", "store", "driver", "api", "node"]),
     ("tests", &[]),

@@ -19,6 +19,8 @@ pub struct Config {
     pub node: String,
     /// Where the HTTP listener is bound; `None` turns it off.
     pub http: Option<Bind>,
+    /// Where the native protocol is spoken on TCP; `None` turns it off.
+    pub tcp: Option<Bind>,
     /// TLS, if it is spoken.
     pub tls: Option<Tls>,
     /// Where the log and what is derived from it are kept.

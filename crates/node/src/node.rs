@@ -18,13 +18,14 @@ use everywire_http::{HttpListener, Service};
 use everywire_hub::Hub;
 use everywire_log::engine::Engine;
 use everywire_log::tail::Tail;
+use everywire_native::{Native, TcpListen};
 use everywire_store::Store;
-use everywire_wire::Upgrade;
-use everywire_ws::WsUpgrade;
+use everywire_wire::{Upgrade, UpgradeRequest};
+use everywire_ws::{Subprotocol, WsUpgrade};
 
 use crate::api::Calls;
 use crate::applying::Applying;
-use crate::config::{Config, StartError, Tls};
+use crate::config::{Bind, Config, StartError, Tls};
 use crate::control::NodeControl;
 use crate::doorbell::{Doorbell, wall_clock};
 use crate::open::{Opened, open};
@@ -32,6 +33,9 @@ use crate::readers::Readers;
 
 /// HTTP/1.1 is all that the HTTP wire speaks (RFC 7301).
 const HTTP_ALPN: [&str; 1] = ["http/1.1"];
+
+/// The most characters of a client's software that the registry keeps.
+const MAX_AGENT: usize = 120;
 
 /// A running node. Dropping it without [`Node::drain`] leaves it running.
 pub struct Node {
@@ -56,15 +60,22 @@ pub struct Addresses {
     pub http: Option<SocketAddr>,
     /// HTTPS.
     pub https: Option<SocketAddr>,
+    /// The native protocol on TCP.
+    pub tcp: Option<SocketAddr>,
 }
 
 impl Node {
     /// Binds the listeners, opens and restores log and store, starts the threads, and accepts.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let bound = bind(&config)?;
+        let find = |speaks: Speaks, tls: bool| {
+            let found = bound.iter().find(|l| l.speaks == speaks && l.tls.is_some() == tls);
+            found.map(|l| l.socket.local())
+        };
         let addresses = Addresses {
-            http: bound.iter().find(|b| b.1.is_none()).map(|b| b.0.local()),
-            https: bound.iter().find(|b| b.1.is_some()).map(|b| b.0.local()),
+            http: find(Speaks::Http, false),
+            https: find(Speaks::Http, true),
+            tcp: find(Speaks::Native, false),
         };
         let nets = (0..config.workers.max(1)).map(|_| MioNet::new()).collect::<io::Result<Vec<_>>>();
         let nets = nets.map_err(system("event loop"))?;
@@ -126,7 +137,19 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { what, source }
 }
 
-type Listening = (Bound, Option<Arc<tls::ServerConfig>>);
+/// A bound listener.
+struct Listening {
+    socket: Bound,
+    tls: Option<Arc<tls::ServerConfig>>,
+    speaks: Speaks,
+}
+
+/// What connections of a listener begin with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Http,
+    Native,
+}
 
 /// Binds every listener that is on. Nobody is accepted yet.
 fn bind(config: &Config) -> Result<Vec<Listening>, StartError> {
@@ -136,20 +159,33 @@ fn bind(config: &Config) -> Result<Vec<Listening>, StartError> {
     let apart = config.tls.as_ref().and_then(|tls| tls.listen);
     if let Some(http) = &config.http {
         let tls = if apart.is_none() { certificates.clone() } else { None };
-        match Bound::bind(http.address) {
-            Ok(socket) => bound.push((socket, tls)),
-            Err(source) if http.configured => return Err(StartError::Bind { address: http.address, source }),
-            Err(error) => tracing::warn!(
-                "the http listener stays off: {} can't be bound: {error}; end what uses it, or set another address",
-                http.address
-            ),
-        }
+        let socket = bind_one("http", http)?;
+        bound.extend(socket.map(|socket| Listening { socket, tls, speaks: Speaks::Http }));
     }
     if let Some(address) = apart {
         let socket = Bound::bind(address).map_err(|source| StartError::Bind { address, source })?;
-        bound.push((socket, certificates));
+        bound.push(Listening { socket, tls: certificates, speaks: Speaks::Http });
+    }
+    if let Some(tcp) = &config.tcp {
+        let socket = bind_one("tcp", tcp)?;
+        bound.extend(socket.map(|socket| Listening { socket, tls: None, speaks: Speaks::Native }));
     }
     Ok(bound)
+}
+
+/// Binds a listener. One that nobody asked for may stay off (RULES 36).
+fn bind_one(name: &str, bind: &Bind) -> Result<Option<Bound>, StartError> {
+    match Bound::bind(bind.address) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(source) if bind.configured => Err(StartError::Bind { address: bind.address, source }),
+        Err(error) => {
+            let address = bind.address;
+            tracing::warn!(
+                "the {name} listener stays off: {address} can't be bound: {error}; end what uses it, or set another address"
+            );
+            Ok(None)
+        }
+    }
 }
 
 /// A node that is being put together.
@@ -248,22 +284,26 @@ fn spawn_workers(
     metrics: &Arc<[Arc<WorkerMetrics>]>,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let workers = seats.len();
-    let websocket = WsUpgrade::new(Vec::new()).with_echo(hubs.config.echo);
+    let websocket = WsUpgrade::new(subprotocols()).with_echo(hubs.config.echo);
     let upgrades: Vec<Arc<dyn Upgrade>> = vec![Arc::new(websocket)];
     let http = Arc::new(Service::new(hubs.config.http_config.clone(), upgrades));
     let rules = Arc::new(hubs.config.rules.clone());
     let mut sockets = Vec::new();
-    for (socket, tls) in bound {
+    for Listening { socket, tls, speaks } in bound {
         let (local, listen) = (socket.local(), socket.listen().map_err(system("listening socket"))?);
-        sockets.push((Some(listen), local, tls));
+        sockets.push((Some(listen), local, tls, speaks));
     }
+    let limits = &hubs.config.limits;
     let spawn = |(number, (net, mailbox)): (usize, (MioNet, Mailbox<Socket>))| {
-        let listener = |(i, (socket, local, tls)): (usize, &mut (Option<_>, SocketAddr, Option<Arc<_>>))| Listener {
+        let listener = |(i, entry): (usize, &mut (Option<_>, SocketAddr, Option<Arc<_>>, Speaks))| Listener {
             // Each listener is accepted from by one worker, which spreads its connections over all.
-            socket: if i % workers == number { socket.take() } else { None },
-            local: *local,
-            wires: Box::new(HttpListener::new(Arc::clone(&http), Arc::clone(&hubs.config.limits))),
-            tls: tls.clone(),
+            socket: if i % workers == number { entry.0.take() } else { None },
+            local: entry.1,
+            wires: match entry.3 {
+                Speaks::Http => Box::new(HttpListener::new(Arc::clone(&http), Arc::clone(limits))),
+                Speaks::Native => Box::new(TcpListen::new(Arc::clone(limits))),
+            },
+            tls: entry.2.clone(),
         };
         let number = number as u16;
         let setup = Setup {
@@ -287,6 +327,25 @@ fn spawn_workers(
         thread::Builder::new().name(format!("worker-{number}")).spawn(run).map_err(system("thread"))
     };
     seats.into_iter().enumerate().map(spawn).collect()
+}
+
+/// What WebSocket carries; a client that names nothing speaks the first.
+fn subprotocols() -> Vec<Subprotocol> {
+    fn agent(request: &UpgradeRequest<'_>) -> Option<Box<str>> {
+        // Whom nobody knows the registry doesn't describe.
+        request.identity.as_ref()?;
+        Some(request.one("user-agent")?.chars().take(MAX_AGENT).collect())
+    }
+    vec![
+        Subprotocol {
+            name: everywire_proto::JSON,
+            make: |request| Box::new(Native::json(request.identity.clone(), agent(request))),
+        },
+        Subprotocol {
+            name: everywire_proto::PROTOBUF,
+            make: |request| Box::new(Native::protobuf(request.identity.clone(), agent(request))),
+        },
+    ]
 }
 
 /// A number from the system's source of randomness.

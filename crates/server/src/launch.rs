@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use everywire_node::{Bind, Config, HttpConfig, Node};
 
-use crate::config::{EngineKind, Settings};
+use crate::config::{EngineKind, Listener, Settings};
 
 /// A running node.
 pub(crate) struct Running(Node);
@@ -16,10 +16,13 @@ pub(crate) fn start(settings: &Settings, new_epoch: bool) -> Result<Running, Str
 }
 
 fn config(settings: &Settings, new_epoch: bool) -> Config {
-    let http = settings.http;
+    let bind = |listener: Option<Listener>| {
+        listener.map(|listener| Bind { address: listener.address, configured: listener.configured })
+    };
     Config {
         node: settings.node.clone(),
-        http: http.map(|listener| Bind { address: listener.address, configured: listener.configured }),
+        http: bind(settings.http),
+        tcp: bind(settings.tcp),
         tls: settings.tls.as_ref().map(|tls| everywire_node::Tls {
             cert: tls.cert.clone(),
             key: tls.key.clone(),
@@ -47,7 +50,7 @@ impl Running {
     /// What listens where, by the listener's name.
     pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
         let addresses = self.0.addresses();
-        let named = [("http", addresses.http), ("https", addresses.https)];
+        let named = [("http", addresses.http), ("https", addresses.https), ("tcp", addresses.tcp)];
         named.into_iter().filter_map(|(name, address)| Some((name, address?))).collect()
     }
 

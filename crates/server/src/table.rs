@@ -5,8 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::{EngineKind, Settings};
 
-const WHAT: &[(&str, &str)] =
-    &[("http", "web page, publish, short poll, long poll, SSE, stream"), ("https", "the same over TLS")];
+const WHAT: &[(&str, &str)] = &[
+    ("http", "web page, publish, short poll, long poll, SSE, stream, WebSocket"),
+    ("https", "the same over TLS"),
+    ("tcp", "the native protocol"),
+];
 
 /// The lines of the table. The names of the listeners are the schemes of their addresses.
 pub(crate) fn of(settings: &Settings, addresses: &[(&'static str, SocketAddr)]) -> String {

@@ -83,6 +83,8 @@ pub struct Settings {
     pub engine: EngineKind,
     /// The HTTP listener; `None` if it is off.
     pub http: Option<Listener>,
+    /// The native protocol's listener; `None` if it is off.
+    pub tcp: Option<Listener>,
     /// Whether `/v1/echo` answers, for conformance tests.
     pub echo: bool,
     /// How many workers.
@@ -143,7 +145,8 @@ impl Settings {
     pub fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
         let http = self.http.map(|listener| ("http", listener.address));
         let tls = self.tls.as_ref().and_then(|tls| tls.listen).map(|address| ("https", address));
-        http.into_iter().chain(tls).collect()
+        let tcp = self.tcp.map(|listener| ("tcp", listener.address));
+        http.into_iter().chain(tls).chain(tcp).collect()
     }
 
     /// Which keys differ that a running server can't change.
@@ -153,6 +156,7 @@ impl Settings {
             ("data", self.data != fresh.data),
             ("engine", self.engine != fresh.engine),
             ("http", self.http != fresh.http),
+            ("tcp", self.tcp != fresh.tcp),
             ("workers", self.workers != fresh.workers),
             ("limits", self.limits != fresh.limits),
             ("auth.anonymous", self.anonymous != fresh.anonymous),
@@ -223,27 +227,34 @@ fn read_file(named: Option<&Path>) -> Result<(Option<PathBuf>, String), String> 
 }
 
 /// The default place of HTTP.
-const HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+const HTTP: SocketAddr = near(8080);
+/// The default place of the native protocol.
+const TCP: SocketAddr = near(7222);
+
+const fn near(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// Where a listener is, by what was asked for and where it is by default.
+fn listener(asked: Option<Listen>, default: SocketAddr) -> Option<Listener> {
+    match asked {
+        Some(Listen::Off) => None,
+        Some(Listen::At(address)) => Some(Listener { address, configured: true }),
+        None => Some(Listener { address: default, configured: false }),
+    }
+}
 
 fn merge(arguments: &Serve, file: File) -> Settings {
     let rules = file.rules();
-    let http = match arguments.http.or(file.http) {
-        Some(Listen::Off) => None,
-        Some(Listen::At(address)) => Some(Listener { address, configured: true }),
-        None => Some(Listener { address: HTTP, configured: false }),
-    };
-    let later = [
-        ("mqtt", arguments.mqtt.or(file.mqtt)),
-        ("xmpp", arguments.xmpp.or(file.xmpp)),
-        ("tcp", arguments.tcp.or(file.tcp)),
-    ];
+    let later = [("mqtt", arguments.mqtt.or(file.mqtt)), ("xmpp", arguments.xmpp.or(file.xmpp))];
     Settings {
         file: None,
         echo: arguments.echo,
         node: arguments.node.clone().or(file.node).unwrap_or_else(machine),
         data: arguments.data.clone().or(file.data).unwrap_or_else(|| "./everywire-data".into()),
         engine: arguments.engine.or(file.engine).unwrap_or_default(),
-        http,
+        http: listener(arguments.http.or(file.http), HTTP),
+        tcp: listener(arguments.tcp.or(file.tcp), TCP),
         workers: arguments.workers.or(file.workers).unwrap_or_else(processors),
         limits: file.limits,
         rules,

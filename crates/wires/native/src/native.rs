@@ -1,0 +1,523 @@
+//! The machine: who is at the other end, and what waits for an answer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everywire_base::ask::{
+    AuthError, Authenticate, Credentials, Login, PublishError, Published, SessionWish, Subscribe, Subscribed,
+    Unsubscribe, Welcome as Entered,
+};
+use everywire_base::clock::Monotonic;
+use everywire_base::cursor::{Cursor, Partition, Start};
+use everywire_base::id::{AskId, Ticket};
+use everywire_base::identity::{Identity, check_name};
+use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::reason::Reason;
+use everywire_base::rules::Refusal;
+use everywire_base::topic::Filter;
+use everywire_proto::HEARTBEAT_SECONDS;
+use everywire_wire::{Answer, Ask, Carried, Carrier, Flow, Kind};
+use smallvec::SmallVec;
+
+use crate::frames::{Hello, Problem, Publish, Request, Response, Welcome, close};
+use crate::{json, protobuf, publish};
+
+/// How long a session lives after its connection, if `hello` doesn't say.
+const DEFAULT_EXPIRY: Duration = Duration::from_hours(1);
+/// How soon it is looked whether a client that didn't read its answers has begun to.
+const RECHECK: Duration = Duration::from_millis(50);
+/// Answers may fill the outbox so many times over before a client counts as one that doesn't read.
+const UNREAD: usize = 4;
+
+/// How frames are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Codec {
+    Json,
+    Protobuf,
+}
+
+/// One client of the native protocol.
+pub struct Native {
+    codec: Codec,
+    name: &'static str,
+    state: State,
+    next_ask: u32,
+    /// Who he is, once he has said so.
+    person: Option<Box<Person>>,
+    /// Asks that are not answered, in their order.
+    waiting: VecDeque<(AskId, Waiting)>,
+}
+
+/// What the connection waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// For frames.
+    Open,
+    /// For a hello with a token, until then: anonymous clients aren't let in.
+    Closed(Monotonic),
+    /// To hear who it is.
+    Entering,
+    /// For the client to read what it was answered.
+    Choked(Monotonic),
+}
+
+/// Who is at the other end.
+#[derive(Default)]
+struct Person {
+    identity: Option<Arc<Identity>>,
+    agent: Option<Box<str>>,
+    /// When the token expires.
+    expires: Option<Monotonic>,
+}
+
+/// What is done with an answer.
+enum Waiting {
+    Hello(Box<Hello>),
+    /// A login: for a hello, or without the client's knowing.
+    Login {
+        hello: Option<Box<Hello>>,
+    },
+    Subscribe {
+        id: u64,
+        after: Start,
+    },
+    Publish {
+        id: u64,
+    },
+}
+
+impl Native {
+    /// Speaks JSON on WebSocket, with whoever the upgrade has proved.
+    pub fn json(identity: Option<Arc<Identity>>, agent: Option<Box<str>>) -> Self {
+        Self::new(Codec::Json, "ws", identity, agent)
+    }
+
+    /// Speaks protobuf on WebSocket, with whoever the upgrade has proved.
+    pub fn protobuf(identity: Option<Arc<Identity>>, agent: Option<Box<str>>) -> Self {
+        Self::new(Codec::Protobuf, "ws", identity, agent)
+    }
+
+    /// Speaks protobuf on TCP.
+    pub(crate) fn tcp() -> Self {
+        Self::new(Codec::Protobuf, "tcp", None, None)
+    }
+
+    fn new(codec: Codec, name: &'static str, identity: Option<Arc<Identity>>, agent: Option<Box<str>>) -> Self {
+        let person = identity.is_some().then(|| Box::new(Person { identity, agent, expires: None }));
+        Self { codec, name, state: State::Open, next_ask: 0, person, waiting: VecDeque::new() }
+    }
+
+    fn send(&self, cx: &mut Carrier<'_, '_>, response: &Response) {
+        let mut bytes = Vec::with_capacity(128);
+        match self.codec {
+            Codec::Json => json::write(response, &mut bytes),
+            Codec::Protobuf => protobuf::write(response, &mut bytes),
+        }
+        cx.send(self.kind(), &bytes);
+    }
+
+    /// Asks whether the other side is there.
+    pub(crate) fn ping(&self, cx: &mut Carrier<'_, '_>) {
+        self.send(cx, &Response::Ping);
+    }
+
+    /// Says that a frame is too long to be read.
+    pub(crate) fn too_large(&self, cx: &mut Carrier<'_, '_>) {
+        let bound = cx.cx.limits.message_bytes;
+        let problem = Problem::new(0, 413, format!("a frame has at most {bound} bytes (limits.message_bytes)"));
+        self.refuse(cx, problem);
+    }
+
+    fn refuse(&self, cx: &mut Carrier<'_, '_>, problem: Problem) {
+        self.send(cx, &Response::Error(problem));
+    }
+
+    fn kind(&self) -> Kind {
+        match self.codec {
+            Codec::Json => Kind::Text,
+            Codec::Protobuf => Kind::Binary,
+        }
+    }
+
+    fn identity(&self) -> Option<&Arc<Identity>> {
+        self.person.as_ref()?.identity.as_ref()
+    }
+
+    fn ask(&mut self, cx: &mut Carrier<'_, '_>, ask: Ask, waiting: Waiting) {
+        let id = AskId(self.next_ask);
+        self.next_ask = self.next_ask.wrapping_add(1);
+        cx.cx.asks.push((id, ask));
+        self.waiting.push_back((id, waiting));
+    }
+
+    /// How it goes on after a frame or an answer.
+    fn flow(&mut self, cx: &Carrier<'_, '_>) -> Flow {
+        let is_unread = cx.cx.out.len() >= UNREAD * cx.cx.limits.outbox_bytes;
+        match self.state {
+            State::Open if is_unread => self.state = State::Choked(cx.cx.now.monotonic + RECHECK),
+            State::Choked(_) if !is_unread => self.state = State::Open,
+            _ => {}
+        }
+        let bound = cx.cx.limits.pipelined_asks.min(cx.cx.limits.pipelined_publishes);
+        let waits = matches!(self.state, State::Entering | State::Choked(_)) || self.waiting.len() >= bound;
+        if waits { Flow::Paused } else { Flow::Open }
+    }
+
+    fn request(&mut self, cx: &mut Carrier<'_, '_>, request: Request) -> Flow {
+        if let (State::Closed(_), false) = (self.state, matches!(request, Request::Hello(_) | Request::Pong)) {
+            self.refuse(cx, Problem::new(0, 401, "this server needs an identity: send `hello` with a token first"));
+            return self.end(cx, Reason::Unauthorized);
+        }
+        match request {
+            Request::Hello(hello) => return self.hello(cx, hello),
+            Request::Subscribe { id, topics, after } => self.subscribe(cx, id, &topics, &after),
+            Request::Unsubscribe { id, topics } => self.unsubscribe(cx, id, &topics),
+            Request::Publish(publish) => self.publish(cx, *publish),
+            Request::Ack { cursor } => self.acknowledge(cx, &cursor),
+            Request::Ping => self.send(cx, &Response::Pong),
+            Request::Pong => {}
+            Request::Unknown => self.refuse(cx, Problem::bad(0, "no frame of this name is known here")),
+        }
+        self.flow(cx)
+    }
+
+    fn hello(&mut self, cx: &mut Carrier<'_, '_>, hello: Hello) -> Flow {
+        if let Some(device) = &hello.device
+            && let Err(error) = check_name(device)
+        {
+            self.refuse(cx, Problem::bad(0, format!("`device`: {error}")));
+            return self.flow(cx);
+        }
+        if let Some(token) = hello.token.clone() {
+            let (ticket, device) = (Ticket::default(), hello.device.clone());
+            let asked = Authenticate { ticket, credentials: Credentials::Token(token), device };
+            self.ask(cx, Ask::Authenticate(asked), Waiting::Hello(Box::new(hello)));
+            self.state = State::Entering;
+            return self.flow(cx);
+        }
+        if let Err(refusal) = cx.cx.rules.may_enter(self.identity().map(|who| &**who)) {
+            self.refuse(cx, Problem::refused(0, &refusal));
+            return self.end(cx, Reason::Unauthorized);
+        }
+        match self.with_device(hello.device.as_deref()) {
+            Ok(identity) => self.login(cx, identity, Some(Box::new(hello))),
+            Err(problem) => self.refuse(cx, problem),
+        }
+        self.flow(cx)
+    }
+
+    /// The identity that is known, on the device that `hello` names (RULES 25).
+    fn with_device(&self, device: Option<&str>) -> Result<Option<Arc<Identity>>, Problem> {
+        let Some(identity) = self.identity() else { return Ok(None) };
+        match (identity.device.as_deref(), device) {
+            (_, None) => Ok(Some(Arc::clone(identity))),
+            (Some(one), Some(other)) if one == other => Ok(Some(Arc::clone(identity))),
+            (Some(_), Some(_)) => Err(Problem::new(0, 403, "the token is for another device")),
+            (None, Some(device)) => {
+                Ok(Some(Arc::new(Identity { device: Some(device.into()), ..Identity::clone(identity) })))
+            }
+        }
+    }
+
+    fn login(&mut self, cx: &mut Carrier<'_, '_>, identity: Option<Arc<Identity>>, hello: Option<Box<Hello>>) {
+        let session = hello.as_ref().map_or(SessionWish::None, |hello| wish(hello, cx.cx.limits.session_expiry_max));
+        let person = self.person.get_or_insert_default();
+        person.expires = cx.cx.expiry(identity.as_deref());
+        person.identity.clone_from(&identity);
+        let inbox = identity.is_some();
+        let login = Login { identity, agent: person.agent.clone(), inbox, session };
+        self.state = State::Entering;
+        self.ask(cx, Ask::Login(login), Waiting::Login { hello });
+    }
+
+    fn authenticated(
+        &mut self,
+        cx: &mut Carrier<'_, '_>,
+        hello: Box<Hello>,
+        result: Result<Arc<Identity>, AuthError>,
+    ) -> Flow {
+        self.state = State::Open;
+        let (problem, ends) = match result {
+            Ok(identity) if self.identity().is_none_or(|former| former.user == identity.user) => {
+                self.login(cx, Some(identity), Some(hello));
+                return self.flow(cx);
+            }
+            Ok(_) => (Problem::new(0, 403, "this connection is another user's: open a new one"), false),
+            Err(AuthError::Refused(why)) => (Problem::new(0, 401, why), true),
+            Err(AuthError::Mismatch(why)) => (Problem::new(0, 403, why), true),
+            Err(AuthError::Unavailable(why)) => (Problem::new(0, 503, why).retry(1000), true),
+        };
+        let unavailable = problem.code == 503;
+        self.refuse(cx, problem);
+        // Who was let in before stays who he was.
+        match ends && self.identity().is_none() {
+            true if unavailable => self.end(cx, Reason::Overloaded(Duration::from_secs(1))),
+            true => self.end(cx, Reason::Unauthorized),
+            false => self.flow(cx),
+        }
+    }
+
+    fn welcomed(
+        &mut self,
+        cx: &mut Carrier<'_, '_>,
+        hello: Option<Box<Hello>>,
+        result: Result<Entered, Refusal>,
+    ) -> Flow {
+        self.state = State::Open;
+        let entered = match result {
+            Ok(entered) => entered,
+            Err(refusal) => {
+                self.refuse(cx, Problem::refused(0, &refusal));
+                return self.end(cx, Reason::Overloaded(Duration::from_secs(5)));
+            }
+        };
+        let Some(hello) = hello else { return self.flow(cx) };
+        for (filter, refusal) in &entered.refused {
+            self.refuse(cx, Problem::refused(0, refusal).on(filter.as_str()));
+        }
+        let identity = self.identity();
+        let welcome = Welcome {
+            connection: entered.connection,
+            session: entered.session,
+            resumed: entered.resumed,
+            heartbeat: HEARTBEAT_SECONDS,
+            user: identity.and_then(|who| who.user.clone()),
+            device: identity.and_then(|who| who.device.clone()),
+            expiry: expiry(&hello, cx.cx.limits.session_expiry_max).as_secs(),
+        };
+        self.send(cx, &Response::Welcome(Box::new(welcome)));
+        self.flow(cx)
+    }
+
+    fn subscribe(&mut self, cx: &mut Carrier<'_, '_>, id: u64, topics: &[String], after: &str) {
+        let start = if after.is_empty() { Ok(Start::Latest) } else { after.parse::<Start>() };
+        let start = match start {
+            Ok(start) => start,
+            Err(error) => return self.refuse(cx, Problem::bad(id, format!("`after`: {error}"))),
+        };
+        let filters = self.filters(cx, id, topics);
+        if filters.is_empty() {
+            return;
+        }
+        let greet = start == Start::Latest;
+        let subscribe = Subscribe { filters, start: start.clone(), greet, identity: None };
+        self.ask(cx, Ask::Subscribe(subscribe), Waiting::Subscribe { id, after: start });
+    }
+
+    /// The topics that are some; each that isn't is refused for itself.
+    fn filters(&self, cx: &mut Carrier<'_, '_>, id: u64, topics: &[String]) -> SmallVec<[Filter; 1]> {
+        if topics.is_empty() {
+            self.refuse(cx, Problem::bad(id, "say which: `topics` is empty"));
+        }
+        let mut filters = SmallVec::new();
+        for text in topics {
+            match Filter::parse(text) {
+                Ok(filter) => filters.push(filter),
+                Err(error) => self.refuse(cx, Problem::bad(id, format!("`topics`: {error}")).on(text)),
+            }
+        }
+        filters
+    }
+
+    fn subscribed(&mut self, cx: &mut Carrier<'_, '_>, id: u64, after: &Start, subscribed: &Subscribed) {
+        for (filter, refusal) in &subscribed.refused {
+            self.refuse(cx, Problem::refused(id, refusal).on(filter.as_str()));
+        }
+        let gap = if let Start::After(asked) = after { !is_honoured(asked, &subscribed.cursor) } else { false };
+        self.send(cx, &Response::Subscribed { id, cursor: subscribed.cursor.to_string(), gap });
+    }
+
+    fn unsubscribe(&mut self, cx: &mut Carrier<'_, '_>, id: u64, topics: &[String]) {
+        let filters = self.filters(cx, id, topics);
+        if !filters.is_empty() {
+            cx.cx.asks.push((AskId(self.next_ask), Ask::Unsubscribe(Unsubscribe::These(filters))));
+            self.next_ask = self.next_ask.wrapping_add(1);
+            self.send(cx, &Response::Unsubscribed { id });
+        }
+    }
+
+    fn publish(&mut self, cx: &mut Carrier<'_, '_>, publish: Publish) {
+        let id = publish.id;
+        match publish::draft(publish, self.identity().map(|who| &**who), cx.cx) {
+            Ok(draft) => self.ask(cx, Ask::Publish(draft), Waiting::Publish { id }),
+            Err(problem) => self.refuse(cx, problem),
+        }
+    }
+
+    fn published(&self, cx: &mut Carrier<'_, '_>, id: u64, result: Result<Published, PublishError>) {
+        match result {
+            Ok(done) => {
+                let (message, cursor) = (done.id().to_string(), done.cursor().to_string());
+                self.send(cx, &Response::Published { id, message, cursor, durability: done.durability.as_str() });
+            }
+            Err(error) => self.refuse(cx, Problem::publishing(id, error)),
+        }
+    }
+
+    fn acknowledge(&mut self, cx: &mut Carrier<'_, '_>, cursor: &str) {
+        match cursor.parse::<Cursor>() {
+            Ok(cursor) => {
+                // It is answered only if it is refused, so nothing waits for that.
+                let id = AskId(self.next_ask);
+                self.next_ask = self.next_ask.wrapping_add(1);
+                cx.cx.asks.push((id, Ask::Acknowledge(cursor)));
+            }
+            Err(error) => self.refuse(cx, Problem::bad(0, format!("`cursor`: {error}"))),
+        }
+    }
+
+    /// Says goodbye; the carrier closes.
+    fn end(&self, cx: &mut Carrier<'_, '_>, reason: Reason) -> Flow {
+        self.send(cx, &close(&reason));
+        Flow::Closed(reason)
+    }
+
+    fn take(&mut self, ask: AskId) -> Option<Waiting> {
+        let at = self.waiting.iter().position(|(id, _)| *id == ask)?;
+        let (_, waiting) = self.waiting.remove(at)?;
+        if self.waiting.is_empty() {
+            // An idle connection owns no memory.
+            self.waiting = VecDeque::new();
+        }
+        Some(waiting)
+    }
+}
+
+impl Carried for Native {
+    fn begin(&mut self, cx: &mut Carrier<'_, '_>) -> Flow {
+        if let Some(identity) = self.identity().cloned() {
+            self.login(cx, Some(identity), None);
+        } else if cx.cx.rules.may_enter(None).is_err() {
+            self.state = State::Closed(cx.cx.now.monotonic + cx.cx.limits.login);
+        }
+        self.flow(cx)
+    }
+
+    fn message(&mut self, cx: &mut Carrier<'_, '_>, _: Kind, message: &[u8]) -> Flow {
+        let request = match self.codec {
+            Codec::Json => json::read(message),
+            Codec::Protobuf => protobuf::read(message),
+        };
+        match request {
+            Ok(request) => self.request(cx, request),
+            Err(problem) => {
+                self.refuse(cx, problem);
+                self.flow(cx)
+            }
+        }
+    }
+
+    fn answer(&mut self, cx: &mut Carrier<'_, '_>, ask: AskId, answer: Answer) -> Flow {
+        if let Answer::NotAcknowledged(error) = &answer {
+            self.refuse(cx, Problem::new(0, 409, error.to_string()));
+            return self.flow(cx);
+        }
+        match (self.take(ask), answer) {
+            (Some(Waiting::Hello(hello)), Answer::Authenticated(result)) => self.authenticated(cx, hello, result),
+            (Some(Waiting::Login { hello }), Answer::Welcomed(result)) => self.welcomed(cx, hello, result),
+            (Some(Waiting::Subscribe { id, after }), Answer::Subscribed(subscribed)) => {
+                self.subscribed(cx, id, &after, &subscribed);
+                self.flow(cx)
+            }
+            (Some(Waiting::Publish { id }), Answer::Published(result)) => {
+                self.published(cx, id, result);
+                self.flow(cx)
+            }
+            _ => self.flow(cx),
+        }
+    }
+
+    fn push(&mut self, cx: &mut Carrier<'_, '_>, delivery: &Delivery<'_>) -> Taken {
+        if cx.is_full() {
+            return Taken::Full;
+        }
+        let kind = self.kind();
+        match (delivery, self.codec) {
+            (Delivery::Message(parcel), Codec::Json) => cx.share(parcel, "native.json", kind, json::message),
+            (Delivery::Message(parcel), Codec::Protobuf) => cx.share(parcel, "native.proto", kind, protobuf::message),
+            (Delivery::Retained(parcel), Codec::Json) => cx.share(parcel, "native.json.r", kind, json::retained),
+            (Delivery::Retained(parcel), Codec::Protobuf) => {
+                cx.share(parcel, "native.proto.r", kind, protobuf::retained);
+            }
+            (Delivery::Gap(gap), _) => {
+                let after = gap.after.map(|after| {
+                    let partition = gap.earliest.positions().first().map_or(Partition(0), |p| p.0);
+                    Cursor::new(gap.earliest.epoch, [(partition, after)]).map(|c| c.to_string()).unwrap_or_default()
+                });
+                let (topic, earliest) = (gap.topic.clone(), gap.earliest.to_string());
+                self.send(cx, &Response::Gap { topic, after, earliest });
+            }
+        }
+        Taken::Yes
+    }
+
+    fn settle(&mut self, cx: &mut Carrier<'_, '_>) -> Flow {
+        self.flow(cx)
+    }
+
+    fn deadline(&self) -> Option<Monotonic> {
+        let state = match self.state {
+            State::Closed(at) | State::Choked(at) => Some(at),
+            State::Open | State::Entering => None,
+        };
+        let expires = self.person.as_ref().and_then(|person| person.expires);
+        state.into_iter().chain(expires).min()
+    }
+
+    fn tick(&mut self, cx: &mut Carrier<'_, '_>) -> Flow {
+        let now = cx.cx.now.monotonic;
+        if self.person.as_ref().and_then(|person| person.expires).is_some_and(|at| at <= now) {
+            return self.end(cx, Reason::Expired);
+        }
+        match self.state {
+            State::Closed(at) if at <= now => {
+                self.refuse(cx, Problem::new(0, 401, "no `hello` with a token came in time"));
+                self.end(cx, Reason::Timeout)
+            }
+            State::Choked(at) if at <= now => {
+                self.state = State::Open;
+                self.flow(cx)
+            }
+            _ => self.flow(cx),
+        }
+    }
+
+    fn farewell(&mut self, cx: &mut Carrier<'_, '_>, reason: &Reason) {
+        self.send(cx, &close(reason));
+    }
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+fn expiry(hello: &Hello, most: Duration) -> Duration {
+    let wanted = if hello.expiry == 0 { DEFAULT_EXPIRY } else { Duration::from_secs(hello.expiry) };
+    wanted.min(most)
+}
+
+fn wish(hello: &Hello, most: Duration) -> SessionWish {
+    let expiry = expiry(hello, most);
+    match hello.session.as_deref() {
+        None => SessionWish::None,
+        Some("new") => SessionWish::New { expiry },
+        Some(id) => SessionWish::Resume { id: id.into(), expiry },
+    }
+}
+
+/// Whether a subscription begins where it was asked to.
+fn is_honoured(asked: &Cursor, granted: &Cursor) -> bool {
+    asked.epoch == granted.epoch
+        && asked.positions().iter().all(|(p, at)| granted.position(*p).is_none_or(|g| g == *at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_client_is_small() {
+        assert!(size_of::<Native>() <= 88, "{}", size_of::<Native>());
+    }
+}
