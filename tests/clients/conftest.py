@@ -1,5 +1,6 @@
 """A server of its own for each test, on the built binary."""
 
+import functools
 import json
 import os
 import pathlib
@@ -12,27 +13,35 @@ READY_SECONDS = 30
 
 
 @pytest.fixture
-def server(tmp_path):
-    """The address of a running server."""
+def server(node):
+    """The address of a running server's HTTP."""
+    return f"http://{node['http']}"
+
+
+@pytest.fixture
+def node(tmp_path):
+    """The addresses of a running server."""
     binary = pathlib.Path(os.environ["EVERYWIRE_BIN"])
     assert binary.is_file(), f"there is no binary at {binary}: cargo build -p everywire-server"
     ready = tmp_path / "ready.json"
-    arguments = [binary, "serve", "--http", "127.0.0.1:0", "--data", tmp_path / "data", "--ready-file", ready]
+    arguments = [binary, "serve", "--http", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--data", tmp_path / "data", "--ready-file", ready]
     process = subprocess.Popen(arguments, cwd=tmp_path)
     try:
-        yield f"http://{wait_ready(process, ready)}"
+        drain = functools.cache(process.terminate)
+        yield wait_ready(process, ready) | {"drain": drain}
     finally:
-        process.terminate()
+        # Once: a second signal ends it at once.
+        drain()
         assert process.wait(timeout=READY_SECONDS) == 0
 
 
 def wait_ready(process, file):
-    """Waits for the ready file; gives the address of HTTP."""
+    """Waits for the ready file; gives what it says."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         assert process.poll() is None, "the server ended instead of getting ready"
         try:
-            return json.loads(file.read_text())["http"]
+            return json.loads(file.read_text())
         except (OSError, ValueError):
             time.sleep(0.01)
     raise AssertionError("the server did not get ready")

@@ -135,6 +135,8 @@ impl Setup {
         let _ = fs::remove_file(&ready);
         let mut command = Command::new(binary());
         command.arg("serve").arg("--data").arg(&self.data).arg("--ready-file").arg(ready);
+        // Tests run side by side: the default port would be somebody else's.
+        command.env("EVERYWIRE_TCP", "127.0.0.1:0");
         if let Some(http) = &self.http {
             command.arg("--http").arg(http);
         }

@@ -78,7 +78,8 @@ impl Hub {
         let parcel = if lists.is_empty() { None } else { Parcel::new(Arc::clone(record), epoch) };
         let Some(parcel) = parcel else {
             self.marks[partition] = record.offset;
-            return true;
+            // Who is told that he is in hears that before anything else.
+            return self.answers.is_empty();
         };
         self.remember(record, now);
         self.stamp += 1;

@@ -327,7 +327,7 @@ impl Hub {
     }
 
     /// Fan-out from the mark to the head, then catch-up of lagging connections, both under the budget. True if more
-    /// waits.
+    /// waits; it goes on only when the answers were handed over.
     pub fn turn(&mut self, now: Now, to: &mut dyn Deliver) -> bool {
         self.see_to_sessions(now);
         let whole = self.setup.limits.deliveries_per_turn.max(1);
@@ -335,6 +335,9 @@ impl Hub {
         self.fan_out(&mut budget, now, to);
         for (slot, reason) in std::mem::take(&mut self.ending) {
             to.end(slot, reason);
+        }
+        if !self.answers.is_empty() {
+            return true;
         }
         // Those behind get a share also when there is always something new.
         let mut budget = budget.max(whole.div_ceil(4));

@@ -46,18 +46,18 @@ pub(crate) struct Serve {
     /// Where HTTP is served [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR|off", env = "EVERYWIRE_HTTP", hide_env_values = true, value_parser = units::listen)]
     pub(crate) http: Option<Listen>,
-    /// Answer on /v1/echo, for conformance tests of WebSocket
-    #[arg(long, env = "EVERYWIRE_ECHO", hide_env_values = true)]
-    pub(crate) echo: bool,
     /// Not in this version: stays off
     #[arg(long, value_name = "ADDR|off", env = "EVERYWIRE_MQTT", hide_env_values = true, value_parser = units::listen)]
     pub(crate) mqtt: Option<Listen>,
     /// Not in this version: stays off
     #[arg(long, value_name = "ADDR|off", env = "EVERYWIRE_XMPP", hide_env_values = true, value_parser = units::listen)]
     pub(crate) xmpp: Option<Listen>,
-    /// Not in this version: stays off
+    /// Where the native protocol is served on TCP [default: 127.0.0.1:7222]
     #[arg(long, value_name = "ADDR|off", env = "EVERYWIRE_TCP", hide_env_values = true, value_parser = units::listen)]
     pub(crate) tcp: Option<Listen>,
+    /// Answer on /v1/echo, for conformance tests of WebSocket
+    #[arg(long, env = "EVERYWIRE_ECHO", hide_env_values = true)]
+    pub(crate) echo: bool,
     /// This node's name [default: the machine's]
     #[arg(long, value_name = "NAME", env = "EVERYWIRE_NODE", hide_env_values = true, value_parser = units::node_name)]
     pub(crate) node: Option<String>,

@@ -224,7 +224,7 @@ fn everybody_is_let_in_only_on_loopback_or_when_it_is_said() {
         );
     }
     assert!(open("[auth]\nanonymous = false").unwrap_err()[0].contains("lets nobody in"));
-    assert!(open("http = \"off\"").unwrap_err()[0].contains("every listener is off"));
+    assert!(open("http = \"off\"\ntcp = \"off\"").unwrap_err()[0].contains("every listener is off"));
 }
 
 #[test]

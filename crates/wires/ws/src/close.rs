@@ -69,10 +69,10 @@ pub(crate) fn write(code: u16, text: &str, out: &mut Vec<u8>) {
     frame::write(Opcode::Close, false, &payload, out);
 }
 
-/// The code that answers a peer's close frame: its own.
-pub(crate) fn answer(payload: &[u8]) -> Result<u16, Failure> {
+/// The code that answers a peer's close frame: its own, if it has one.
+pub(crate) fn answer(payload: &[u8]) -> Result<Option<u16>, Failure> {
     let (code, text) = match payload {
-        [] => return Ok(1000),
+        [] => return Ok(None),
         [_] => return Err(Failure::Protocol("a close code has two bytes")),
         [a, b, text @ ..] => (u16::from_be_bytes([*a, *b]), text),
     };
@@ -80,7 +80,7 @@ pub(crate) fn answer(payload: &[u8]) -> Result<u16, Failure> {
         return Err(Failure::Protocol("this close code is never sent"));
     }
     simdutf8::basic::from_utf8(text).map_err(|_| Failure::NotUtf8)?;
-    Ok(code)
+    Ok(Some(code))
 }
 
 /// §7.4.1, §7.4.2.
@@ -95,12 +95,12 @@ mod tests {
     #[test]
     fn codes_that_may_be_sent() {
         for code in [1000, 1003, 1007, 1014, 3000, 4999] {
-            assert_eq!(answer(&u16::to_be_bytes(code)), Ok(code));
+            assert_eq!(answer(&u16::to_be_bytes(code)), Ok(Some(code)));
         }
         for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
             assert!(matches!(answer(&u16::to_be_bytes(code)), Err(Failure::Protocol(_))), "{code}");
         }
-        assert_eq!(answer(b""), Ok(1000));
+        assert_eq!(answer(b""), Ok(None));
         assert!(answer(b"\x03").is_err());
         assert_eq!(answer(b"\x03\xe8\xff"), Err(Failure::NotUtf8));
     }

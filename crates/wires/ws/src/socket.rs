@@ -120,7 +120,9 @@ fn control(cx: &mut Context<'_>, opcode: Opcode, payload: &[u8], used: usize) ->
     match opcode {
         Opcode::Close => {
             let code = close::answer(payload)?;
-            cx.out.write(|out| close::write(code, "", out));
+            let code = code.map(u16::to_be_bytes);
+            let payload = code.as_ref().map_or(&[][..], |code| code);
+            cx.out.write(|out| frame::write(Opcode::Close, false, payload, out));
             return Ok(Step::Then(used, Then::Closed(Reason::Done)));
         }
         // To a peer that doesn't read, pongs needn't be piled up (§5.5.3).

@@ -1,0 +1,64 @@
+"""The native protocol on TCP, spoken by a client that was written after its documentation."""
+
+import pytest
+import requests
+from native_client import Client, compile_schema
+
+
+@pytest.fixture(scope="session")
+def schema(tmp_path_factory):
+    return compile_schema(tmp_path_factory.mktemp("schema"))
+
+
+def test_a_message_crosses_wires(node, schema):
+    client = Client(schema, node["tcp"])
+    client.subscribe("room/+")
+    answer = requests.post(f"http://{node['http']}/v1/messages?topic=room/42&event=chat", data="hi", timeout=10).json()
+    message = client.message()
+    assert (message.id, message.topic, message.event, message.body) == (answer["id"], "room/42", "chat", b"hi")
+    done = client.publish("room/43", b"\x00\xff", type="application/octet-stream")
+    assert done.durability == "fsync"
+    page = requests.get(f"http://{node['http']}/v1/messages?topic=room/43", timeout=10).json()
+    assert [m["body_base64"] for m in page["messages"]] == ["AP8="]
+
+
+def test_a_session_goes_on_where_it_was_acknowledged(node, schema):
+    client = Client(schema, node["tcp"])
+    welcome = client.hello(session="new", expiry=60)
+    assert welcome.session and not welcome.resumed
+    client.subscribe("a")
+    publisher = Client(schema, node["tcp"])
+    for n in range(5):
+        publisher.publish("a", str(n).encode())
+    got = [client.message() for _ in range(5)]
+    assert [m.body for m in got] == [b"0", b"1", b"2", b"3", b"4"]
+    client.ack(got[1])
+    client.ping()
+    client.cut()
+    publisher.publish("a", b"5")
+    again = Client(schema, node["tcp"])
+    assert again.hello(session=welcome.session).resumed
+    assert [again.message().body for _ in range(4)] == [b"2", b"3", b"4", b"5"]
+    # The other way round: a third connection takes over from the second.
+    third = Client(schema, node["tcp"])
+    assert third.hello(session=welcome.session).resumed
+    closed = again.wait("close")
+    assert (closed.reason, closed.reconnect) == ("taken_over", False)
+    assert [third.message().body for _ in range(4)] == [b"2", b"3", b"4", b"5"]
+
+
+def test_an_unknown_session_is_a_new_one(node, schema):
+    client = Client(schema, node["tcp"])
+    welcome = client.hello(session="nobody's")
+    assert not welcome.resumed and welcome.session not in ("", "nobody's")
+
+
+def test_what_is_refused(node, schema):
+    client = Client(schema, node["tcp"])
+    client.send(subscribe=schema.Subscribe(id=9, topics=["user/ann", "ok"]))
+    error = client.wait("error")
+    assert (error.id, error.code, error.topic) == (9, 401, "user/ann")
+    assert client.wait("subscribed").id == 9
+    client.send(ack=schema.Ack(cursor="a:1"))
+    assert client.wait("error").code == 409
+    client.ping()
