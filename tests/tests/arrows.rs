@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("api", &["base"]),
     ("client", &["base", "proto"]),
     ("node", &["base", "wire", "http", "ws", "native", "proto", "auth", "hub", "log", "store", "driver", "api"]),
-    ("server", &["base", "client", "node"]),
+    ("server", &["base", "auth", "client", "node"]),
     ("sim", &["base", "wire", "http", "ws", "native", "proto", "auth", "hub", "log", "store", "driver", "api", "node"]),
     ("tests", &[]),
 ];

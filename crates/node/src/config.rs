@@ -37,6 +37,8 @@ pub struct Config {
     pub rules: Rules,
     /// Whether `/v1/echo` answers, for conformance tests of WebSocket.
     pub echo: bool,
+    /// Who may say who somebody is.
+    pub auth: everywire_auth::Config,
     /// Hosts and origins of the HTTP wire.
     pub http_config: HttpConfig,
 }
@@ -96,6 +98,9 @@ pub enum StartError {
     /// The log can't be opened.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// Identities can't be checked so.
+    #[error(transparent)]
+    Auth(#[from] everywire_auth::ConfigError),
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),

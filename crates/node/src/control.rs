@@ -17,6 +17,7 @@ use everywire_log::metrics::LogMetrics;
 use everywire_store::{Store, StoreError};
 use tokio::sync::oneshot;
 
+use crate::authority::Checks;
 use crate::doorbell::wall_clock;
 use crate::metrics::{self, Numbers};
 use crate::readers::Readers;
@@ -32,6 +33,7 @@ pub(crate) struct NodeControl {
     pub(crate) workers: Arc<[Arc<WorkerMetrics>]>,
     pub(crate) posts: Arc<[Post<Socket>]>,
     pub(crate) readers: Readers,
+    pub(crate) checks: Checks,
     pub(crate) limits: Arc<Limits>,
     pub(crate) draining: Arc<AtomicBool>,
 }
@@ -47,6 +49,8 @@ impl NodeControl {
             log_bytes: self.engine.archive(Partition(0)).bytes(),
             tail_bytes: self.engine.tails().iter().map(|t| t.bytes()).sum(),
             reads_waiting: self.readers.waiting() as u64,
+            checks_waiting: self.checks.waiting() as u64,
+            checks: self.checks.results(),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod api;
 mod applying;
+mod authority;
 mod config;
 mod control;
 mod doorbell;

@@ -25,6 +25,8 @@ pub(crate) struct Numbers {
     pub(crate) log_bytes: u64,
     pub(crate) tail_bytes: u64,
     pub(crate) reads_waiting: u64,
+    pub(crate) checks_waiting: u64,
+    pub(crate) checks: [(&'static str, u64); 3],
 }
 
 /// All metrics as text.
@@ -77,6 +79,7 @@ const GAUGES: &[Gauge] = &[
     ("everywire_waiting_appends", "Publishes that the log had no room for yet", |n| n.sum(|w| w.waiting_appends.get())),
     ("everywire_lagging_connections", "Connections that catch up", |n| n.sum(|w| w.lagging.get())),
     ("everywire_reads_waiting", "Reads that wait for the store's readers", |n| n.reads_waiting),
+    ("everywire_auth_waiting", "Credentials that wait to be checked", |n| n.checks_waiting),
     ("everywire_log_disk_bytes", "Bytes of the log", |n| n.log_bytes),
     ("everywire_store_disk_bytes", "Bytes of the store", |n| n.store.bytes()),
     ("everywire_tail_bytes", "Bytes of the shared recent window", |n| n.tail_bytes),
@@ -134,6 +137,8 @@ impl Collector for Numbers {
         page.counters("everywire_messages_delivered", "Messages put into outboxes", "wire", &delivered)?;
         let dropped = [("expired", self.sum(|w| w.expired.get()))];
         page.counters("everywire_messages_dropped", "Messages not delivered", "reason", &dropped)?;
+        let checks = by_name(self.checks.into_iter());
+        page.counters("everywire_auth_checks", "Credentials that were checked", "result", &checks)?;
         let endings = by_name(self.workers.iter().flat_map(|w| w.endings()));
         page.counters("everywire_connections_ended", "Connections that ended", "reason", &endings)?;
         let commits = self.log.append_seconds.values();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
+use everywire_auth::Authority;
 use everywire_base::ask::{Append, Authenticate, Call, Read};
 use everywire_base::cursor::Partition;
 use everywire_base::id::Nameplate;
@@ -25,6 +26,7 @@ use everywire_ws::{Subprotocol, WsUpgrade};
 
 use crate::api::Calls;
 use crate::applying::Applying;
+use crate::authority::{Checks, StoredUsers};
 use crate::config::{Bind, Config, StartError, Tls};
 use crate::control::NodeControl;
 use crate::doorbell::{Doorbell, wall_clock};
@@ -47,7 +49,7 @@ pub struct Node {
     tls: Option<Tls>,
     draining: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
-    readers: Vec<JoinHandle<()>>,
+    pools: Vec<JoinHandle<()>>,
     applying: Applying,
     api: JoinHandle<()>,
     appender: JoinHandle<()>,
@@ -120,7 +122,7 @@ impl Node {
         join([self.appender]);
         self.applying.stop();
         // The workers held the queues of these; without them they end by themselves.
-        join(self.readers);
+        join(self.pools);
         join([self.api]);
     }
 }
@@ -209,7 +211,13 @@ impl Assembly {
         let metrics: Arc<[Arc<WorkerMetrics>]> = seats.iter().map(|_| Arc::default()).collect();
         let draining = Arc::new(AtomicBool::new(false));
         let (readers, reader_threads) = Readers::start(&store, &posts, config.limits.read_queue).map_err(thread)?;
+        let users = StoredUsers { store: store.clone(), tail: Arc::clone(&engine.tails()[0]) };
+        let authority = Arc::new(Authority::new(config.auth.clone(), Arc::new(users))?);
+        let checks = Checks::start(&authority, &posts, config.limits.auth_queue);
+        let (checks, mut pools) = checks.map_err(system("thread"))?;
+        pools.extend(reader_threads);
         let control = NodeControl {
+            checks: checks.clone(),
             store: store.clone(),
             engine: Arc::clone(&engine),
             log: log_metrics,
@@ -223,7 +231,7 @@ impl Assembly {
         let (calls, api) = calls.map_err(system("thread"))?;
         let applying = Applying::start(applier, store_thread).map_err(system("thread"))?;
         let appender = appender.spawn().map_err(system("thread"))?;
-        let desk = Desk { engine: Arc::clone(&engine), readers, calls };
+        let desk = Desk { engine: Arc::clone(&engine), readers, calls, checks };
         // Low bits of the clock: no two lives of a node within years have the same.
         let boot = wall_clock().0 as u32;
         let plate = Nameplate { node: config.node.as_str().into(), boot };
@@ -238,7 +246,7 @@ impl Assembly {
             tls: config.tls,
             draining,
             workers,
-            readers: reader_threads,
+            pools,
             applying,
             api,
             appender,
@@ -362,6 +370,7 @@ struct Desk {
     engine: Arc<dyn Engine>,
     readers: Readers,
     calls: Calls,
+    checks: Checks,
 }
 
 impl Ports for Desk {
@@ -378,6 +387,6 @@ impl Ports for Desk {
     }
 
     fn authenticate(&self, asked: Authenticate) -> Result<(), Authenticate> {
-        Err(asked)
+        self.checks.check(asked)
     }
 }

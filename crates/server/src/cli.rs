@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use everywire_base::cursor::Start;
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Pub(Pub),
     /// Prints the messages of topics as they come
     Sub(Sub),
+    /// Prints a token for a user, signed with the configured secret
+    Token(Token),
     /// Reads the configuration and says what is wrong with it
     Check(Check),
 }
@@ -100,6 +103,35 @@ pub(crate) struct Check {
     /// The configuration file [default: everywire.toml, if it exists]
     #[arg(long, value_name = "FILE", env = "EVERYWIRE_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Token {
+    /// Whose it is
+    #[arg(long, value_name = "NAME", value_parser = name, required_unless_present = "admin")]
+    pub(crate) user: Option<String>,
+    /// On which device
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub(crate) device: Option<String>,
+    /// Where he may publish; may be given more than once [default: as the topic rules say]
+    #[arg(long, value_name = "FILTER", value_parser = filter)]
+    pub(crate) publish: Vec<Filter>,
+    /// What he may subscribe to; may be given more than once [default: as the topic rules say]
+    #[arg(long, value_name = "FILTER", value_parser = filter)]
+    pub(crate) subscribe: Vec<Filter>,
+    /// He may see and end connections, and use all topics
+    #[arg(long)]
+    pub(crate) admin: bool,
+    /// How long it holds
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = units::duration)]
+    pub(crate) ttl: Duration,
+    /// The configuration file with the secret [default: everywire.toml, if it exists]
+    #[arg(long, value_name = "FILE", env = "EVERYWIRE_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    everywire_base::identity::check_name(text).map(Into::into).map_err(|error| error.to_string())
 }
 
 /// Which server a client command talks to.

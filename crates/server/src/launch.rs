@@ -11,11 +11,11 @@ use crate::config::{EngineKind, Listener, Settings};
 pub(crate) struct Running(Node);
 
 /// Starts a node.
-pub(crate) fn start(settings: &Settings, new_epoch: bool) -> Result<Running, String> {
-    Node::start(config(settings, new_epoch)).map(Running).map_err(|error| error.to_string())
+pub(crate) fn start(settings: &Settings, new_epoch: bool, admin_token: &str) -> Result<Running, String> {
+    Node::start(config(settings, new_epoch, admin_token)).map(Running).map_err(|error| error.to_string())
 }
 
-fn config(settings: &Settings, new_epoch: bool) -> Config {
+fn config(settings: &Settings, new_epoch: bool, admin_token: &str) -> Config {
     let bind = |listener: Option<Listener>| {
         listener.map(|listener| Bind { address: listener.address, configured: listener.configured })
     };
@@ -38,6 +38,15 @@ fn config(settings: &Settings, new_epoch: bool) -> Config {
         limits: Arc::new(settings.limits.clone()),
         rules: settings.rules.clone(),
         echo: settings.echo,
+        auth: everywire_auth::Config {
+            secret: settings.auth.secret.as_deref().map(Into::into),
+            keys: settings.auth.jwks.clone(),
+            users: settings.auth.users == Some(true),
+            callback: settings.auth.callback.as_deref().map(Into::into),
+            admin_token: Some(admin_token.into()),
+            quota: settings.limits.per_user,
+            within: None,
+        },
         http_config: HttpConfig {
             hosts: settings.hosts.iter().map(|host| host.as_str().into()).collect(),
             origins: settings.origins.iter().map(|origin| origin.as_str().into()).collect(),

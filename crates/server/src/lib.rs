@@ -13,6 +13,7 @@ mod publish;
 mod serve;
 mod subscribe;
 mod table;
+mod token;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Pub(arguments) => publish::run(&arguments),
         Command::Sub(arguments) => subscribe::run(&arguments),
+        Command::Token(arguments) => token::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
     };
     match result {

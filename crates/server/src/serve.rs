@@ -10,10 +10,10 @@ use signal_hook::iterator::{Handle, Signals};
 use tracing::{error, info, warn};
 
 use crate::cli::Serve;
-use crate::config::Settings;
+use crate::config::{EngineKind, Settings};
 use crate::files::{self, ReadyFile};
 use crate::launch::{self, Running};
-use crate::{Failure, check, logs, table};
+use crate::{Failure, check, logs, table, token};
 
 pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
     let settings = check::load(arguments)?;
@@ -23,7 +23,11 @@ pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| format!("signals can't be caught: {e}"))?;
     let ready = arguments.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
 
-    let running = launch::start(&settings, arguments.new_epoch)?;
+    let admin = match settings.engine {
+        EngineKind::Memory => token::random()?,
+        EngineKind::Embedded => token::admin(&settings.data)?,
+    };
+    let running = launch::start(&settings, arguments.new_epoch, &admin)?;
     let addresses = running.addresses();
     if addresses.is_empty() {
         running.drain();
@@ -37,7 +41,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
         info!("{name} listens on {address}");
     }
     // A closed standard output doesn't stop a server.
-    let _ = std::io::stdout().write_all(table::of(&settings, &addresses).as_bytes());
+    let _ = std::io::stdout().write_all(table::of(&settings, &addresses, &admin).as_bytes());
     stay(Stay { arguments, settings, running: Some(running), draining: None }, &mut signals)
 }
 

@@ -12,7 +12,7 @@ const WHAT: &[(&str, &str)] = &[
 ];
 
 /// The lines of the table. The names of the listeners are the schemes of their addresses.
-pub(crate) fn of(settings: &Settings, addresses: &[(&'static str, SocketAddr)]) -> String {
+pub(crate) fn of(settings: &Settings, addresses: &[(&'static str, SocketAddr)], admin: &str) -> String {
     let workers = settings.workers;
     let kept = match settings.engine {
         EngineKind::Embedded => format!("engine embedded, data in {}", settings.data.display()),
@@ -31,6 +31,10 @@ pub(crate) fn of(settings: &Settings, addresses: &[(&'static str, SocketAddr)]) 
             Some(address) => writeln!(lines, "  {name:<6} {:<28} {what}", page(name, address)),
             None => writeln!(lines, "  {name:<6} off"),
         };
+    }
+    if let Some((name, address)) = addresses.first().filter(|(name, _)| name.starts_with("http")) {
+        // A browser keeps what stands behind the # to itself.
+        let _ = writeln!(lines, "  operator's page: {}#token={admin}", page(name, *address));
     }
     lines
 }

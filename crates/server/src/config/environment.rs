@@ -10,6 +10,11 @@ type Set = fn(&mut File, &str) -> Result<(), String>;
 
 const VARIABLES: &[(&str, Set)] = &[
     ("EVERYWIRE_AUTH_ANONYMOUS", |file, text| put(&mut file.anonymous, units::flag(text))),
+    ("EVERYWIRE_AUTH_SECRET", |file, text| put(&mut file.auth.secret, units::secret(text))),
+    ("EVERYWIRE_AUTH_JWKS", |file, text| put(&mut file.auth.jwks, units::keys(text))),
+    ("EVERYWIRE_AUTH_USERS", |file, text| put(&mut file.auth.users, units::flag(text))),
+    ("EVERYWIRE_AUTH_CALLBACK", |file, text| put(&mut file.auth.callback, units::url(text))),
+    ("EVERYWIRE_AUTH_LOGINS", |file, text| put(&mut file.auth.logins, units::logins(text))),
     ("EVERYWIRE_AUTH_ORIGINS", |file, text| put(&mut file.origins, words(text, units::origin))),
     ("EVERYWIRE_HTTP_HOSTS", |file, text| put(&mut file.hosts, words(text, units::host))),
     ("EVERYWIRE_TLS_CERT", |file, text| units::path(text).map(|path| tls(file).cert = path)),

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::complaint::Complaint;
 use super::reader::{self, Fields, Reader, Value};
-use super::settings::{EngineKind, Listen, LogFormat, Tls};
+use super::settings::{Auth, EngineKind, Listen, LogFormat, Tls};
 use super::{limits, topics, units};
 use crate::logs;
 
@@ -26,6 +26,7 @@ pub struct File {
     pub(crate) hosts: Option<Vec<String>>,
     pub(crate) anonymous: Option<bool>,
     pub(crate) origins: Option<Vec<String>>,
+    pub(crate) auth: Auth,
     pub(crate) tls: Option<Tls>,
     pub(crate) log_format: Option<LogFormat>,
     pub(crate) log_level: Option<String>,
@@ -84,7 +85,11 @@ fn sections<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut
     if let Some(mut auth) = fields.raw("auth").and_then(|value| reader.table("auth", value)) {
         file.anonymous = auth.take(reader, "anonymous", reader::flag);
         file.origins = auth.take(reader, "origins", reader::list(reader::text(units::origin)));
-        auth.later(reader, &["secret", "jwks", "users", "callback", "logins"]);
+        file.auth.secret = auth.take(reader, "secret", reader::text(units::secret));
+        file.auth.jwks = auth.take(reader, "jwks", reader::text(units::keys));
+        file.auth.users = auth.take(reader, "users", reader::flag);
+        file.auth.callback = auth.take(reader, "callback", reader::text(units::url));
+        file.auth.logins = auth.take(reader, "logins", reader::text(units::logins));
         auth.end(reader);
     }
     if let Some(value) = fields.raw("tls") {

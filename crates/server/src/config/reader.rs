@@ -113,17 +113,6 @@ impl<'a, 't> Fields<'a, 't> {
         }
     }
 
-    /// Fields that a later version will know.
-    pub(crate) fn later(&mut self, reader: &mut Reader<'t>, names: &[&'static str]) {
-        for name in names {
-            if let Some((key, _)) = self.table.get_key_value(*name) {
-                let what = format!("{} is not available in this version: leave it out", self.path_of(name));
-                reader.complain(key.span(), what);
-            }
-        }
-        self.known.extend(names);
-    }
-
     /// Complains about all fields that nobody asked for.
     pub(crate) fn end(self, reader: &mut Reader<'t>) {
         for key in self.table.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref())) {

@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use everywire_auth::KeysAt;
 use everywire_base::limits::Limits;
-use everywire_base::rules::Rules;
+use everywire_base::rules::{Anonymous, Logins, Rules};
 
 use super::complaint::{Complaint, Place};
 use super::environment;
@@ -70,6 +71,35 @@ pub struct Tls {
     pub listen: Option<SocketAddr>,
 }
 
+/// Who may say who somebody is.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Auth {
+    /// The secret of HS256.
+    pub secret: Option<String>,
+    /// The keys of others.
+    pub jwks: Option<KeysAt>,
+    /// Whether there are static users.
+    pub users: Option<bool>,
+    /// The application that decides.
+    pub callback: Option<String>,
+    /// What becomes of earlier logins.
+    pub logins: Option<Logins>,
+}
+
+/// Secrets never reach a log line.
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").field("jwks", &self.jwks).field("users", &self.users).finish_non_exhaustive()
+    }
+}
+
+impl Auth {
+    /// Whether anybody can have an identity.
+    pub fn knows_anybody(&self) -> bool {
+        self.secret.is_some() || self.jwks.is_some() || self.users == Some(true) || self.callback.is_some()
+    }
+}
+
 /// Everything that a server is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -95,6 +125,8 @@ pub struct Settings {
     pub rules: Rules,
     /// Whether anonymous clients are let in although others can reach a listener.
     pub anonymous: Option<bool>,
+    /// Who may say who somebody is.
+    pub auth: Auth,
     /// Origins whose pages may talk to the server.
     pub origins: Vec<String>,
     /// Hosts that requests may name besides loopback ones.
@@ -149,6 +181,18 @@ impl Settings {
         http.into_iter().chain(tls).chain(tcp).collect()
     }
 
+    /// What clients without an identity may do: all where nobody can have one, and nothing where others can reach the
+    /// server, unless that is said.
+    fn anonymous_clients(&self) -> Anonymous {
+        let is_open = self.listeners().iter().any(|(_, address)| !address.ip().to_canonical().is_loopback());
+        match (self.anonymous, self.auth.knows_anybody()) {
+            (Some(false), _) => Anonymous::Refused,
+            (_, false) => Anonymous::Everything,
+            (None, true) if is_open => Anonymous::Refused,
+            (_, true) => Anonymous::Allowed,
+        }
+    }
+
     /// Which keys differ that a running server can't change.
     pub(crate) fn need_restart(&self, fresh: &Self) -> Vec<&'static str> {
         let checks = [
@@ -160,6 +204,7 @@ impl Settings {
             ("workers", self.workers != fresh.workers),
             ("limits", self.limits != fresh.limits),
             ("auth.anonymous", self.anonymous != fresh.anonymous),
+            ("auth", self.auth != fresh.auth),
             ("auth.origins", self.origins != fresh.origins),
             ("http.hosts", self.hosts != fresh.hosts),
             ("tls", self.tls != fresh.tls),
@@ -180,17 +225,18 @@ impl Settings {
         if self.listeners().is_empty() {
             refusals.push(whole("every listener is off: set http (EVERYWIRE_HTTP) to an address".into()));
         }
-        if self.anonymous == Some(false) {
-            let what =
-                "auth.anonymous = false lets nobody in, since this version knows no identities yet: leave it out";
+        if self.anonymous == Some(false) && !self.auth.knows_anybody() {
+            let what = "auth.anonymous = false lets nobody in, since nobody can have an identity: set auth.secret, \
+                        auth.jwks, auth.users or auth.callback too";
             refusals.push(whole(what.into()));
         }
         let open = self.listeners().into_iter().find(|(_, address)| !address.ip().to_canonical().is_loopback());
-        if let (Some((name, address)), None) = (open, self.anonymous) {
+        if let (Some((name, address)), None, false) = (open, self.anonymous, self.auth.knows_anybody()) {
             refusals.push(whole(format!(
                 "{name} would listen on {address}, where others can reach it, and there is no auth section; anonymous \
                  clients are let in only on loopback: set auth.anonymous = true (EVERYWIRE_AUTH_ANONYMOUS=true) to \
-                 let everybody in, or listen on 127.0.0.1"
+                 let everybody in, set auth.secret (EVERYWIRE_AUTH_SECRET) to let those in who have a token, or listen \
+                 on 127.0.0.1"
             )));
         }
         let Limits { page_messages_default, page_messages_max, long_poll_default, long_poll_max, .. } = self.limits;
@@ -245,9 +291,10 @@ fn listener(asked: Option<Listen>, default: SocketAddr) -> Option<Listener> {
 }
 
 fn merge(arguments: &Serve, file: File) -> Settings {
-    let rules = file.rules();
+    let mut rules = file.rules();
+    rules.logins = file.auth.logins.unwrap_or_default();
     let later = [("mqtt", arguments.mqtt.or(file.mqtt)), ("xmpp", arguments.xmpp.or(file.xmpp))];
-    Settings {
+    let mut settings = Settings {
         file: None,
         echo: arguments.echo,
         node: arguments.node.clone().or(file.node).unwrap_or_else(machine),
@@ -259,13 +306,16 @@ fn merge(arguments: &Serve, file: File) -> Settings {
         limits: file.limits,
         rules,
         anonymous: file.anonymous,
+        auth: file.auth,
         origins: file.origins.unwrap_or_default(),
         hosts: file.hosts.unwrap_or_default(),
         tls: file.tls,
         log_format: arguments.log_format.or(file.log_format).unwrap_or_default(),
         log_level: arguments.log_level.clone().or(file.log_level).unwrap_or_else(|| "info".into()),
         warnings: warnings(&later),
-    }
+    };
+    settings.rules.anonymous = settings.anonymous_clients();
+    settings
 }
 
 fn warnings(later: &[(&str, Option<Listen>)]) -> Vec<String> {

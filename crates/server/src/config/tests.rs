@@ -51,7 +51,10 @@ fn wrong_values_are_named_with_line_column_and_what_to_do() {
             "[auth]\norigins = [\"https://a\", \"b\"]",
             "f.toml:2:25: auth.origins: \"b\" is not an origin: write scheme, host and port in small letters, like \"https://app.example.com\"",
         ),
-        ("[auth]\n  secret = \"x\"", "f.toml:2:3: auth.secret is not available in this version: leave it out"),
+        (
+            "[auth]\n  secret = \"x\"",
+            "f.toml:2:12: auth.secret: the secret has fewer than 32 bytes: make one with `openssl rand -base64 33`",
+        ),
         (
             "[http]\nhosts = [\"x:1\"]",
             "f.toml:2:10: http.hosts: \"x:1\" is not a host: write its name without scheme and port, like \"push.example.com\"",

@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use everywire_auth::{ConfigError, KeysAt, MIN_SECRET_BYTES};
+use everywire_base::rules::Logins;
+
 use super::settings::{EngineKind, Listen};
 
 const SIZES: &[(&str, u64)] = &[
@@ -47,6 +50,42 @@ fn millis(text: &str) -> Option<u64> {
         rest = &rest[unit..];
     }
     (!text.is_empty()).then_some(sum)
+}
+
+/// The secret of HS256.
+pub(crate) fn secret(text: &str) -> Result<String, String> {
+    if text.len() < MIN_SECRET_BYTES {
+        // The value itself is never told.
+        return Err(ConfigError::ShortSecret.to_string());
+    }
+    Ok(text.to_owned())
+}
+
+/// Where keys are: a file, or an address.
+pub(crate) fn keys(text: &str) -> Result<KeysAt, String> {
+    if text.contains("://") { url(text).map(|url| KeysAt::Url(url.into())) } else { path(text).map(KeysAt::File) }
+}
+
+/// The address of another server.
+pub(crate) fn url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_one =
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !text.contains(char::is_whitespace));
+    if is_one {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not an address: it begins with http:// or https://"))
+    }
+}
+
+/// What becomes of earlier logins.
+pub(crate) fn logins(text: &str) -> Result<Logins, String> {
+    match text {
+        "all" => Ok(Logins::All),
+        "one-per-device" => Ok(Logins::OnePerDevice),
+        "one-per-user" => Ok(Logins::OnePerUser),
+        _ => Err(format!("{text:?} is none of all, one-per-device, one-per-user")),
+    }
 }
 
 /// An address with its port.

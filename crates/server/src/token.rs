@@ -1,0 +1,93 @@
+//! `everywire token`: signs a token with the configured secret. And the operator's own, which `serve` makes.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Parser as _;
+use everywire_auth::{Claims, mint};
+
+use crate::check;
+use crate::cli::{Environment, Serve, Token};
+use crate::{Failure, one_line};
+
+pub(crate) fn run(arguments: Token) -> Result<(), Failure> {
+    let environment = Environment::try_parse_from(["everywire"]).map_err(|e| one_line(&e.to_string()))?;
+    let settings = check::load(&Serve { config: arguments.config.clone(), ..environment.serve })?;
+    let Some(secret) = &settings.auth.secret else {
+        return Err("no secret is configured to sign with: set auth.secret, or EVERYWIRE_AUTH_SECRET, to at least 32 \
+                    bytes, the same as the server's"
+            .into());
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let some = |filters: Vec<everywire_base::topic::Filter>| {
+        (!filters.is_empty()).then(|| filters.iter().map(|filter| filter.as_str().to_owned()).collect())
+    };
+    let claims = Claims {
+        sub: arguments.user,
+        device: arguments.device,
+        publish: some(arguments.publish),
+        subscribe: some(arguments.subscribe),
+        admin: arguments.admin,
+        exp: Some((now + arguments.ttl).as_secs() as f64),
+        nbf: None,
+    };
+    println!("{}", mint(secret, &claims).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+/// Where the operator's token is.
+pub(crate) fn admin_file(data: &Path) -> PathBuf {
+    data.join("admin.token")
+}
+
+/// Reads the operator's token, if this user may.
+pub(crate) fn read_admin(data: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(admin_file(data)).ok()?;
+    Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+/// The operator's token: made at the first start, for nobody else to read.
+pub(crate) fn admin(data: &Path) -> Result<String, String> {
+    let file = admin_file(data);
+    let fault = |error: io::Error| format!("the operator's token {} can't be made: {error}", file.display());
+    if let Some(token) = read_admin(data) {
+        // Somebody may have copied the folder about.
+        let _ = std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600));
+        return Ok(token);
+    }
+    let token = random()?;
+    std::fs::create_dir_all(data).map_err(fault)?;
+    let made = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file);
+    made.and_then(|mut made| writeln!(made, "{token}")).map_err(fault)?;
+    Ok(token)
+}
+
+/// A token of 32 random bytes.
+pub(crate) fn random() -> Result<String, String> {
+    let mut halves = [[0u8; 16]; 2];
+    for half in &mut halves {
+        getrandom::fill(half).map_err(|error| format!("the system gives no random bytes: {error}"))?;
+    }
+    let [one, two] = halves.map(u128::from_ne_bytes);
+    Ok(format!("{one:032x}{two:032x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operators_token_is_made_once_and_for_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        assert_eq!(read_admin(&data), None);
+        let token = admin(&data).unwrap();
+        assert_eq!(token.len(), 64);
+        assert_eq!(admin(&data).unwrap(), token);
+        assert_eq!(read_admin(&data).as_deref(), Some(&*token));
+        let mode = std::fs::metadata(admin_file(&data)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
