@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import pytest
+from native_client import compile_schema
 
 READY_SECONDS = 30
 
@@ -19,16 +20,28 @@ def server(node):
 
 
 @pytest.fixture
-def node(tmp_path):
+def settings():
+    """Variables for the server; a module says its own."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def schema(tmp_path_factory):
+    """The schema of the native protocol, made by protoc."""
+    return compile_schema(tmp_path_factory.mktemp("schema"))
+
+
+@pytest.fixture
+def node(tmp_path, settings):
     """The addresses of a running server."""
     binary = pathlib.Path(os.environ["EVERYWIRE_BIN"])
     assert binary.is_file(), f"there is no binary at {binary}: cargo build -p everywire-server"
     ready = tmp_path / "ready.json"
     arguments = [binary, "serve", "--http", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--data", tmp_path / "data", "--ready-file", ready]
-    process = subprocess.Popen(arguments, cwd=tmp_path)
+    process = subprocess.Popen(arguments, cwd=tmp_path, env=os.environ | settings)
     try:
         drain = functools.cache(process.terminate)
-        yield wait_ready(process, ready) | {"drain": drain}
+        yield wait_ready(process, ready) | {"drain": drain, "binary": binary, "data": tmp_path / "data"}
     finally:
         # Once: a second signal ends it at once.
         drain()

@@ -1,13 +1,7 @@
 """The native protocol on TCP, spoken by a client that was written after its documentation."""
 
-import pytest
 import requests
-from native_client import Client, compile_schema
-
-
-@pytest.fixture(scope="session")
-def schema(tmp_path_factory):
-    return compile_schema(tmp_path_factory.mktemp("schema"))
+from native_client import Client
 
 
 def test_a_message_crosses_wires(node, schema):

@@ -4,10 +4,17 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::cursor::Cursor;
+use everywire_base::ask::{Draft, PublishError, Published};
+use everywire_base::cursor::{Cursor, Offset};
+use everywire_base::id::MessageId;
+use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
+use everywire_base::record::Record;
+use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Recipient, TraceQuestion};
+use everywire_base::rules::Rules;
 use everywire_base::topic::{Filter, Topic};
 
 /// How long a question may wait for its answer; then the caller of the API gets 503.
@@ -20,6 +27,27 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Unanswered>> + Send>>
 pub trait Control: Send + Sync + 'static {
     /// A page of the topics that the caller may subscribe to, ascending by name.
     fn topics(&self, question: TopicsQuestion) -> Answer<TopicsPage>;
+
+    /// Connections in the order of their names' places.
+    fn connections(&self, query: ConnectionsQuery) -> Answer<Vec<ConnectionInfo>>;
+
+    /// The retained messages that a filter takes, the server's own too.
+    fn retained(&self, filter: Filter) -> Answer<Vec<Arc<Record>>>;
+
+    /// A kept message.
+    fn message(&self, id: MessageId) -> Answer<Option<Arc<Record>>>;
+
+    /// What became of a message for those who are subscribed.
+    fn trace(&self, question: TraceQuestion) -> Answer<Vec<Recipient>>;
+
+    /// Appends a message of the server's own.
+    fn append(&self, draft: Draft) -> Answer<Result<Published, PublishError>>;
+
+    /// The rules that hold now.
+    fn rules(&self) -> Arc<Rules>;
+
+    /// The cursor of a place in the log.
+    fn cursor(&self, offset: Offset) -> Cursor;
 
     /// Whether the node lives.
     fn health(&self) -> Answer<Health>;
@@ -53,6 +81,8 @@ pub enum Unanswered {
 /// Which topics are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicsQuestion {
+    /// Who asks; `None` is anonymous.
+    pub identity: Option<Arc<Identity>>,
     /// Those that the filter takes; all if there is none.
     pub filter: Option<Filter>,
     /// Those whose name is greater, by bytes.

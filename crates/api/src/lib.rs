@@ -1,4 +1,4 @@
-//! The HTTP API beside the hot path: topics, health, readiness, metrics, the API's description and the web files.
+//! The HTTP API beside the hot path: topics, the registry of connections and users, traces, health, readiness, metrics, the API's description and the web files.
 //!
 //! It is an [`axum::Router`] that is called in process: there is no socket, no listener and no connection here. What
 //! it wants to know of the running node it asks through [`Control`]; every question is answered within
@@ -7,13 +7,16 @@
 //! Publishing, polling and streaming are not here: they are the HTTP wire's. Their routes are described here all the
 //! same (`GET /openapi.json`), so that there is one description.
 //!
-//! Invariants: an error is `application/problem+json` (RFC 9457); nothing here changes the node.
+//! Invariants: an error is `application/problem+json` (RFC 9457); what changes the node are records of its log.
 
 mod control;
 mod openapi;
 mod problem;
 mod query;
+mod registry;
 mod routes;
+mod secrets;
+mod trace;
 mod web;
 
 use std::sync::Arc;
@@ -56,7 +59,8 @@ pub async fn call(router: Router, call: Call) -> Reply {
 }
 
 fn request(call: Call) -> Result<http::Request<Body>, Problem> {
-    let mut request = http::Request::builder().method(&*call.method).uri(&*call.target);
+    let caller = registry::Caller(call.identity);
+    let mut request = http::Request::builder().method(&*call.method).uri(&*call.target).extension(caller);
     for (name, value) in &call.headers {
         request = request.header(&**name, &**value);
     }

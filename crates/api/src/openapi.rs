@@ -6,7 +6,7 @@ mod wire;
 use utoipa::OpenApi;
 
 use crate::problem::Problem;
-use crate::routes;
+use crate::{registry, routes, secrets, trace};
 
 /// Everything that is described.
 #[derive(OpenApi)]
@@ -26,6 +26,17 @@ use crate::routes;
         wire::polling_publish,
         wire::polling_publish_by_get,
         routes::topics,
+        registry::connections,
+        registry::kick_connection,
+        registry::presence,
+        secrets::users,
+        registry::query,
+        registry::user,
+        registry::kick_user,
+        registry::kick_device,
+        secrets::put_secret,
+        secrets::delete_secret,
+        trace::trace,
         routes::health,
         routes::readiness,
         routes::metrics,
@@ -36,6 +47,7 @@ use crate::routes;
         (name = "publish", description = "Messages in"),
         (name = "receive", description = "Messages out"),
         (name = "classic", description = "The classic long-polling walk-through, for a browser's address line"),
+        (name = "registry", description = "Who is connected"),
         (name = "server", description = "The server itself"),
     ),
 )]

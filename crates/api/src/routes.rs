@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get, post, put};
+use axum::{Extension, Json, Router};
 use everywire_base::limits::Limits;
 use everywire_base::topic::{Filter, Topic};
 use http::{HeaderValue, Method, StatusCode, Uri, header};
@@ -19,7 +18,9 @@ use crate::control::{
 use crate::openapi;
 use crate::problem::Problem;
 use crate::query::Query;
+use crate::registry::{self, Caller};
 use crate::web;
+use crate::{secrets, trace};
 
 type Node = State<Arc<dyn Control>>;
 
@@ -27,6 +28,16 @@ type Node = State<Arc<dyn Control>>;
 pub(crate) fn router(control: Arc<dyn Control>) -> Router {
     Router::new()
         .route("/v1/topics", get(topics))
+        .route("/v1/connections", get(registry::connections))
+        .route("/v1/connections/{id}", delete(registry::kick_connection))
+        .route("/v1/presence", get(registry::presence))
+        .route("/v1/users", get(secrets::users))
+        .route("/v1/users/query", post(registry::query))
+        .route("/v1/users/{user}", get(registry::user))
+        .route("/v1/users/{user}/connections", delete(registry::kick_user))
+        .route("/v1/users/{user}/devices/{device}", delete(registry::kick_device))
+        .route("/v1/users/{user}/secret", put(secrets::put_secret).delete(secrets::delete_secret))
+        .route("/v1/messages/{id}/trace", get(trace::trace))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
@@ -47,7 +58,8 @@ fn guard(mut response: Response) -> Response {
     response
 }
 
-async fn answered<T>(answer: Answer<T>) -> Result<T, Unanswered> {
+/// Waits for an answer, but not for ever.
+pub(crate) async fn answered<T>(answer: Answer<T>) -> Result<T, Unanswered> {
     tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or(Err(Unanswered::Late))
 }
 
@@ -99,14 +111,19 @@ impl From<TopicInfo> for TopicEntry {
     (status = 400, description = "A parameter is malformed", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "No answer in time", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(crate) async fn topics(State(control): Node, uri: Uri) -> Result<Json<Topics>, Problem> {
-    let page = answered(control.topics(topics_question(&uri, control.limits())?)).await?;
+pub(crate) async fn topics(
+    State(control): Node,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Json<Topics>, Problem> {
+    let page = answered(control.topics(topics_question(&uri, caller, control.limits())?)).await?;
     Ok(Json(Topics { topics: page.topics.into_iter().map(TopicEntry::from).collect(), more: page.more }))
 }
 
-fn topics_question(uri: &Uri, limits: &Limits) -> Result<TopicsQuestion, Problem> {
+fn topics_question(uri: &Uri, caller: Caller, limits: &Limits) -> Result<TopicsQuestion, Problem> {
     let query = Query::of(uri);
     Ok(TopicsQuestion {
+        identity: caller.0,
         filter: query.parsed("filter", |text| Filter::parse(text).map_err(|e| e.to_string()))?,
         after: query.parsed("after", |text| Topic::parse(text).map_err(|e| e.to_string()))?,
         limit: query.clamped("limit", (1, limits.page_messages_max), limits.page_messages_default)?,

@@ -8,10 +8,15 @@ use everywire_api::{
     Answer, Control, Health, Metrics, MetricsFormat, Readiness, State, TopicInfo, TopicsPage, TopicsQuestion,
     Unanswered, call, router,
 };
-use everywire_base::ask::{Call, Reply};
-use everywire_base::cursor::{Cursor, Epoch, Offset};
-use everywire_base::id::{AskId, Ticket};
+use everywire_base::ask::{Call, Draft, PublishError, Published, Reply};
+use everywire_base::clock::UnixMillis;
+use everywire_base::cursor::{Cursor, Epoch, Offset, Partition};
+use everywire_base::id::{AskId, MessageId, Ticket};
+use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
+use everywire_base::record::{Durability, Entry, Message, Record};
+use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Fate, Recipient, TraceQuestion};
+use everywire_base::rules::{Rules, TopicRule};
 use everywire_base::topic::{Filter, Topic};
 use serde_json::{Value, json};
 
@@ -22,6 +27,41 @@ struct Fake {
     readiness: Readiness,
     format: MetricsFormat,
     asked: Arc<Mutex<Vec<TopicsQuestion>>>,
+    connections: Vec<ConnectionInfo>,
+    retained: Vec<Arc<Record>>,
+    appended: Arc<Mutex<Vec<Draft>>>,
+    caller: Option<Arc<Identity>>,
+}
+
+fn connection(name: &str, user: Option<&str>, device: Option<&str>) -> ConnectionInfo {
+    ConnectionInfo {
+        name: name.into(),
+        user: user.map(Into::into),
+        device: device.map(Into::into),
+        wire: "ws",
+        address: ([192, 0, 2, 1], 4242).into(),
+        agent: None,
+        since: UnixMillis(0),
+        session: None,
+        cursor: Cursor::single(Epoch(1), Offset(7)),
+        lag: 0,
+        outstanding: 0,
+        acknowledged: None,
+        subscriptions: 1,
+        bytes_in: 2,
+        bytes_out: 3,
+    }
+}
+
+fn record(offset: u64, topic: &str, body: &str) -> Arc<Record> {
+    let message = Message { retain: true, ..Message::new(Topic::parse(topic).unwrap(), body.to_owned()) };
+    Arc::new(Record {
+        partition: Partition(0),
+        offset: Offset(offset),
+        time: UnixMillis(1),
+        durability: Durability::Fsync,
+        entry: Entry::Message(message),
+    })
 }
 
 fn ready<T: Send + 'static>(answer: T) -> Answer<T> {
@@ -43,6 +83,10 @@ impl Default for Fake {
             readiness: Readiness { state: State::Ready, reasons: vec![] },
             format: MetricsFormat::Prometheus,
             asked: Arc::default(),
+            connections: vec![connection("n-1-0-1-0", Some("ann"), Some("phone")), connection("n-1-0-2-0", None, None)],
+            retained: Vec::new(),
+            appended: Arc::default(),
+            caller: None,
         }
     }
 }
@@ -56,6 +100,45 @@ impl Control for Fake {
     fn topics(&self, question: TopicsQuestion) -> Answer<TopicsPage> {
         self.asked.lock().unwrap().push(question);
         (self.topics)()
+    }
+    fn connections(&self, query: ConnectionsQuery) -> Answer<Vec<ConnectionInfo>> {
+        let is_meant = |info: &&ConnectionInfo| {
+            query.user.as_ref().is_none_or(|user| info.user.as_ref() == Some(user))
+                && query.name.as_ref().is_none_or(|name| info.name == *name)
+                && query.after.as_ref().is_none_or(|after| info.name > *after)
+        };
+        ready(self.connections.iter().filter(is_meant).take(query.limit).cloned().collect())
+    }
+    fn retained(&self, filter: Filter) -> Answer<Vec<Arc<Record>>> {
+        let takes = |record: &&Arc<Record>| filter.matches(&record.message().unwrap().topic);
+        ready(self.retained.iter().filter(takes).cloned().collect())
+    }
+    fn message(&self, id: MessageId) -> Answer<Option<Arc<Record>>> {
+        ready(self.retained.iter().find(|record| record.id() == id).cloned())
+    }
+    fn trace(&self, _: TraceQuestion) -> Answer<Vec<Recipient>> {
+        ready(vec![Recipient {
+            connection: "n-1-0-1-0".into(),
+            user: Some("ann".into()),
+            device: None,
+            wire: "ws",
+            fate: Fate::Lagging,
+            written: None,
+            acknowledged: None,
+        }])
+    }
+    fn append(&self, draft: Draft) -> Answer<Result<Published, PublishError>> {
+        let durability = draft.durability;
+        self.appended.lock().unwrap().push(draft);
+        let (epoch, partition) = (Epoch(1), Partition(0));
+        ready(Ok(Published { epoch, partition, offset: Offset(1), time: UnixMillis(0), durability }))
+    }
+    fn rules(&self) -> Arc<Rules> {
+        let filter = Filter::parse("open/#").unwrap();
+        Arc::new(Rules::new(vec![TopicRule { filter, presence: true, ..TopicRule::fallback() }]))
+    }
+    fn cursor(&self, offset: Offset) -> Cursor {
+        Cursor::single(Epoch(1), offset)
     }
     fn health(&self) -> Answer<Health> {
         ready(self.health.clone())
@@ -73,13 +156,29 @@ impl Control for Fake {
 
 impl Fake {
     async fn ask(&self, method: &str, target: &str) -> Reply {
+        self.send(method, target, "").await
+    }
+
+    /// The same node, asked by an operator.
+    fn operated(mut self) -> Self {
+        self.caller = Some(Arc::new(Identity { admin: true, ..Identity::default() }));
+        self
+    }
+
+    /// The same node, asked by a user.
+    fn used(mut self, user: &str) -> Self {
+        self.caller = Some(Arc::new(Identity::user(user)));
+        self
+    }
+
+    async fn send(&self, method: &str, target: &str, body: &str) -> Reply {
         let request = Call {
             ticket: Ticket { ask: AskId(7), ..Ticket::default() },
             method: method.into(),
             target: target.into(),
             headers: vec![("host".into(), b"localhost"[..].into())],
-            identity: None,
-            body: bytes::Bytes::new(),
+            identity: self.caller.clone(),
+            body: body.to_owned().into(),
         };
         let reply = call(router(Arc::new(self.clone())), request).await;
         assert_eq!(reply.ticket.ask, AskId(7));
@@ -131,6 +230,7 @@ async fn parameters_are_decoded_and_a_plus_is_itself() {
         let fake = Fake::default();
         assert_eq!(fake.get(target).await.status, 200, "{target}");
         let question = TopicsQuestion {
+            identity: None,
             filter: filter.map(|text| Filter::parse(text).unwrap()),
             after: after.map(|text| Topic::parse(text).unwrap()),
             limit,
@@ -198,9 +298,7 @@ async fn metrics_say_which_format_they_are() {
 
 #[tokio::test]
 async fn what_is_not_there_is_404_and_names_the_documentation() {
-    for target in
-        ["/nothing", "/v1/presence", "/v1/users/alice", "/v1/connections", "/web/none.js", "/web/../x", "/v1/"]
-    {
+    for target in ["/nothing", "/v1/nothing", "/v1/users/alice/nothing", "/web/none.js", "/web/../x", "/v1/"] {
         let detail = problem(&Fake::default().get(target).await, 404)["detail"].to_string();
         assert!(detail.contains("/openapi.json"), "{target}: {detail}");
     }
@@ -236,6 +334,12 @@ async fn the_description_names_every_route_and_its_errors() {
         ("/polling/publish/{topic}", "get", "403"),
         ("/polling/publish/{topic}", "post", "200"),
         ("/v1/topics", "get", "503"),
+        ("/v1/connections", "get", "401"),
+        ("/v1/connections/{id}", "delete", "404"),
+        ("/v1/users/{user}/devices/{device}", "delete", "200"),
+        ("/v1/users/{user}/secret", "put", "204"),
+        ("/v1/messages/{id}/trace", "get", "404"),
+        ("/v1/presence", "get", "403"),
         ("/healthz", "get", "503"),
         ("/readyz", "get", "503"),
         ("/metrics", "get", "200"),
@@ -243,8 +347,6 @@ async fn the_description_names_every_route_and_its_errors() {
     ] {
         assert!(described["paths"][path][method]["responses"][status].is_object(), "{method} {path} {status}");
     }
-    let paths = described["paths"].as_object().unwrap();
-    assert!(!paths.contains_key("/v1/presence"), "what doesn't exist is not described");
     assert_every_reference_leads_somewhere(&described, &described);
 }
 
@@ -282,4 +384,78 @@ async fn a_described_body_may_be_any_json() {
         let body = &described["components"]["schemas"][schema]["properties"]["body"];
         assert!(body.is_object() && body.get("type").is_none(), "{schema}: {body}");
     }
+}
+
+/// Who may what: nobody, another user, the user himself, an operator.
+#[tokio::test]
+async fn who_may_ask_what_of_the_registry() {
+    let id = record(5, "a", "x").id().to_string();
+    let own = |status| [401, 403, status, status];
+    let operators = |status| [401, 403, 403, status];
+    for (method, target, body, expected) in [
+        ("GET", "/v1/connections", "", operators(200)),
+        ("GET", "/v1/connections?user=ann", "", own(200)),
+        ("DELETE", "/v1/connections/n-1-0-1-0", "", operators(200)),
+        ("DELETE", "/v1/connections/n-1-0-9-9", "", operators(404)),
+        ("GET", "/v1/users/ann", "", own(200)),
+        ("GET", "/v1/users", "", operators(200)),
+        ("POST", "/v1/users/query", r#"{"users":["ann"]}"#, operators(200)),
+        ("DELETE", "/v1/users/ann/connections", "", own(200)),
+        ("DELETE", "/v1/users/ann/devices/phone?reason=enough", "", own(200)),
+        ("DELETE", "/v1/users/ann/connections?reason=a%0Ab", "", own(400)),
+        ("PUT", "/v1/users/ann/secret", r#"{"user":"ann"}"#, operators(204)),
+        ("PUT", "/v1/users/ann/secret", r#"{"user":"bob"}"#, operators(400)),
+        ("PUT", "/v1/users/ann/secret", "[]", operators(400)),
+        ("DELETE", "/v1/users/nobody/secret", "", operators(404)),
+        ("GET", &format!("/v1/messages/{id}/trace"), "", operators(200)),
+        ("GET", "/v1/messages/nonsense/trace", "", operators(400)),
+        ("GET", "/v1/messages/01KAQN5T9M0000000000000509/trace", "", operators(404)),
+        ("GET", "/v1/presence?topic=closed", "", [403, 403, 403, 200]),
+        ("GET", "/v1/presence?topic=open/x", "", [200, 200, 200, 200]),
+        ("GET", "/v1/presence", "", [400, 400, 400, 400]),
+    ] {
+        let fake = || Fake { retained: vec![record(5, "a", "x")], ..Fake::default() };
+        let callers = [fake(), fake().used("bob"), fake().used("ann"), fake().operated()];
+        for (caller, expected) in callers.iter().zip(expected) {
+            let reply = caller.send(method, target, body).await;
+            assert_eq!(reply.status, expected, "{method} {target} by {:?}", caller.caller);
+            let asks = header(&reply, "www-authenticate");
+            assert_eq!(asks, (expected == 401).then_some("Bearer"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kick_is_a_record_of_the_log() {
+    let fake = Fake::default().operated();
+    let reply = fake.ask("DELETE", "/v1/users/ann/devices/phone?reason=go%20home").await;
+    assert_eq!(json_of(&reply), json!({"kicked": 1}));
+    let appended = fake.appended.lock().unwrap();
+    assert_eq!(appended[0].message.topic.as_str(), "$kick");
+    let kick: Value = serde_json::from_slice(&appended[0].message.body).unwrap();
+    assert_eq!(kick, json!({"whom": {"device": {"user": "ann", "device": "phone"}}, "reason": "go home"}));
+}
+
+#[tokio::test]
+async fn connections_come_in_pages() {
+    let fake = Fake::default().operated();
+    let page = json_of(&fake.get("/v1/connections?limit=1").await);
+    assert_eq!((&page["more"], &page["connections"][0]["id"]), (&json!(true), &json!("n-1-0-1-0")));
+    assert_eq!(page["connections"][0]["node"], "n");
+    let page = json_of(&fake.get("/v1/connections?limit=1&after=n-1-0-1-0").await);
+    assert_eq!((&page["more"], &page["connections"][0]["id"]), (&json!(false), &json!("n-1-0-2-0")));
+}
+
+#[tokio::test]
+async fn a_user_is_known_by_his_devices_also_when_he_has_left() {
+    let seen =
+        json!({"user": "ann", "device": "desk", "at_ms": 0, "wire": "sse", "address": "192.0.2.1:5", "node": "n"});
+    let fake = Fake { retained: vec![record(5, "$seen/ann/desk", &seen.to_string())], ..Fake::default() }.operated();
+    let user = json_of(&fake.get("/v1/users/ann").await);
+    assert_eq!(user["online"], true);
+    assert_eq!(user["devices"][0]["last_seen"]["wire"], "sse");
+    assert_eq!((&user["devices"][0]["online"], &user["devices"][1]["device"]), (&json!(false), &json!("phone")));
+    let present = json_of(&fake.get("/v1/presence?topic=x").await);
+    assert_eq!(present["users"], json!([{"user": "ann", "devices": ["phone"], "connections": 1}]));
+    assert_eq!(present["anonymous"], 1);
 }

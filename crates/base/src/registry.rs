@@ -17,8 +17,8 @@ pub struct ConnectionsQuery {
     pub topic: Option<Topic>,
     /// Only those that speak this wire.
     pub wire: Option<Box<str>>,
-    /// Those after this one, by name's place in its worker.
-    pub after: Option<u32>,
+    /// Those after the one of this name.
+    pub after: Option<Box<str>>,
     /// At most so many.
     pub limit: usize,
 }
@@ -28,8 +28,6 @@ pub struct ConnectionsQuery {
 pub struct ConnectionInfo {
     /// Its name.
     pub name: Box<str>,
-    /// Its place in its worker's table, for the next page.
-    pub place: u32,
     /// Who is at the other end; `None` is anonymous.
     pub user: Option<Box<str>>,
     /// On which device.

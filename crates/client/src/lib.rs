@@ -23,6 +23,7 @@
 //! Not here: TLS (only `http://`), sessions, a runtime. One client is one connection; threads have one each.
 
 mod address;
+mod admin;
 mod backoff;
 mod body;
 mod client;
@@ -35,6 +36,7 @@ pub mod sse;
 mod subscription;
 
 pub use address::Server;
+pub use admin::{Recipient, Stored, Trace};
 pub use backoff::Backoff;
 pub use client::{Client, Response};
 pub use error::{ClientError, Problem};

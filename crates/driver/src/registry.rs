@@ -42,7 +42,11 @@ impl<N: Net> Registry<'_, N> {
             ConnectionsQuery { topic: Some(topic), .. } => self.hub.connections_on(topic),
             _ => self.connections.table.slots(),
         };
-        slots.retain(|slot| query.after.is_none_or(|after| slot.index > after));
+        if let Some(after) = query.after.as_deref() {
+            // Pages go through the workers in their order, and through each by place.
+            let after = self.plate.find(after);
+            slots.retain(|slot| after.is_some_and(|(worker, at)| (self.worker, slot.index) > (worker, at.index)));
+        }
         slots.sort_unstable();
         if let Some(topic) = &query.topic {
             let on: Vec<Slot> = self.hub.connections_on(topic);
@@ -67,7 +71,6 @@ impl<N: Net> Registry<'_, N> {
             self.hub.describe(slot);
         Some(ConnectionInfo {
             name: self.plate.name(self.worker, slot),
-            place: slot.index,
             user,
             device,
             wire: connection.wire.name(),

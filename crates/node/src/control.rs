@@ -2,28 +2,37 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use everywire_api::{
     Answer, Control, Health, Metrics, MetricsFormat, Readiness, State, TopicInfo, TopicsPage, TopicsQuestion,
     Unanswered,
 };
-use everywire_base::cursor::{Cursor, Partition};
+use everywire_base::ask::{Append, Draft, Interest, PublishError, Published, Read, ReadKind};
+use everywire_base::cursor::{Cursor, Offset, Partition};
+use everywire_base::id::{MessageId, Ticket};
 use everywire_base::limits::Limits;
+use everywire_base::record::Record;
+use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Recipient, TraceQuestion};
+use everywire_base::rules::{Caller, Rules};
 use everywire_base::topic::{Filter, Topic};
 use everywire_driver::mio_net::Socket;
-use everywire_driver::{Mail, Post, WorkerMetrics};
+use everywire_driver::{Mail, Post, Question, WorkerMetrics};
 use everywire_log::engine::Engine;
 use everywire_log::metrics::LogMetrics;
 use everywire_store::{Store, StoreError};
 use tokio::sync::oneshot;
 
 use crate::authority::Checks;
-use crate::doorbell::wall_clock;
+use crate::doorbell::{Appends, wall_clock};
 use crate::metrics::{self, Numbers};
 use crate::readers::Readers;
 
 /// A worker that is awake in one turn for longer than this is stuck.
 const STUCK_MS: u64 = 10_000;
+
+/// How long the store may be behind the log before it is read all the same.
+const BEHIND: Duration = Duration::from_millis(500);
 
 /// Answers the API's questions from the node's parts.
 pub(crate) struct NodeControl {
@@ -34,6 +43,7 @@ pub(crate) struct NodeControl {
     pub(crate) posts: Arc<[Post<Socket>]>,
     pub(crate) readers: Readers,
     pub(crate) checks: Checks,
+    pub(crate) appends: Arc<Appends>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) draining: Arc<AtomicBool>,
 }
@@ -63,7 +73,8 @@ impl Control for NodeControl {
             let limit = question.limit;
             let all = || Filter::parse("#").expect("a filter");
             let filter = question.filter.unwrap_or_else(all);
-            let read = move || visible_topics(&store, &filter, question.after, limit + 1);
+            let who = question.identity;
+            let read = move || visible_topics(&store, who.as_deref(), &filter, question.after, limit + 1);
             let found = tokio::task::spawn_blocking(read).await.map_err(|_| Unanswered::Failed)?;
             let mut found = found.map_err(|_| Unanswered::Failed)?;
             let more = found.len() > limit;
@@ -78,6 +89,81 @@ impl Control for NodeControl {
             };
             Ok(TopicsPage { topics: found.into_iter().zip(counts).map(info).collect(), more })
         })
+    }
+
+    fn connections(&self, query: ConnectionsQuery) -> Answer<Vec<ConnectionInfo>> {
+        let posts = Arc::clone(&self.posts);
+        Box::pin(async move {
+            let mut found = Vec::new();
+            for post in &*posts {
+                let query = ConnectionsQuery { limit: query.limit.saturating_sub(found.len()), ..query.clone() };
+                let ask = |answer| Question::Connections(query, answer);
+                found.extend(asked(post, ask).await?);
+            }
+            Ok(found)
+        })
+    }
+
+    fn retained(&self, filter: Filter) -> Answer<Vec<Arc<Record>>> {
+        let (store, tail) = (self.store.clone(), Arc::clone(&self.engine.tails()[0]));
+        let read = move || {
+            // What was just appended is found.
+            store.wait(tail.head(), BEHIND);
+            let interests = Arc::new([Interest { filter, since: Offset::BEGINNING }]);
+            let (ticket, partition, applied) = (Ticket::default(), Partition(0), Offset::BEGINNING);
+            let read = Read { ticket, partition, interests, applied, kind: ReadKind::Retained };
+            store.read(&read, wall_clock())
+        };
+        Box::pin(async move {
+            let page = tokio::task::spawn_blocking(read).await.map_err(|_| Unanswered::Failed)?;
+            if page.failed { Err(Unanswered::Failed) } else { Ok(page.records) }
+        })
+    }
+
+    fn message(&self, id: MessageId) -> Answer<Option<Arc<Record>>> {
+        let store = self.store.clone();
+        let read = move || {
+            store.wait(id.offset(), BEHIND);
+            store.message(id, wall_clock())
+        };
+        Box::pin(async move {
+            let found = tokio::task::spawn_blocking(read).await.map_err(|_| Unanswered::Failed)?;
+            // What is the server's own is nobody's message.
+            let is_public = |r: &Arc<Record>| r.message().is_some_and(|m| !m.topic.as_str().starts_with('$'));
+            found.map(|found| found.filter(is_public)).map_err(|_| Unanswered::Failed)
+        })
+    }
+
+    fn trace(&self, question: TraceQuestion) -> Answer<Vec<Recipient>> {
+        let posts = Arc::clone(&self.posts);
+        Box::pin(async move {
+            let mut found = Vec::new();
+            for post in &*posts {
+                let question = TraceQuestion { limit: question.limit.saturating_sub(found.len()), ..question.clone() };
+                let ask = |answer| Question::Trace(question, answer);
+                found.extend(asked(post, ask).await?);
+            }
+            Ok(found)
+        })
+    }
+
+    fn append(&self, draft: Draft) -> Answer<Result<Published, PublishError>> {
+        let (ask, outcome) = self.appends.ask();
+        let worker = self.posts.len() as u16;
+        let mut appends = vec![Append { ticket: Ticket { worker, ask, ..Ticket::default() }, draft }];
+        self.engine.submit(&mut appends);
+        if !appends.is_empty() {
+            self.appends.done(ask, Err(PublishError::Busy));
+        }
+        Box::pin(async move { outcome.await.map_err(|_| Unanswered::Closing) })
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.store.rules()
+    }
+
+    fn cursor(&self, offset: Offset) -> Cursor {
+        Cursor::single(self.engine.lineage(Partition(0)).epoch, offset)
     }
 
     fn health(&self) -> Answer<Health> {
@@ -114,9 +200,21 @@ impl Control for NodeControl {
     }
 }
 
+/// What a worker answers.
+async fn asked<T: Send + 'static>(
+    post: &Post<Socket>,
+    question: impl FnOnce(Box<dyn FnOnce(T) + Send>) -> Question,
+) -> Result<T, Unanswered> {
+    let (answer, answered) = oneshot::channel();
+    let question = question(Box::new(|found| drop(answer.send(found))));
+    post.send(Mail::Asked(question)).map_err(|_| Unanswered::Closing)?;
+    answered.await.map_err(|_| Unanswered::Closing)
+}
+
 /// The first topics above `after` that the caller may subscribe to (RULES 26).
 fn visible_topics(
     store: &Store,
+    who: Caller<'_>,
     filter: &Filter,
     mut after: Option<Topic>,
     wanted: usize,
@@ -126,7 +224,7 @@ fn visible_topics(
         let page = store.topics(filter, after.as_ref().map(Topic::as_str), wanted)?;
         let is_last = page.len() < wanted;
         after = page.last().map(|info| info.topic.clone());
-        visible.extend(page.into_iter().filter(|i| rules.may_subscribe(None, &Filter::Exact(i.topic.clone())).is_ok()));
+        visible.extend(page.into_iter().filter(|i| rules.may_subscribe(who, &Filter::Exact(i.topic.clone())).is_ok()));
         if is_last || visible.len() >= wanted {
             visible.truncate(wanted);
             return Ok(visible);

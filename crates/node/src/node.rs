@@ -29,7 +29,7 @@ use crate::applying::Applying;
 use crate::authority::{Checks, StoredUsers};
 use crate::config::{Bind, Config, StartError, Tls};
 use crate::control::NodeControl;
-use crate::doorbell::{Doorbell, wall_clock};
+use crate::doorbell::{Appends, Doorbell, wall_clock};
 use crate::open::{Opened, open};
 use crate::readers::Readers;
 
@@ -88,10 +88,11 @@ impl Node {
             posts.push(post);
         }
         let store_thread = Arc::new(OnceLock::new());
-        let bell = Arc::new(Doorbell::new(posts.clone(), Arc::clone(&store_thread)));
+        let appends = Arc::new(Appends::default());
+        let bell = Arc::new(Doorbell::new(posts.clone(), Arc::clone(&store_thread), Arc::clone(&appends)));
         let opened = open(&config, bell)?;
         let posts: Arc<[Post<Socket>]> = posts.into();
-        let assembly = Assembly { config, posts, addresses };
+        let assembly = Assembly { config, posts, addresses, appends };
         assembly.start(opened, seats, bound, &store_thread)
     }
 
@@ -195,6 +196,7 @@ struct Assembly {
     config: Config,
     posts: Arc<[Post<Socket>]>,
     addresses: Addresses,
+    appends: Arc<Appends>,
 }
 
 impl Assembly {
@@ -207,7 +209,7 @@ impl Assembly {
     ) -> Result<Node, StartError> {
         let Opened { engine, log_metrics, appender, store, applier } = opened;
         let thread = system("thread");
-        let Self { config, posts, addresses } = self;
+        let Self { config, posts, addresses, appends } = self;
         let metrics: Arc<[Arc<WorkerMetrics>]> = seats.iter().map(|_| Arc::default()).collect();
         let draining = Arc::new(AtomicBool::new(false));
         let (readers, reader_threads) = Readers::start(&store, &posts, config.limits.read_queue).map_err(thread)?;
@@ -218,6 +220,7 @@ impl Assembly {
         pools.extend(reader_threads);
         let control = NodeControl {
             checks: checks.clone(),
+            appends,
             store: store.clone(),
             engine: Arc::clone(&engine),
             log: log_metrics,

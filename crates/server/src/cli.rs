@@ -28,6 +28,10 @@ pub(crate) enum Command {
     Pub(Pub),
     /// Prints the messages of topics as they come
     Sub(Sub),
+    /// Says what became of a message, recipient by recipient; for operators
+    Explain(Explain),
+    /// Adds, removes and lists static users; for operators
+    User(User),
     /// Prints a token for a user, signed with the configured secret
     Token(Token),
     /// Reads the configuration and says what is wrong with it
@@ -106,6 +110,63 @@ pub(crate) struct Check {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The message's id
+    #[arg(value_name = "MESSAGE-ID")]
+    pub(crate) message: String,
+    /// The server's data directory, where the operator's token is
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "EVERYWIRE_DATA",
+        hide_env_values = true,
+        default_value = "./everywire-data"
+    )]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct User {
+    #[command(subcommand)]
+    pub(crate) command: UserCommand,
+    /// The server's data directory, where the operator's token is
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "EVERYWIRE_DATA",
+        hide_env_values = true,
+        default_value = "./everywire-data"
+    )]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum UserCommand {
+    /// Adds a user; the password is the first line of input
+    Add {
+        #[arg(value_parser = name)]
+        name: String,
+    },
+    /// Changes a user's password, to the first line of input
+    Passwd {
+        #[arg(value_parser = name)]
+        name: String,
+    },
+    /// Removes a user
+    Remove {
+        #[arg(value_parser = name)]
+        name: String,
+    },
+    /// Lists all users
+    List,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Token {
     /// Whose it is
     #[arg(long, value_name = "NAME", value_parser = name, required_unless_present = "admin")]
@@ -140,6 +201,7 @@ pub(crate) struct Remote {
     /// The server's address
     #[arg(
         long,
+        global = true,
         value_name = "URL",
         env = "EVERYWIRE_SERVER",
         hide_env_values = true,
@@ -147,7 +209,7 @@ pub(crate) struct Remote {
     )]
     pub(crate) server: String,
     /// Who you are
-    #[arg(long, value_name = "TOKEN", env = "EVERYWIRE_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "TOKEN", env = "EVERYWIRE_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
 }
 

@@ -6,6 +6,7 @@
 mod check;
 mod cli;
 pub mod config;
+mod explain;
 mod files;
 mod launch;
 mod logs;
@@ -14,6 +15,7 @@ mod serve;
 mod subscribe;
 mod table;
 mod token;
+mod user;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -43,6 +45,8 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Pub(arguments) => publish::run(&arguments),
         Command::Sub(arguments) => subscribe::run(&arguments),
+        Command::User(arguments) => user::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Token(arguments) => token::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
     };

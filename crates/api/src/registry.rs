@@ -1,0 +1,434 @@
+//! Who is connected, who was, and ending connections.
+//!
+//! All of it needs an operator (RULES 22), but for what a user asks of himself. A kick is a record of the log, which every
+//! worker applies: the answer says how many connections it meant when it was asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use everywire_base::ask::Draft;
+use everywire_base::clock::UnixMillis;
+use everywire_base::identity::Identity;
+use everywire_base::record::{Durability, Message};
+use everywire_base::registry::{ConnectionInfo, ConnectionsQuery};
+use everywire_base::system::{self, Kick, Seen, Whom};
+use everywire_base::topic::{Filter, Topic};
+use http::{StatusCode, Uri};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::control::Control;
+use crate::problem::Problem;
+use crate::query::Query;
+use crate::routes::answered;
+
+type Node = State<Arc<dyn Control>>;
+
+/// Who calls.
+#[derive(Clone, Default)]
+pub(crate) struct Caller(pub(crate) Option<Arc<Identity>>);
+
+/// The most bytes of a reason: it must fit into a WebSocket close frame.
+const MAX_REASON_BYTES: usize = 120;
+/// The most users of one question.
+const MAX_USERS: usize = 1000;
+
+impl Caller {
+    pub(crate) fn admin(&self) -> Result<(), Problem> {
+        match &self.0 {
+            Some(who) if who.admin => Ok(()),
+            Some(_) => {
+                Err(Problem::new(StatusCode::FORBIDDEN, "this is for operators: a token with the claim `admin`"))
+            }
+            None => Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "this is for operators: send the token of DATA/admin.token, or one with the claim `admin`, as \
+                 `Authorization: Bearer …`",
+            )),
+        }
+    }
+
+    /// An operator, or the user himself.
+    fn admin_or(&self, user: &str) -> Result<(), Problem> {
+        if self.0.as_ref().is_some_and(|who| who.user.as_deref() == Some(user)) { Ok(()) } else { self.admin() }
+    }
+}
+
+/// A connection.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Connection {
+    /// Its name.
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    /// The node that it is connected to.
+    node: String,
+    /// What it speaks: `sse`, `ws`, `tcp`, …
+    wire: &'static str,
+    /// The remote address.
+    address: String,
+    /// What software is at the other end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
+    /// Since when it is there.
+    since: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
+    /// Up to where it has everything.
+    cursor: String,
+    /// How many records it is behind the log.
+    lag: u64,
+    /// Sent and not acknowledged, in its session.
+    outstanding: u64,
+    /// When it last acknowledged something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acknowledged: Option<String>,
+    /// How many filters it holds.
+    subscriptions: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl From<ConnectionInfo> for Connection {
+    fn from(info: ConnectionInfo) -> Self {
+        // NODE-BOOT-WORKER-PLACE-GENERATION
+        let node = info.name.rsplitn(5, '-').last().unwrap_or_default().to_owned();
+        Self {
+            node,
+            id: info.name.into(),
+            user: info.user.map(Into::into),
+            device: info.device.map(Into::into),
+            wire: info.wire,
+            address: info.address.to_string(),
+            agent: info.agent.map(Into::into),
+            since: info.since.to_string(),
+            session: info.session.map(Into::into),
+            cursor: info.cursor.to_string(),
+            lag: info.lag,
+            outstanding: info.outstanding,
+            acknowledged: info.acknowledged.map(|at| at.to_string()),
+            subscriptions: info.subscriptions,
+            bytes_in: info.bytes_in,
+            bytes_out: info.bytes_out,
+        }
+    }
+}
+
+/// A page of connections.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Connections {
+    connections: Vec<Connection>,
+    /// Whether there are further ones: ask again with `after` as the last id.
+    more: bool,
+}
+
+/// The connections of this node: an operator sees all, a user his own.
+#[utoipa::path(get, path = "/v1/connections", tag = "registry", params(
+    ("user" = Option<String>, Query, description = "Only this user's"),
+    ("topic" = Option<String>, Query, description = "Only those that are subscribed to this topic"),
+    ("wire" = Option<String>, Query, description = "Only those that speak this wire"),
+    ("after" = Option<String>, Query, description = "Only those after the connection of this id"),
+    ("limit" = Option<usize>, Query, description = "At most so many: 100 unless given, clamped to 1 … 1,000"),
+), responses(
+    (status = 200, description = "A page of connections", body = Connections),
+    (status = 401, description = "Who are you?", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "Not an operator", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn connections(
+    State(control): Node,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Json<Connections>, Problem> {
+    let query = Query::of(&uri);
+    let user = query.text("user")?;
+    user.as_ref().map_or_else(|| caller.admin(), |user| caller.admin_or(user))?;
+    let limits = control.limits();
+    let limit = query.clamped("limit", (1, limits.page_messages_max), limits.page_messages_default)?;
+    let question = ConnectionsQuery {
+        user: user.map(Into::into),
+        topic: query.parsed("topic", |text| Topic::parse(text).map_err(|e| e.to_string()))?,
+        wire: query.text("wire")?.map(Into::into),
+        after: query.text("after")?.map(Into::into),
+        name: None,
+        limit: limit + 1,
+    };
+    let mut found = answered(control.connections(question)).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    Ok(Json(Connections { connections: found.into_iter().map(Into::into).collect(), more }))
+}
+
+/// A user's devices and their connections.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct UserEntry {
+    user: String,
+    online: bool,
+    devices: Vec<DeviceEntry>,
+}
+
+/// A device.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DeviceEntry {
+    /// Connections that name no device stand together, without a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    online: bool,
+    connections: Vec<Connection>,
+    /// Where it was when it was last connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen: Option<LastSeen>,
+}
+
+/// When and where a device was last connected.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LastSeen {
+    at: String,
+    wire: String,
+    address: String,
+    node: String,
+}
+
+async fn describe(control: &Arc<dyn Control>, user: &str) -> Result<UserEntry, Problem> {
+    let limit = control.limits().page_messages_max;
+    let query = ConnectionsQuery { user: Some(user.into()), limit, ..ConnectionsQuery::default() };
+    let connections = answered(control.connections(query)).await?;
+    let online = !connections.is_empty();
+    let mut devices: BTreeMap<Option<String>, DeviceEntry> = BTreeMap::new();
+    let empty = |device: Option<String>| DeviceEntry { device, online: false, connections: vec![], last_seen: None };
+    for info in connections {
+        let name = info.device.as_deref().map(ToOwned::to_owned);
+        let device = devices.entry(name.clone()).or_insert_with(|| empty(name));
+        device.online = true;
+        device.connections.push(info.into());
+    }
+    let seen = system::seen_topic(user, None).map(|topic| format!("{topic}+"));
+    let filter = seen.and_then(|text| Filter::parse(&text).ok());
+    let records = match filter {
+        Some(filter) => answered(control.retained(filter)).await?,
+        None => Vec::new(),
+    };
+    for seen in records.iter().filter_map(|record| system::read::<Seen>(record.message()?)) {
+        let name = seen.device.as_deref().map(ToOwned::to_owned);
+        let device = devices.entry(name.clone()).or_insert_with(|| empty(name));
+        let (wire, address, node) = (seen.wire.into(), seen.address.into(), seen.node.into());
+        device.last_seen = Some(LastSeen { at: UnixMillis(seen.at_ms).to_string(), wire, address, node });
+    }
+    Ok(UserEntry { user: user.to_owned(), online, devices: devices.into_values().collect() })
+}
+
+/// A user: his devices, their connections, and when they were last seen.
+#[utoipa::path(get, path = "/v1/users/{user}", tag = "registry", params(
+    ("user" = String, Path, description = "The user"),
+), responses(
+    (status = 200, description = "What is known of him", body = UserEntry),
+    (status = 401, description = "Who are you?", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "Neither an operator nor the user", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn user(
+    State(control): Node,
+    Extension(caller): Extension<Caller>,
+    Path(user): Path<String>,
+) -> Result<Json<UserEntry>, Problem> {
+    caller.admin_or(&user)?;
+    Ok(Json(describe(&control, &user).await?))
+}
+
+/// Users that are asked for.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct UsersQuestion {
+    users: Vec<String>,
+}
+
+/// What is known of several users, in the order of the question.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct UsersAnswer {
+    users: Vec<UserEntry>,
+}
+
+/// Several users at once.
+#[utoipa::path(post, path = "/v1/users/query", tag = "registry", request_body = UsersQuestion, responses(
+    (status = 200, description = "What is known of them", body = UsersAnswer),
+    (status = 400, description = "Malformed, or more than 1,000", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "Who are you?", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "Not an operator", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn query(
+    State(control): Node,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<Json<UsersAnswer>, Problem> {
+    caller.admin()?;
+    let question: UsersQuestion = serde_json::from_slice(&body)
+        .map_err(|error| Problem::malformed(format!("the body is not {{\"users\":[…]}}: {error}")))?;
+    if question.users.len() > MAX_USERS {
+        return Err(Problem::malformed(format!("at most {MAX_USERS} users at once")));
+    }
+    let mut users = Vec::with_capacity(question.users.len());
+    for user in &question.users {
+        users.push(describe(&control, user).await?);
+    }
+    Ok(Json(UsersAnswer { users }))
+}
+
+/// Who is subscribed to a topic.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Presence {
+    topic: String,
+    users: Vec<Present>,
+    /// Connections without an identity.
+    anonymous: usize,
+}
+
+/// A user who is subscribed.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Present {
+    user: String,
+    devices: Vec<String>,
+    connections: usize,
+}
+
+/// Who is subscribed to a topic: for those who may subscribe to it, where its rule has `presence`; for operators always.
+#[utoipa::path(get, path = "/v1/presence", tag = "registry", params(
+    ("topic" = String, Query, description = "The topic"),
+), responses(
+    (status = 200, description = "Who is subscribed, of the first 1,000 connections", body = Presence),
+    (status = 400, description = "The topic is missing or malformed", body = Problem, content_type = "application/problem+json"),
+    (status = 401, description = "Who are you?", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "Not allowed", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn presence(
+    State(control): Node,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Json<Presence>, Problem> {
+    let topic = Query::of(&uri).parsed("topic", |text| Topic::parse(text).map_err(|e| e.to_string()))?;
+    let topic = topic.ok_or_else(|| Problem::malformed("say of what: `topic=` is missing"))?;
+    if caller.admin().is_err() {
+        let rules = control.rules();
+        rules.may_subscribe(caller.0.as_deref(), &Filter::Exact(topic.clone())).map_err(Problem::from)?;
+        if !rules.of(&topic).presence {
+            let why = "who is subscribed isn't told here: the topic's rule has no `presence = true`";
+            return Err(Problem::new(StatusCode::FORBIDDEN, why));
+        }
+    }
+    let limit = control.limits().page_messages_max;
+    let query = ConnectionsQuery { topic: Some(topic.clone()), limit, ..ConnectionsQuery::default() };
+    let mut users: BTreeMap<String, Present> = BTreeMap::new();
+    let mut anonymous = 0;
+    for info in answered(control.connections(query)).await? {
+        let Some(user) = info.user.map(String::from) else {
+            anonymous += 1;
+            continue;
+        };
+        let fresh = || Present { user: user.clone(), devices: Vec::new(), connections: 0 };
+        let present = users.entry(user.clone()).or_insert_with(fresh);
+        present.connections += 1;
+        let device = info.device.map(String::from).filter(|device| !present.devices.contains(device));
+        present.devices.extend(device);
+    }
+    Ok(Json(Presence { topic: topic.to_string(), users: users.into_values().collect(), anonymous }))
+}
+
+/// How many connections were meant.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Kicked {
+    kicked: usize,
+}
+
+async fn kick(control: &Arc<dyn Control>, whom: Whom, uri: &Uri) -> Result<Json<Kicked>, Problem> {
+    let reason = Query::of(uri).parsed("reason", |text| {
+        let fits = text.len() <= MAX_REASON_BYTES && !text.chars().any(char::is_control);
+        let wrong = || format!("a reason has at most {MAX_REASON_BYTES} bytes and no control characters");
+        if fits { Ok(text.to_owned()) } else { Err(wrong()) }
+    })?;
+    let (user, device, name) = match &whom {
+        Whom::Connection(name) => (None, None, Some(name.clone())),
+        Whom::Device { user, device } => (Some(user.clone()), Some(device.clone()), None),
+        Whom::User(user) => (Some(user.clone()), None, None),
+    };
+    let is_one = name.is_some();
+    let limit = control.limits().page_messages_max;
+    let query = ConnectionsQuery { user, name, limit, ..ConnectionsQuery::default() };
+    let found = answered(control.connections(query)).await?;
+    let meant = found.iter().filter(|info| device.is_none() || info.device == device).count();
+    if is_one && meant == 0 {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such connection, or not any more"));
+    }
+    let kick = Kick { whom, reason: reason.unwrap_or_else(|| "kicked".into()).into() };
+    let topic = Topic::parse(system::KICK).map_err(|error| Problem::malformed(error.to_string()))?;
+    append(control, system::message(topic, &kick, false), Durability::None).await?;
+    Ok(Json(Kicked { kicked: meant }))
+}
+
+pub(crate) async fn append(
+    control: &Arc<dyn Control>,
+    message: Message,
+    durability: Durability,
+) -> Result<(), Problem> {
+    let done = answered(control.append(Draft { message, durability })).await?;
+    done.map(|_| ()).map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
+}
+
+/// Ends a connection. Its client is told not to come back.
+#[utoipa::path(delete, path = "/v1/connections/{id}", tag = "registry", params(
+    ("id" = String, Path, description = "The connection's id"),
+    ("reason" = Option<String>, Query, description = "For the client: at most 120 bytes"),
+), responses(
+    (status = 200, description = "It is being ended", body = Kicked),
+    (status = 401, description = "Who are you?", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "Not an operator", body = Problem, content_type = "application/problem+json"),
+    (status = 404, description = "There is none", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn kick_connection(
+    State(control): Node,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Json<Kicked>, Problem> {
+    caller.admin()?;
+    kick(&control, Whom::Connection(id.into()), &uri).await
+}
+
+/// Ends the connections of a user's device.
+#[utoipa::path(delete, path = "/v1/users/{user}/devices/{device}", tag = "registry", params(
+    ("user" = String, Path, description = "The user"),
+    ("device" = String, Path, description = "The device"),
+    ("reason" = Option<String>, Query, description = "For the client: at most 120 bytes"),
+), responses(
+    (status = 200, description = "They are being ended", body = Kicked),
+    (status = 401, description = "Who are you?", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "Neither an operator nor the user", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn kick_device(
+    State(control): Node,
+    Extension(caller): Extension<Caller>,
+    Path((user, device)): Path<(String, String)>,
+    uri: Uri,
+) -> Result<Json<Kicked>, Problem> {
+    caller.admin_or(&user)?;
+    kick(&control, Whom::Device { user: user.into(), device: device.into() }, &uri).await
+}
+
+/// Ends all connections of a user.
+#[utoipa::path(delete, path = "/v1/users/{user}/connections", tag = "registry", params(
+    ("user" = String, Path, description = "The user"),
+    ("reason" = Option<String>, Query, description = "For the client: at most 120 bytes"),
+), responses(
+    (status = 200, description = "They are being ended", body = Kicked),
+    (status = 401, description = "Who are you?", body = Problem, content_type = "application/problem+json"),
+    (status = 403, description = "Neither an operator nor the user", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn kick_user(
+    State(control): Node,
+    Extension(caller): Extension<Caller>,
+    Path(user): Path<String>,
+    uri: Uri,
+) -> Result<Json<Kicked>, Problem> {
+    caller.admin_or(&user)?;
+    kick(&control, Whom::User(user.into()), &uri).await
+}
