@@ -233,7 +233,10 @@ impl Hub {
         }
         let greeting = lag.greetings.front().filter(|_| kind == ReadKind::Retained);
         // A greeting tells what was retained when the subscription began, so the store must have come that far.
-        let applied = greeting.map_or(Offset::BEGINNING, |greeting| greeting.start[partition]);
+        // So does the earliest kept: what isn't kept must be known as such.
+        let kept = Some(lag.kept_until[partition]).filter(|until| lag.positions[partition] < *until);
+        let begun = greeting.map(|greeting| greeting.start[partition]);
+        let applied = begun.or(kept).unwrap_or(Offset::BEGINNING);
         let interests = if let Some(greeting) = greeting {
             let interest = |f: &Filter| Interest { filter: f.clone(), since: Offset::BEGINNING };
             greeting.filters.iter().map(interest).collect()
