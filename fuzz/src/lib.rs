@@ -5,12 +5,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use everywire_auth::{Authority, Config, UserSecret, Users};
+use everywire_base::ask::Credentials;
+use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Partition, Start};
 use everywire_base::record::Record;
 use everywire_base::rules::overlaps;
 use everywire_base::topic::{Filter, Topic};
-use everywire_http::{Http, Service};
+use everywire_http::{Http, HttpConfig, Service};
+use everywire_native::{Native, NativeTcp};
+use everywire_proto::{Encode as _, Length, PREAMBLE, ServerFrame, length};
 use everywire_wire::kit::{Bench, Cut, Pair};
+use everywire_wire::{Carried, Upgrade, UpgradeRequest};
+use everywire_ws::{Subprotocol, WsUpgrade};
 
 fn pair() -> Pair {
     Pair::new(Bench::new(|limits, now| Box::new(Http::new(Arc::new(Service::default()), limits, now))))
@@ -42,6 +49,81 @@ pub fn http_head(data: &[u8]) {
 pub fn http_body(data: &[u8]) {
     const HEAD: &[u8] = b"POST /v1/messages?topic=a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     is_the_same_however_it_is_cut(&[HEAD, data].concat(), HEAD.len() + data.len() / 2);
+}
+
+const HANDSHAKE: &[u8] = b"GET /v1/echo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+
+/// Any bytes as WebSocket frames to an echo: however they are cut, the same comes back.
+pub fn ws_frame(data: &[u8]) {
+    let echo = || {
+        let upgrade: Arc<dyn Upgrade> = Arc::new(WsUpgrade::new(Vec::new()).with_echo(true));
+        let service = Arc::new(Service::new(HttpConfig::default(), vec![upgrade]));
+        let mut pair = Pair::new(Bench::new(|limits, now| Box::new(Http::new(service, limits, now))));
+        pair.send(HANDSHAKE);
+        assert!(pair.bench.take_output().starts_with(b"HTTP/1.1 101 "));
+        pair
+    };
+    let play = |cut: Cut| {
+        let mut pair = echo();
+        cut.send(&mut pair, data);
+        (pair.bench.take_output(), pair.bench.closed().is_some())
+    };
+    let whole = play(Cut::Whole);
+    assert_eq!(whole, play(Cut::At(data.len() / 2)));
+}
+
+/// Any bytes as frames of the native protocol on TCP: what comes back is frames.
+pub fn native_frame(data: &[u8]) {
+    let mut pair = Pair::new(Bench::new(|limits, now| Box::new(NativeTcp::new(limits, now))));
+    pair.send(PREAMBLE);
+    Cut::At(data.len() / 2).send(&mut pair, data);
+    let output = pair.bench.take_output();
+    let mut rest = &output[..];
+    while !rest.is_empty() {
+        let Length::Known(len, at) = length(rest) else { panic!("a frame has a length") };
+        let (frame, more) = rest.split_at(at + len as usize);
+        assert!(ServerFrame::decode(&frame[at..]).is_ok_and(|frame| frame.frame.is_some()));
+        rest = more;
+    }
+}
+
+/// Any bytes as a text message of the native protocol: it is answered, or ends in order.
+pub fn json_frame(data: &[u8]) {
+    let native =
+        |request: &UpgradeRequest<'_>| -> Box<dyn Carried> { Box::new(Native::json(request.identity.clone(), None)) };
+    let upgrade: Arc<dyn Upgrade> = Arc::new(WsUpgrade::new(vec![Subprotocol { name: "json", make: native }]));
+    let service = Arc::new(Service::new(HttpConfig::default(), vec![upgrade]));
+    let mut pair = Pair::new(Bench::new(|limits, now| Box::new(Http::new(service, limits, now))));
+    pair.send(&String::from_utf8_lossy(HANDSHAKE).replace("/v1/echo", "/v1/ws").into_bytes());
+    pair.bench.take_output();
+    let len = data.len().min(0xffff);
+    let mut frame = vec![0x81, 0xfe];
+    frame.extend_from_slice(&(len as u16).to_be_bytes());
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(&data[..len]);
+    // A short frame in the long form is an error of its own.
+    if len > 125 {
+        pair.send(&frame);
+    } else {
+        frame.splice(1..4, [0x80 | len as u8]);
+        pair.send(&frame);
+    }
+}
+
+/// Any text as a token: nobody is believed for it.
+pub fn token(data: &[u8]) {
+    struct Nobody;
+    impl Users for Nobody {
+        fn find(&self, _: &str) -> Option<UserSecret> {
+            None
+        }
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let config = Config { secret: Some("a secret that no fuzzer finds by itself".into()), ..Config::default() };
+    let authority = Authority::new(config, Arc::new(Nobody)).expect("a long secret");
+    assert!(authority.check(&Credentials::Token(text.into()), None, UnixMillis(0)).is_err());
 }
 
 /// Any text as a cursor: what is one survives its own text.

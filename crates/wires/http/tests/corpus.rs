@@ -43,6 +43,26 @@ mod replay {
     }
 
     #[test]
+    fn ws_frame() {
+        replay("ws_frame", targets::ws_frame);
+    }
+
+    #[test]
+    fn native_frame() {
+        replay("native_frame", targets::native_frame);
+    }
+
+    #[test]
+    fn json_frame() {
+        replay("json_frame", targets::json_frame);
+    }
+
+    #[test]
+    fn token() {
+        replay("token", targets::token);
+    }
+
+    #[test]
     fn cursor() {
         replay("cursor", targets::cursor);
     }
