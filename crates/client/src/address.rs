@@ -4,13 +4,14 @@ use std::fmt;
 
 use crate::error::ClientError;
 
-/// A server's address, from `http://host[:port]`.
+/// A server's address, from `http://host[:port]`, or `tcp://host:port` for the native protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
     /// Host and port, as the header `Host` has them.
     authority: String,
     host: String,
     port: u16,
+    is_native: bool,
 }
 
 impl Server {
@@ -20,19 +21,26 @@ impl Server {
         if url.starts_with("https://") {
             return Err(wrong("needs TLS, which this client does not speak in this version"));
         }
-        let rest = url.strip_prefix("http://").ok_or_else(|| wrong("does not begin with http://"))?;
+        let native = url.strip_prefix("tcp://");
+        let rest =
+            native.or_else(|| url.strip_prefix("http://")).ok_or_else(|| wrong("does not begin with http://"))?;
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
         if authority.is_empty() || !authority.chars().all(plain) {
             return Err(wrong("is not the address of a server: it has a host and perhaps a port, nothing else"));
         }
         let (host, port) = split(authority).ok_or_else(|| wrong("has no valid port"))?;
-        Ok(Self { authority: authority.to_owned(), host: host.to_owned(), port })
+        Ok(Self { authority: authority.to_owned(), host: host.to_owned(), port, is_native: native.is_some() })
     }
 
     /// Host and port, as the header `Host` has them.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// The port of the native protocol, if the address names that.
+    pub(crate) fn native_port(&self) -> Option<u16> {
+        self.is_native.then_some(self.port)
     }
 
     /// What a socket connects to.
@@ -57,7 +65,7 @@ fn split(authority: &str) -> Option<(&str, u16)> {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority)
+        write!(f, "{}://{}", if self.is_native { "tcp" } else { "http" }, self.authority)
     }
 }
 

@@ -8,6 +8,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::address::Server;
 use crate::connection::{Connection, Head, Request};
 use crate::error::ClientError;
+use crate::native::{Native, Over};
+use crate::publish::{Publish, Published};
 
 /// How long an answer may take that doesn't wait for messages.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,6 +65,15 @@ impl Client {
     /// Gets anything of the API, such as `/v1/topics?filter=room/%23`.
     pub fn get(&mut self, target: &str) -> Result<Response, ClientError> {
         self.exchange(&Request { method: "GET", target, fields: Vec::new(), body: None }, PATIENCE)
+    }
+
+    /// Publishes a message over the native protocol, on a connection of its own.
+    pub fn publish_over(&self, over: Over, message: &Publish) -> Result<Published, ClientError> {
+        self.native(over)?.publish(message)
+    }
+
+    pub(crate) fn native(&self, over: Over) -> Result<Native, ClientError> {
+        Native::connect(&self.server, over, self.token.as_deref())
     }
 
     /// The connection that is kept, if it is still good; else a new one.

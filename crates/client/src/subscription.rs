@@ -16,6 +16,7 @@ use crate::body::Framing;
 use crate::client::Client;
 use crate::connection::{Connection, Request};
 use crate::error::ClientError;
+use crate::native::{Native, Over, Told};
 use crate::read::{self, Page, Poll};
 use crate::sse;
 
@@ -30,6 +31,8 @@ pub enum Via {
     Sse,
     /// Newline-delimited JSON.
     Stream,
+    /// The native protocol.
+    Native(Over),
 }
 
 /// What a subscription gives.
@@ -66,10 +69,10 @@ pub struct Gap {
 
 /// Why the server ends a stream.
 #[derive(Deserialize)]
-struct Close {
-    reason: String,
-    reconnect: bool,
-    delay_ms: u64,
+pub(crate) struct Close {
+    pub(crate) reason: String,
+    pub(crate) reconnect: bool,
+    pub(crate) delay_ms: u64,
 }
 
 /// What an envelope may have besides.
@@ -102,6 +105,7 @@ pub struct Subscription {
     /// Events that wait to be handed over, each with the cursor that it moves to.
     waiting: VecDeque<(Event, Option<String>)>,
     stream: Option<Stream>,
+    native: Option<Native>,
     backoff: Backoff,
     /// What came behind the events that wait.
     failure: Option<ClientError>,
@@ -137,6 +141,7 @@ impl Subscription {
             cursor: None,
             waiting: VecDeque::new(),
             stream: None,
+            native: None,
             backoff: Backoff::new(FIRST_DELAY, MOST_DELAY),
             failure: None,
             asked_delay: None,
@@ -182,6 +187,10 @@ impl Subscription {
                 self.take_page(page);
                 Ok(())
             }
+            Via::Native(over) => match self.native.take() {
+                None => self.connect(over),
+                Some(native) => self.listen(native),
+            },
             Via::Sse | Via::Stream => match self.stream.take() {
                 None => self.open(),
                 Some(stream) => self.read(stream),
@@ -232,6 +241,34 @@ impl Subscription {
             self.cursor = head.field("everywire-cursor").map(str::to_owned);
         }
         self.stream = Some(Stream { connection, framing: head.framing, syntax });
+        Ok(())
+    }
+
+    fn connect(&mut self, over: Over) -> Result<(), ClientError> {
+        let mut native = self.client.native(over)?;
+        native.subscribe(&self.topics, &self.begins_at()?)?;
+        self.native = Some(native);
+        Ok(())
+    }
+
+    fn listen(&mut self, mut native: Native) -> Result<(), ClientError> {
+        let told = native.receive()?;
+        self.backoff.reset();
+        match told {
+            Told::Subscribed(cursor) if self.start == Start::Latest && self.cursor.is_none() => {
+                self.waiting.push_back((Event::Heartbeat, Some(cursor)));
+            }
+            Told::Message(envelope, true) => self.waiting.push_back((Event::Retained(envelope), None)),
+            Told::Message(envelope, false) => {
+                let cursor = envelope.cursor.clone();
+                self.waiting.push_back((Event::Message(envelope), Some(cursor)));
+            }
+            Told::Gap(gap) => self.take_gap(gap, None),
+            Told::Close(close) => return Err(self.closed(close)),
+            Told::Error(problem) => return Err(ClientError::Refused(problem)),
+            Told::Subscribed(_) | Told::Published(_) | Told::Other => self.waiting.push_back((Event::Heartbeat, None)),
+        }
+        self.native = Some(native);
         Ok(())
     }
 
@@ -329,7 +366,7 @@ impl Subscription {
 
     /// What follows an error: the next attempt, or the end.
     fn failed(&mut self, why: ClientError) -> Result<Event, ClientError> {
-        self.stream = None;
+        (self.stream, self.native) = (None, None);
         if self.has_ended || !why.is_passing() || !self.has_connected {
             self.has_ended = true;
             return Err(why);

@@ -240,6 +240,8 @@ pub(crate) struct Pub {
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PubVia {
     Http,
+    Ws,
+    Tcp,
 }
 
 #[derive(Args, Debug)]
@@ -269,6 +271,8 @@ pub(crate) enum SubVia {
     Poll,
     Longpoll,
     Sse,
+    Ws,
+    Tcp,
 }
 
 fn topic(text: &str) -> Result<Topic, String> {

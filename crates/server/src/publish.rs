@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 
-use everywire_client::{Client, Publish};
+use everywire_client::{Client, Over, Publish};
 
 use crate::Failure;
 use crate::cli::{Pub, PubVia};
@@ -12,12 +12,14 @@ pub(crate) fn run(arguments: &Pub) -> Result<(), Failure> {
     let mut message = Publish::new(arguments.topic.clone(), body);
     message.content_type = Some(arguments.content_type.clone().unwrap_or_else(|| plain_type(&message.body).to_owned()));
     (message.event, message.key) = (arguments.event.clone(), arguments.key.clone());
+    let client = Client::new(&arguments.remote.server).map_err(|error| error.to_string())?;
+    let mut client = client.with_token(arguments.remote.token.clone());
     let published = match arguments.via {
-        PubVia::Http => {
-            let client = Client::new(&arguments.remote.server).map_err(|error| error.to_string())?;
-            client.with_token(arguments.remote.token.clone()).publish(&message).map_err(|error| error.to_string())?
-        }
+        PubVia::Http => client.publish(&message),
+        PubVia::Ws => client.publish_over(Over::WebSocket, &message),
+        PubVia::Tcp => client.publish_over(Over::Tcp, &message),
     };
+    let published = published.map_err(|error| error.to_string())?;
     let line = format!("{} {} {}\n", published.id, published.cursor, published.durability);
     // It is published, whether or not somebody reads that.
     let _ = io::stdout().write_all(line.as_bytes());

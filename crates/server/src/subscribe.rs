@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use everywire_base::envelope::Envelope;
-use everywire_client::{Client, Event, Subscription, Via};
+use everywire_client::{Client, Event, Over, Subscription, Via};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -25,6 +25,8 @@ pub(crate) fn run(arguments: &Sub) -> Result<(), Failure> {
         SubVia::Poll => Via::Poll(POLL_PAUSE),
         SubVia::Longpoll => Via::LongPoll(LONG_POLL_WAIT),
         SubVia::Sse => Via::Sse,
+        SubVia::Ws => Via::Native(Over::WebSocket),
+        SubVia::Tcp => Via::Native(Over::Tcp),
     };
     end_by_signal()?;
     print_all(arguments, Subscription::new(client, arguments.topics.clone(), via, arguments.after.clone()))
