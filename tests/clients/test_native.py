@@ -1,6 +1,9 @@
 """The native protocol on TCP, spoken by a client that was written after its documentation."""
 
+import subprocess
+
 import requests
+from conftest import wait_ready
 from native_client import Client
 
 
@@ -56,3 +59,38 @@ def test_what_is_refused(node, schema):
     client.send(ack=schema.Ack(cursor="a:1"))
     assert client.wait("error").code == 409
     client.ping()
+
+
+def test_a_session_survives_kill_9(tmp_path, node, schema):
+    """Nothing that was acknowledged to the publisher is lost, and the session goes on by itself."""
+
+    def start():
+        ready = tmp_path / "second.json"
+        ready.unlink(missing_ok=True)
+        arguments = [node["binary"], "serve", "--http", "off", "--tcp", "127.0.0.1:0"]
+        arguments += ["--data", tmp_path / "second", "--ready-file", ready]
+        process = subprocess.Popen(arguments, cwd=tmp_path)
+        return process, wait_ready(process, ready)["tcp"]
+
+    process, address = start()
+    try:
+        client = Client(schema, address)
+        session = client.hello(session="new").session
+        client.subscribe("a")
+        published = []
+        for round_ in range(3):
+            publisher = Client(schema, address)
+            published += [publisher.publish("a", f"{round_} {n}".encode()).message for n in range(20)]
+            process.kill()
+            process.wait(timeout=30)
+            process, address = start()
+            client = Client(schema, address)
+            assert client.hello(session=session).resumed
+        got = []
+        while published[-1] not in got:
+            got.append(client.message().id)
+        assert sorted(set(got)) == sorted(published)
+        assert got == sorted(got), "in order"
+    finally:
+        process.kill()
+        process.wait(timeout=30)

@@ -5,7 +5,8 @@ use everywire_base::topic::Filter;
 
 use crate::checker::Checker;
 use crate::http;
-use crate::net::Network;
+use crate::native::{Native, News};
+use crate::net::{HTTP, Network, TCP};
 
 /// How a reader reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,10 +15,25 @@ pub(crate) enum Transport {
     LongPoll,
     Sse,
     Stream,
+    /// The native protocol, by cursor.
+    Native,
+    /// The native protocol, in a session.
+    Session,
 }
 
 impl Transport {
-    pub(crate) const ALL: [Transport; 4] = [Transport::Poll, Transport::LongPoll, Transport::Sse, Transport::Stream];
+    pub(crate) const ALL: [Transport; 6] = [
+        Transport::Poll,
+        Transport::LongPoll,
+        Transport::Sse,
+        Transport::Stream,
+        Transport::Native,
+        Transport::Session,
+    ];
+
+    fn listener(self) -> u16 {
+        if matches!(self, Transport::Native | Transport::Session) { TCP } else { HTTP }
+    }
 }
 
 /// A reader: one connection at a time, and a cursor that outlives it.
@@ -37,6 +53,7 @@ pub(crate) struct Reader {
     /// The head of the stream has come.
     streaming: bool,
     asked: bool,
+    native: Native,
 }
 
 impl Reader {
@@ -53,6 +70,7 @@ impl Reader {
             body: Vec::new(),
             streaming: false,
             asked: false,
+            native: Native::new(transport == Transport::Session),
         }
     }
 
@@ -64,6 +82,7 @@ impl Reader {
         self.received.clear();
         self.body.clear();
         (self.streaming, self.asked) = (false, false);
+        self.native.disconnected();
     }
 
     /// Connects, asks, reads: whatever is next. At most `most` bytes are read.
@@ -72,10 +91,15 @@ impl Reader {
             self.stalled -= 1;
             return Ok(());
         }
-        let link = *self.link.get_or_insert_with(|| network.connect(self.window));
+        let link = *self.link.get_or_insert_with(|| network.connect(self.transport.listener(), self.window));
         if !self.asked {
             self.asked = true;
-            network.send(link, self.request().as_bytes());
+            match self.transport {
+                Transport::Native | Transport::Session => {
+                    self.native.begin(network, link, &self.filters, self.cursor.as_deref());
+                }
+                _ => network.send(link, self.request().as_bytes()),
+            }
         }
         let Some(bytes) = network.receive(link, most) else {
             self.disconnect(network, false);
@@ -86,6 +110,7 @@ impl Reader {
             Transport::Poll | Transport::LongPoll => self.take_poll(checker),
             Transport::Sse => self.take_events(checker),
             Transport::Stream => self.take_lines(checker),
+            Transport::Native | Transport::Session => self.take_frames(network, link, checker),
         }
     }
 
@@ -99,7 +124,7 @@ impl Reader {
             Transport::Poll => ("messages", "&limit=7"),
             Transport::LongPoll => ("messages", "&wait=5&limit=20"),
             Transport::Sse => ("events", ""),
-            Transport::Stream => ("stream", ""),
+            Transport::Stream | Transport::Native | Transport::Session => ("stream", ""),
         };
         format!("GET /v1/{path}?{query}&after={after}{more} HTTP/1.1\r\nHost: localhost\r\n\r\n")
     }
@@ -141,6 +166,30 @@ impl Reader {
         }
         http::take_chunks(&mut self.received, &mut self.body);
         Ok(true)
+    }
+
+    fn take_frames(&mut self, network: &mut Network, link: u32, checker: &mut Checker) -> Result<(), String> {
+        while let Some(news) = self.native.next(&mut self.received, network, link, &self.filters)? {
+            for news in news {
+                match news {
+                    News::Message(topic, cursor, body) => {
+                        let last = checker.readings[self.number].seen.last().map_or(0, |seen| seen.0);
+                        // In a session what was not acknowledged comes again.
+                        if self.transport == Transport::Session && offset_of(&cursor)? <= last {
+                            continue;
+                        }
+                        self.came(&topic, &cursor, &body, checker)?;
+                        self.stand_at(&cursor, checker)?;
+                    }
+                    News::Gap(gap) => checker.readings[self.number].gaps.push(gap),
+                    News::Close => {
+                        self.disconnect(network, false);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn take_events(&mut self, checker: &mut Checker) -> Result<(), String> {
@@ -232,7 +281,7 @@ impl Publisher {
     /// Sends or waits, if it has a message; `padding` makes the body longer.
     pub(crate) fn step(&mut self, network: &mut Network, checker: &mut Checker, padding: usize) -> Result<(), String> {
         let Some(number) = self.number else { return Ok(()) };
-        let link = *self.link.get_or_insert_with(|| network.connect(1 << 16));
+        let link = *self.link.get_or_insert_with(|| network.connect(HTTP, 1 << 16));
         if !self.sent {
             self.sent = true;
             // The same bytes at each retry: the padding depends on the number alone.

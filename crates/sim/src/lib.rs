@@ -7,6 +7,7 @@
 pub mod checker;
 mod client;
 mod http;
+mod native;
 mod net;
 mod node;
 mod world;

@@ -33,12 +33,18 @@ struct Link {
     news: bool,
 }
 
+/// The listener of HTTP.
+pub(crate) const HTTP: u16 = 0;
+/// The listener of the native protocol.
+pub(crate) const TCP: u16 = 1;
+
 /// The network between all clients and one server.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     links: BTreeMap<u32, Link>,
     next: u32,
-    waiting: VecDeque<u32>,
+    /// Those that wait to be accepted, for each listener.
+    waiting: [VecDeque<u32>; 2],
     pub(crate) now_ms: u64,
     /// Whether anything moved since it was last asked.
     pub(crate) moved: bool,
@@ -46,11 +52,11 @@ pub(crate) struct Network {
 
 impl Network {
     /// A client opens a connection; what it sends waits until the server accepts.
-    pub(crate) fn connect(&mut self, window: usize) -> u32 {
+    pub(crate) fn connect(&mut self, listener: u16, window: usize) -> u32 {
         let id = self.next;
         self.next += 1;
         self.links.insert(id, Link { window, ..Link::default() });
-        self.waiting.push_back(id);
+        self.waiting[usize::from(listener)].push_back(id);
         self.moved = true;
         id
     }
@@ -92,7 +98,7 @@ impl Network {
 
     /// The server has crashed: all connections are cut.
     pub(crate) fn crash(&mut self) {
-        self.waiting.clear();
+        self.waiting.iter_mut().for_each(VecDeque::clear);
         self.links.values_mut().for_each(|l| (l.cut, l.server_gone, l.index) = (true, true, None));
         self.links.retain(|_, l| !l.client_gone);
     }
@@ -107,7 +113,7 @@ fn blocked() -> io::Error {
 
 impl Net for SimNet {
     type Socket = u32;
-    type Listener = ();
+    type Listener = u16;
 
     fn now(&mut self) -> Now {
         let now = self.0.borrow().now_ms;
@@ -116,9 +122,8 @@ impl Net for SimNet {
 
     fn wait(&mut self, _: Option<Duration>, events: &mut Vec<Event>) {
         let mut network = self.0.borrow_mut();
-        if !network.waiting.is_empty() {
-            events.push(Event::Accept(0));
-        }
+        let accepting = (0..).zip(&network.waiting).filter(|(_, waiting)| !waiting.is_empty());
+        events.extend(accepting.map(|(listener, _)| Event::Accept(listener)));
         for link in network.links.values_mut().filter(|l| l.news) {
             let Some(index) = link.index else { continue };
             link.news = false;
@@ -134,12 +139,13 @@ impl Net for SimNet {
         Ok(())
     }
 
-    fn listen(&mut self, (): &mut (), _: u16) -> io::Result<()> {
+    fn listen(&mut self, listener: &mut u16, index: u16) -> io::Result<()> {
+        *listener = index;
         Ok(())
     }
 
-    fn accept(&mut self, (): &mut ()) -> io::Result<(u32, SocketAddr)> {
-        let id = self.0.borrow_mut().waiting.pop_front().ok_or_else(blocked)?;
+    fn accept(&mut self, listener: &mut u16) -> io::Result<(u32, SocketAddr)> {
+        let id = self.0.borrow_mut().waiting[usize::from(*listener)].pop_front().ok_or_else(blocked)?;
         Ok((id, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000))))
     }
 

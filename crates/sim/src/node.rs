@@ -22,9 +22,10 @@ use everywire_log::Appender;
 use everywire_log::disk::SimDisk;
 use everywire_log::embedded::{Embedded, Options};
 use everywire_log::engine::{Bell, Engine};
+use everywire_native::TcpListen;
 use everywire_store::{Applier, MemoryTables, Parts, Store};
 
-use crate::net::{Network, SimNet};
+use crate::net::{HTTP, Network, SimNet, TCP};
 
 /// One server over the simulated network and disk.
 pub(crate) struct SimNode {
@@ -131,9 +132,15 @@ impl SimNode {
             draw: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed)) << 64 | u128::from(seed)),
         });
         let listener = Listener {
-            socket: Some(()),
+            socket: Some(HTTP),
             local: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             wires: Box::new(HttpListener::new(Arc::new(Service::default()), Arc::clone(limits))),
+            tls: None,
+        };
+        let native = Listener {
+            socket: Some(TCP),
+            local: SocketAddr::from((Ipv4Addr::LOCALHOST, 7222)),
+            wires: Box::new(TcpListen::new(Arc::clone(limits))),
             tls: None,
         };
         let setup = Setup {
@@ -144,7 +151,7 @@ impl SimNode {
             mailbox,
             posts: vec![post.clone()],
             metrics: vec![Arc::default()],
-            listeners: vec![listener],
+            listeners: vec![listener, native],
             limits: Arc::clone(limits),
             rules: Arc::clone(rules),
             plate,

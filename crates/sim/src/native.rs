@@ -1,0 +1,116 @@
+//! Readers that speak the native protocol on TCP: by cursor, or in a session.
+//!
+//! In a session at least once is promised: what was not acknowledged comes again after a cut, in order. The reader counts
+//! what it has seen already as seen; everything else is checked as on every other wire. A session that was welcomed is
+//! there at the next time, whatever happened to the server.
+
+use everywire_base::topic::Filter;
+use everywire_proto::{
+    self as pb, ClientFrame, Encode as _, Length, PREAMBLE, ServerFrame, client_frame::Frame as Asked,
+    server_frame::Frame as Said,
+};
+
+use crate::net::Network;
+
+/// How many messages a session takes before it acknowledges them.
+const UNACKNOWLEDGED: u32 = 4;
+
+/// What comes of some bytes.
+pub(crate) enum News {
+    /// A message: topic, cursor, body.
+    Message(String, String, Vec<u8>),
+    /// A gap, in the server's words.
+    Gap(String),
+    /// The server ends it.
+    Close,
+}
+
+/// The state of such a reader that belongs to one connection, and the session that outlives it.
+#[derive(Default)]
+pub(crate) struct Native {
+    wants_session: bool,
+    session: Option<String>,
+    /// The server has confirmed the subscription: with a session it need not be asked for again.
+    has_subscribed: bool,
+    unacknowledged: u32,
+}
+
+impl Native {
+    pub(crate) fn new(wants_session: bool) -> Self {
+        Self { wants_session, ..Self::default() }
+    }
+
+    /// What a new connection begins with.
+    pub(crate) fn begin(&self, network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
+        network.send(link, PREAMBLE);
+        if self.wants_session {
+            let session = self.session.clone().unwrap_or_else(|| "new".to_owned());
+            send(network, link, Asked::Hello(pb::Hello { session, expiry: 3600, ..pb::Hello::default() }));
+        } else {
+            subscribe(network, link, filters, cursor);
+        }
+    }
+
+    /// Understands the next frame; `None` if it isn't whole yet.
+    pub(crate) fn next(
+        &mut self,
+        received: &mut Vec<u8>,
+        network: &mut Network,
+        link: u32,
+        filters: &[Filter],
+    ) -> Result<Option<Vec<News>>, String> {
+        let (len, at) = match everywire_proto::length(received) {
+            Length::Unknown => return Ok(None),
+            Length::Malformed => return Err("a frame's length is malformed".into()),
+            Length::Known(len, at) => (len as usize, at),
+        };
+        if received.len() < at + len {
+            return Ok(None);
+        }
+        let frame: Vec<u8> = received.drain(..at + len).skip(at).collect();
+        let frame = ServerFrame::decode(&frame[..]).map_err(|error| error.to_string())?.frame;
+        match frame.ok_or("an unknown frame")? {
+            Said::Welcome(welcome) => {
+                if self.session.is_some() && !welcome.resumed {
+                    return Err(format!("session {:?} was lost", self.session));
+                }
+                self.session = Some(welcome.session);
+                if !self.has_subscribed {
+                    subscribe(network, link, filters, None);
+                }
+            }
+            Said::Subscribed(_) => self.has_subscribed = true,
+            Said::Message(m) => {
+                self.unacknowledged += 1;
+                if self.wants_session && self.unacknowledged >= UNACKNOWLEDGED {
+                    self.unacknowledged = 0;
+                    send(network, link, Asked::Ack(pb::Ack { cursor: m.cursor.clone() }));
+                }
+                return Ok(Some(vec![News::Message(m.topic, m.cursor, m.body)]));
+            }
+            Said::Gap(gap) => return Ok(Some(vec![News::Gap(format!("{gap:?}"))])),
+            Said::Close(_) => return Ok(Some(vec![News::Close])),
+            Said::Ping(_) => send(network, link, Asked::Pong(pb::Pong {})),
+            Said::Error(error) if error.code != 503 && error.code != 429 => return Err(format!("refused: {error:?}")),
+            _ => {}
+        }
+        Ok(Some(Vec::new()))
+    }
+
+    /// The connection is over.
+    pub(crate) fn disconnected(&mut self) {
+        self.unacknowledged = 0;
+    }
+}
+
+fn subscribe(network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
+    let topics = filters.iter().map(|filter| filter.as_str().to_owned()).collect();
+    let after = cursor.unwrap_or("earliest").to_owned();
+    send(network, link, Asked::Subscribe(pb::Subscribe { id: 1, topics, after }));
+}
+
+fn send(network: &mut Network, link: u32, frame: Asked) {
+    let mut bytes = Vec::new();
+    everywire_proto::frame(&ClientFrame { frame: Some(frame) }.encode_to_vec(), &mut bytes);
+    network.send(link, &bytes);
+}
