@@ -9,6 +9,7 @@ const WORDS = {
   poll: { title: 'Short poll', how: 'Asks again and again; mostly there is nothing: 204, no body.' },
   longpoll: { title: 'Long poll', how: 'Asks once; the answer waits until there is something.' },
   sse: { title: 'SSE', how: 'Asks once; everything comes down one stream.' },
+  ws: { title: 'WebSocket', how: 'Opens once; both sides speak.' },
 };
 
 /** A transport's name for people. */

@@ -1,5 +1,5 @@
 /**
- * Everywire's client: publish, and subscribe over short poll, long poll or SSE with one cursor.
+ * Everywire's client: publish, and subscribe over short poll, long poll, SSE or WebSocket with one cursor.
  *
  * It knows no page: whoever shows something listens to a subscription's events. Whatever the transport, the cursor
  * moves only after a message was handed over, so that stopping, cutting and changing the transport lose nothing.
@@ -76,7 +76,7 @@ export class Everywire {
 }
 
 /**
- * Follows topics over one transport. Events, each a `CustomEvent` whose `detail` is named here:
+ * Follows topics over one transport: `poll`, `longpoll`, `sse` or `ws`. Events, each a `CustomEvent` whose `detail` is named here:
  * `state` {state, reason}: `stopped`, `connecting`, `open`, `waiting` (to try again), `refused`; `request` {};
  * `answer` {bytes, empty}; `bytes` {bytes} of a stream; `message` the envelope; `gap` {topic, after, earliest}.
  */
@@ -94,6 +94,14 @@ export class Subscription extends EventTarget {
     this.interval = interval;
     this.wait = wait;
     this.cursor = null;
+  }
+
+  get server() {
+    return this.#client.server;
+  }
+
+  get token() {
+    return this.#client.token;
   }
 
   get isRunning() {
@@ -197,7 +205,55 @@ const TRANSPORTS = {
     }
     return parser.retryMs ?? BACKOFF_FIRST_MS;
   },
+
+  async ws(subscription, signal) {
+    const frames = openSocket(subscription, signal);
+    for await (const text of frames) {
+      subscription.emit('bytes', { bytes: text.length });
+      const { message, gap, close, error, subscribed } = JSON.parse(text);
+      if (subscribed && !subscription.cursor) subscription.moveTo(subscribed.cursor);
+      if (error) throw new Problem(error.code, error.reason, error.retry_after_ms);
+      if (close && !close.reconnect) throw new Problem(403, `the server ended it: ${close.reason}`);
+      if (gap) {
+        subscription.emit('gap', gap);
+        subscription.moveTo(gap.earliest);
+      }
+      if (message) {
+        subscription.emit('message', message);
+        if (!message.retained) subscription.moveTo(message.cursor);
+      }
+    }
+    return BACKOFF_FIRST_MS;
+  },
 };
+
+/** The messages of a WebSocket that subscribes as soon as it is open (docs/protocol.md). */
+async function* openSocket(subscription, signal) {
+  const [queue, server] = [[], new URL('/v1/ws', subscription.server)];
+  server.protocol = server.protocol.replace('http', 'ws');
+  if (subscription.token) server.searchParams.set('token', subscription.token);
+  subscription.emit('request', {});
+  const socket = new WebSocket(server);
+  let [wake, isOver] = [() => {}, null];
+  const end = (problem) => { isOver ??= { problem }; wake(); };
+  socket.onopen = () => {
+    subscription.emit('state', { state: 'open' });
+    const after = subscription.cursor ?? subscription.startAt;
+    socket.send(JSON.stringify({ subscribe: { id: 1, topics: subscription.topics, after } }));
+  };
+  socket.onmessage = ({ data }) => { queue.push(data); wake(); };
+  socket.onclose = () => end(new Problem(0, 'the WebSocket was cut'));
+  signal.addEventListener('abort', () => { socket.close(); end(null); }, { once: true });
+  try {
+    while (queue.length > 0 || !isOver) {
+      if (queue.length > 0) yield queue.shift();
+      else await new Promise((resolve) => { wake = resolve; });
+    }
+    if (isOver.problem) throw isOver.problem;
+  } finally {
+    socket.close();
+  }
+}
 
 /** The names of the transports, the most frugal last. */
 export const transports = Object.keys(TRANSPORTS);

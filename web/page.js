@@ -1,11 +1,13 @@
 /**
- * The first page: publish on the left; short poll, long poll and SSE receive it side by side.
+ * The first page: publish on the left; short poll, long poll, SSE and WebSocket receive it side by side. With an operator's
+ * token in the address (`#token=…`) it shows who is connected.
  *
  * The address says what is shown: `?topic=room/42&via=sse&start=earliest`; without `via` all transports.
  */
 
 import { Everywire, transports } from './everywire.js';
 import { Column, titleOf } from './column.js';
+import { watchConnections } from './connections.js';
 
 const BURST = 20;
 const find = (selector) => document.querySelector(selector);
@@ -128,5 +130,6 @@ function draw() {
 find('#topic').value = address.get('topic') || 'room/42';
 find('#start').value = address.get('start') === 'earliest' ? 'earliest' : 'latest';
 listen();
+watchConnections(client);
 follow(find('#topic').value, find('#start').value);
 draw();

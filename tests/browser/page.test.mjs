@@ -2,13 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { tmpdir } from 'node:os';
 
 import { Browser, Server, column, counter, live, shows, texts } from './support.mjs';
 
-const TRANSPORTS = ['poll', 'longpoll', 'sse'];
+const TRANSPORTS = ['poll', 'longpoll', 'sse', 'ws'];
 const PICTURES = process.env.EVERYWIRE_PICTURES ?? join(tmpdir(), 'everywire-pictures');
 
 let browser;
@@ -151,6 +151,21 @@ test('another topic is followed from its earliest message', async () => {
   await page.getByRole('button', { name: 'Follow' }).click();
   for (const via of TRANSPORTS) await shows(page, via, ['history']);
   assert.match(page.url(), /topic=a%2Fb/);
+  assert.deepEqual(page.faults, []);
+});
+
+test('an operator sees who is connected, and ends a connection', async () => {
+  const token = (await readFile(join(server.home, 'data', 'admin.token'), 'utf8')).trim();
+  const reader = await browser.window(`${server.url}/?topic=room/1&via=ws`);
+  await live(reader, 'ws');
+  assert.equal(await reader.locator('#connections').isVisible(), false, 'not for everybody');
+  const page = await browser.window(`${server.url}/?topic=room/2&via=sse#token=${token}`);
+  const row = page.locator('#connections tbody tr').filter({ hasText: 'ws' });
+  await row.waitFor();
+  await row.getByRole('button').click();
+  await reader.locator('.column[data-via=ws][data-state=refused]').waitFor();
+  assert.match(await reader.locator('.column .state').textContent(), /kicked/);
+  await row.waitFor({ state: 'detached' });
   assert.deepEqual(page.faults, []);
 });
 

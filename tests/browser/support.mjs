@@ -31,7 +31,7 @@ export class Server {
     if (!existsSync(binary ?? '')) throw new Error(`there is no binary at ${binary}: cargo build -p everywire-server`);
     const ready = join(this.home, 'ready.json');
     await rm(ready, { force: true });
-    const options = ['serve', '--http', http, '--data', join(this.home, 'data'), '--ready-file', ready];
+    const options = ['serve', '--http', http, '--tcp', 'off', '--data', join(this.home, 'data'), '--ready-file', ready];
     this.process = spawn(binary, options, { cwd: this.home, stdio: ['ignore', 'ignore', 'inherit'] });
     this.url = `http://${await this.address(ready)}`;
   }
