@@ -50,11 +50,22 @@ def node(tmp_path, settings):
 
 def wait_ready(process, file):
     """Waits for the ready file; gives what it says."""
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline:
+
+    def said():
         assert process.poll() is None, "the server ended instead of getting ready"
         try:
             return json.loads(file.read_text())
         except (OSError, ValueError):
-            time.sleep(0.01)
-    raise AssertionError("the server did not get ready")
+            return None
+
+    return until(said)
+
+
+def until(found):
+    """Asks until the answer is true; gives the answer."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if answer := found():
+            return answer
+        time.sleep(0.01)
+    raise AssertionError(f"{found.__name__}: not within {READY_SECONDS} seconds")

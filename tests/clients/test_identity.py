@@ -6,6 +6,7 @@ import subprocess
 import pytest
 import requests
 import sseclient
+from conftest import until
 from native_client import Client
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -107,9 +108,12 @@ def test_an_operator_sees_and_ends_connections_on_every_wire(server, node, schem
     assert (closed.reason, closed.reconnect) == ("kicked", False)
     events = [event for event in sseclient.SSEClient(stream).events() if event.event == "close"]
     assert json.loads(events[0].data)["reason"] == "kicked"
-    # It is remembered when he was last here.
-    (device,) = devices(server, operator, "ann")
-    assert not device["online"] and device["last_seen"]["wire"] in ("sse", "ws", "tcp")
+
+    def remembered():
+        return [d for d in devices(server, operator, "ann") if not d["online"] and d["last_seen"]]
+
+    (device,) = until(remembered)
+    assert device["last_seen"]["wire"] in ("sse", "ws", "tcp")
 
 
 def test_a_message_is_traced(server, node, operator):
