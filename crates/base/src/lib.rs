@@ -9,6 +9,7 @@ pub mod id;
 pub mod identity;
 pub mod limits;
 pub mod parcel;
+pub mod publish;
 pub mod quota;
 pub mod reason;
 pub mod record;

@@ -54,7 +54,7 @@ pub struct Listener<N: Net> {
     /// Where it is bound.
     pub local: SocketAddr,
     /// Makes the first wire of each connection.
-    pub wires: Box<dyn Listen>,
+    pub wires: Arc<dyn Listen>,
     /// With TLS, its certificates.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }

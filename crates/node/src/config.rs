@@ -1,5 +1,6 @@
 //! What a node is started with, and why it may not start.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use everywire_driver::tls::TlsError;
 use everywire_http::HttpConfig;
 use everywire_log::OpenError;
 use everywire_store::StoreError;
+use everywire_wire::Listen;
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub struct Config {
     pub http: Option<Bind>,
     /// Where the native protocol is spoken on TCP; `None` turns it off.
     pub tcp: Option<Bind>,
+    /// Listeners for the wires of others.
+    pub listeners: Vec<Listener>,
     /// TLS, if it is spoken.
     pub tls: Option<Tls>,
     /// Where the log and what is derived from it are kept.
@@ -43,6 +47,28 @@ pub struct Config {
     pub http_config: HttpConfig,
 }
 
+/// A node without listeners, which keeps nothing and lets everybody do everything that its rules allow.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node: "node".into(),
+            http: None,
+            tcp: None,
+            listeners: Vec::new(),
+            tls: None,
+            data: "./everywire-data".into(),
+            new_epoch: false,
+            engine: EngineKind::Memory,
+            workers: 1,
+            limits: Arc::default(),
+            rules: Rules::default(),
+            echo: false,
+            auth: everywire_auth::Config::default(),
+            http_config: HttpConfig::default(),
+        }
+    }
+}
+
 /// Where a listener is bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bind {
@@ -50,6 +76,23 @@ pub struct Bind {
     pub address: SocketAddr,
     /// Whether somebody asked for it: then a port in use is an error, else the listener stays off with a warning.
     pub configured: bool,
+}
+
+/// A listener for somebody else's wire: whoever implements [`everywire_wire::Wire`] adds a protocol of his own.
+#[derive(Clone)]
+pub struct Listener {
+    /// Its name among [`crate::Node::addresses`].
+    pub name: &'static str,
+    /// Where it is bound.
+    pub bind: Bind,
+    /// Makes the first wire of each connection.
+    pub wires: Arc<dyn Listen>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("name", &self.name).field("bind", &self.bind).finish_non_exhaustive()
+    }
 }
 
 /// Certificates, and where they are used.
@@ -61,6 +104,8 @@ pub struct Tls {
     pub key: PathBuf,
     /// Where HTTPS listens; without it the HTTP listener speaks TLS.
     pub listen: Option<SocketAddr>,
+    /// Where the native protocol is spoken over TLS.
+    pub tcp: Option<SocketAddr>,
 }
 
 /// Who orders and keeps the log.

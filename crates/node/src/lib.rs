@@ -16,6 +16,6 @@ mod open;
 mod process;
 mod readers;
 
-pub use config::{Bind, Config, EngineKind, StartError, Tls};
+pub use config::{Bind, Config, EngineKind, Listener, StartError, Tls};
 pub use everywire_http::HttpConfig;
-pub use node::{Addresses, Node};
+pub use node::Node;

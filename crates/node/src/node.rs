@@ -21,7 +21,7 @@ use everywire_log::engine::Engine;
 use everywire_log::tail::Tail;
 use everywire_native::{Native, TcpListen};
 use everywire_store::Store;
-use everywire_wire::{Upgrade, UpgradeRequest};
+use everywire_wire::{Listen, UpgradeRequest};
 use everywire_ws::{Subprotocol, WsUpgrade};
 
 use crate::api::Calls;
@@ -41,7 +41,7 @@ const MAX_AGENT: usize = 120;
 
 /// A running node. Dropping it without [`Node::drain`] leaves it running.
 pub struct Node {
-    addresses: Addresses,
+    addresses: Vec<(&'static str, SocketAddr)>,
     posts: Arc<[Post<Socket>]>,
     engine: Arc<dyn Engine>,
     store: Store,
@@ -55,30 +55,11 @@ pub struct Node {
     appender: JoinHandle<()>,
 }
 
-/// Where the listeners are bound; `None` for those that are off.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Addresses {
-    /// HTTP.
-    pub http: Option<SocketAddr>,
-    /// HTTPS.
-    pub https: Option<SocketAddr>,
-    /// The native protocol on TCP.
-    pub tcp: Option<SocketAddr>,
-}
-
 impl Node {
     /// Binds the listeners, opens and restores log and store, starts the threads, and accepts.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let bound = bind(&config)?;
-        let find = |speaks: Speaks, tls: bool| {
-            let found = bound.iter().find(|l| l.speaks == speaks && l.tls.is_some() == tls);
-            found.map(|l| l.socket.local())
-        };
-        let addresses = Addresses {
-            http: find(Speaks::Http, false),
-            https: find(Speaks::Http, true),
-            tcp: find(Speaks::Native, false),
-        };
+        let addresses = bound.iter().map(|listening| (listening.name, listening.socket.local())).collect();
         let nets = (0..config.workers.max(1)).map(|_| MioNet::new()).collect::<io::Result<Vec<_>>>();
         let nets = nets.map_err(system("event loop"))?;
         let (mut seats, mut posts) = (Vec::new(), Vec::new());
@@ -96,9 +77,9 @@ impl Node {
         assembly.start(opened, seats, bound, &store_thread)
     }
 
-    /// Where the listeners are bound.
-    pub fn addresses(&self) -> Addresses {
-        self.addresses
+    /// Where the listeners are bound: `http`, `https`, `tcp`, `tcps`, and those of others by their names.
+    pub fn addresses(&self) -> &[(&'static str, SocketAddr)] {
+        &self.addresses
     }
 
     /// Takes new topic rules, and reads the certificates again.
@@ -142,42 +123,45 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 
 /// A bound listener.
 struct Listening {
+    name: &'static str,
     socket: Bound,
     tls: Option<Arc<tls::ServerConfig>>,
-    speaks: Speaks,
-}
-
-/// What connections of a listener begin with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Speaks {
-    Http,
-    Native,
+    wires: Arc<dyn Listen>,
 }
 
 /// Binds every listener that is on. Nobody is accepted yet.
 fn bind(config: &Config) -> Result<Vec<Listening>, StartError> {
-    let mut bound = Vec::new();
+    let websocket = WsUpgrade::new(subprotocols()).with_echo(config.echo);
+    let service = Arc::new(Service::new(config.http_config.clone(), vec![Arc::new(websocket)]));
+    let http: Arc<dyn Listen> = Arc::new(HttpListener::new(service, Arc::clone(&config.limits)));
+    let native: Arc<dyn Listen> = Arc::new(TcpListen::new(Arc::clone(&config.limits)));
     let certificates = |tls: &Tls| tls::load(&tls.cert, &tls.key, &HTTP_ALPN);
     let certificates = config.tls.as_ref().map(certificates).transpose()?;
-    let apart = config.tls.as_ref().and_then(|tls| tls.listen);
-    if let Some(http) = &config.http {
-        let tls = if apart.is_none() { certificates.clone() } else { None };
-        let socket = bind_one("http", http)?;
-        bound.extend(socket.map(|socket| Listening { socket, tls, speaks: Speaks::Http }));
-    }
-    if let Some(address) = apart {
-        let socket = Bound::bind(address).map_err(|source| StartError::Bind { address, source })?;
-        bound.push(Listening { socket, tls: certificates, speaks: Speaks::Http });
-    }
-    if let Some(tcp) = &config.tcp {
-        let socket = bind_one("tcp", tcp)?;
-        bound.extend(socket.map(|socket| Listening { socket, tls: None, speaks: Speaks::Native }));
+    let at = |place: fn(&Tls) -> Option<SocketAddr>| {
+        config.tls.as_ref().and_then(place).map(|address| Bind { address, configured: true })
+    };
+    let (https, tcps) = (at(|tls| tls.listen), at(|tls| tls.tcp));
+    // Without a place of its own, HTTPS stands in place of HTTP.
+    let (plain, https) =
+        if config.tls.is_some() && https.is_none() { (None, config.http) } else { (config.http, https) };
+    let (clear, tls) = (|| None, || certificates.clone());
+    let mut wanted = vec![
+        ("http", plain, clear(), &http),
+        ("https", https, tls(), &http),
+        ("tcp", config.tcp, clear(), &native),
+        ("tcps", tcps, tls(), &native),
+    ];
+    wanted.extend(config.listeners.iter().map(|others| (others.name, Some(others.bind), None, &others.wires)));
+    let mut bound = Vec::new();
+    for (name, at, tls, wires) in wanted {
+        let socket = at.map(|at| bind_one(name, at)).transpose()?.flatten();
+        bound.extend(socket.map(|socket| Listening { name, socket, tls, wires: Arc::clone(wires) }));
     }
     Ok(bound)
 }
 
 /// Binds a listener. One that nobody asked for may stay off (RULES 36).
-fn bind_one(name: &str, bind: &Bind) -> Result<Option<Bound>, StartError> {
+fn bind_one(name: &str, bind: Bind) -> Result<Option<Bound>, StartError> {
     match Bound::bind(bind.address) {
         Ok(socket) => Ok(Some(socket)),
         Err(source) if bind.configured => Err(StartError::Bind { address: bind.address, source }),
@@ -195,7 +179,7 @@ fn bind_one(name: &str, bind: &Bind) -> Result<Option<Bound>, StartError> {
 struct Assembly {
     config: Config,
     posts: Arc<[Post<Socket>]>,
-    addresses: Addresses,
+    addresses: Vec<(&'static str, SocketAddr)>,
     appends: Arc<Appends>,
 }
 
@@ -295,27 +279,21 @@ fn spawn_workers(
     metrics: &Arc<[Arc<WorkerMetrics>]>,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let workers = seats.len();
-    let websocket = WsUpgrade::new(subprotocols()).with_echo(hubs.config.echo);
-    let upgrades: Vec<Arc<dyn Upgrade>> = vec![Arc::new(websocket)];
-    let http = Arc::new(Service::new(hubs.config.http_config.clone(), upgrades));
     let rules = Arc::new(hubs.config.rules.clone());
-    let mut sockets = Vec::new();
-    for Listening { socket, tls, speaks } in bound {
-        let (local, listen) = (socket.local(), socket.listen().map_err(system("listening socket"))?);
-        sockets.push((Some(listen), local, tls, speaks));
+    let mut listeners = Vec::new();
+    for Listening { socket, tls, wires, .. } in bound {
+        let (local, socket) = (socket.local(), socket.listen().map_err(system("listening socket"))?);
+        listeners.push(Listener { socket: Some(socket), local, wires, tls });
     }
-    let limits = &hubs.config.limits;
     let spawn = |(number, (net, mailbox)): (usize, (MioNet, Mailbox<Socket>))| {
-        let listener = |(i, entry): (usize, &mut (Option<_>, SocketAddr, Option<Arc<_>>, Speaks))| Listener {
-            // Each listener is accepted from by one worker, which spreads its connections over all.
-            socket: if i % workers == number { entry.0.take() } else { None },
-            local: entry.1,
-            wires: match entry.3 {
-                Speaks::Http => Box::new(HttpListener::new(Arc::clone(&http), Arc::clone(limits))),
-                Speaks::Native => Box::new(TcpListen::new(Arc::clone(limits))),
-            },
-            tls: entry.2.clone(),
+        // Each listener is accepted from by one worker, which spreads its connections over all.
+        let share = |(i, listener): (usize, &mut Listener<MioNet>)| Listener {
+            socket: if i % workers == number { listener.socket.take() } else { None },
+            local: listener.local,
+            wires: Arc::clone(&listener.wires),
+            tls: listener.tls.clone(),
         };
+        let listeners = listeners.iter_mut().enumerate().map(share).collect();
         let number = number as u16;
         let setup = Setup {
             number,
@@ -325,7 +303,7 @@ fn spawn_workers(
             mailbox,
             posts: posts.to_vec(),
             metrics: metrics.to_vec(),
-            listeners: sockets.iter_mut().enumerate().map(listener).collect(),
+            listeners,
             limits: Arc::clone(&hubs.config.limits),
             rules: Arc::clone(&rules),
             plate: hubs.plate.clone(),

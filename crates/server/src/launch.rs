@@ -33,10 +33,12 @@ fn config(settings: &Settings, new_epoch: bool, admin_token: &str) -> Config {
         node: settings.node.clone(),
         http: bind(settings.http),
         tcp: bind(settings.tcp),
+        listeners: Vec::new(),
         tls: settings.tls.as_ref().map(|tls| everywire_node::Tls {
             cert: tls.cert.clone(),
             key: tls.key.clone(),
             listen: tls.listen,
+            tcp: tls.tcp,
         }),
         data: settings.data.clone(),
         new_epoch,
@@ -67,10 +69,8 @@ fn config(settings: &Settings, new_epoch: bool, admin_token: &str) -> Config {
 
 impl Running {
     /// What listens where, by the listener's name.
-    pub(crate) fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
-        let addresses = self.0.addresses();
-        let named = [("http", addresses.http), ("https", addresses.https), ("tcp", addresses.tcp)];
-        named.into_iter().filter_map(|(name, address)| Some((name, address?))).collect()
+    pub(crate) fn addresses(&self) -> &[(&'static str, SocketAddr)] {
+        self.0.addresses()
     }
 
     /// Takes over what can change while it runs: rules, certificates, keys.

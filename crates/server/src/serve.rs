@@ -33,15 +33,15 @@ pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
         running.drain();
         return Err("no listener is open, so that nobody could reach the server: give http a free port".into());
     }
-    if let Err(why) = ready.map_or(Ok(()), |file| file.write(&addresses)) {
+    if let Err(why) = ready.map_or(Ok(()), |file| file.write(addresses)) {
         running.drain();
         return Err(why.into());
     }
-    for (name, address) in &addresses {
+    for (name, address) in addresses {
         info!("{name} listens on {address}");
     }
     // A closed standard output doesn't stop a server.
-    let _ = std::io::stdout().write_all(table::of(&settings, &addresses, &admin).as_bytes());
+    let _ = std::io::stdout().write_all(table::of(&settings, addresses, &admin).as_bytes());
     stay(Stay { arguments, settings, running: Some(running), draining: None }, &mut signals)
 }
 

@@ -9,6 +9,7 @@ const WHAT: &[(&str, &str)] = &[
     ("http", "web page, publish, short poll, long poll, SSE, stream, WebSocket"),
     ("https", "the same over TLS"),
     ("tcp", "the native protocol"),
+    ("tcps", "the same over TLS"),
 ];
 
 /// The lines of the table. The names of the listeners are the schemes of their addresses.

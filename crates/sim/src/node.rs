@@ -134,13 +134,13 @@ impl SimNode {
         let listener = Listener {
             socket: Some(HTTP),
             local: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-            wires: Box::new(HttpListener::new(Arc::new(Service::default()), Arc::clone(limits))),
+            wires: Arc::new(HttpListener::new(Arc::new(Service::default()), Arc::clone(limits))),
             tls: None,
         };
         let native = Listener {
             socket: Some(TCP),
             local: SocketAddr::from((Ipv4Addr::LOCALHOST, 7222)),
-            wires: Box::new(TcpListen::new(Arc::clone(limits))),
+            wires: Arc::new(TcpListen::new(Arc::clone(limits))),
             tls: None,
         };
         let setup = Setup {

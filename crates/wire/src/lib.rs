@@ -33,8 +33,10 @@ use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::publish::{self, Unfit};
 use everywire_base::quota::Account;
 use everywire_base::reason::Reason;
+use everywire_base::record::Message;
 use everywire_base::rules::{Caller, Refusal, Rules};
 
 pub use carried::{Carried, Carrier, Flow, Framing, Kind};
@@ -122,10 +124,13 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Counts a message against the bounds of its publisher, or says when it would be allowed.
-    pub fn spend(&self, who: Caller<'_>, bytes: usize) -> Result<(), Duration> {
+    /// Checks a message for [`Ask::Publish`], and counts it against the bounds of its publisher.
+    pub fn draft(&self, message: Message, who: Caller<'_>) -> Result<Draft, Unfit> {
+        let draft = publish::check(message, who, self.rules)?;
         let account = who.map_or(self.account, |who| who.account.as_deref());
-        account.map_or(Ok(()), |account| account.publish(bytes, self.now.monotonic))
+        let spend = |account: &Account| account.publish(draft.message.body.len(), self.now.monotonic);
+        account.map_or(Ok(()), spend).map_err(Unfit::TooFast)?;
+        Ok(draft)
     }
 
     /// The moment on the monotonic clock at which an identity expires, for a wire's deadline.
@@ -182,8 +187,8 @@ pub enum Answer {
     Called(Option<Reply>),
 }
 
-/// Makes the first wire of each connection that a listener accepts.
-pub trait Listen: Send {
+/// Makes the first wire of each connection that a listener accepts; shared by all workers.
+pub trait Listen: Send + Sync {
     /// The wire for a new connection.
     fn accept(&self, peer: &Peer, now: Now) -> Box<dyn Wire>;
 }

@@ -118,6 +118,7 @@ fn tls<'t>(reader: &mut Reader<'t>, value: &Value<'t>) -> Option<Tls> {
     let cert = fields.take(reader, "cert", reader::text(units::path));
     let key = fields.take(reader, "key", reader::text(units::path));
     let listen = fields.take(reader, "listen", reader::text(units::address));
+    let tcp = fields.take(reader, "tcp", reader::text(units::address));
     fields.end(reader);
-    Some(Tls { cert: cert?, key: key?, listen })
+    Some(Tls { cert: cert?, key: key?, listen, tcp })
 }

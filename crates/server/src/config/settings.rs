@@ -69,6 +69,8 @@ pub struct Tls {
     pub key: PathBuf,
     /// Where TLS is spoken; without it, on the HTTP listener, in place of plain HTTP.
     pub listen: Option<SocketAddr>,
+    /// Where the native protocol is spoken over TLS.
+    pub tcp: Option<SocketAddr>,
 }
 
 /// Who may say who somebody is.
@@ -176,9 +178,11 @@ impl Settings {
     /// All listeners by name.
     pub fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
         let http = self.http.map(|listener| ("http", listener.address));
-        let tls = self.tls.as_ref().and_then(|tls| tls.listen).map(|address| ("https", address));
+        let tls = self.tls.as_ref();
+        let https = tls.and_then(|tls| tls.listen).map(|address| ("https", address));
         let tcp = self.tcp.map(|listener| ("tcp", listener.address));
-        http.into_iter().chain(tls).chain(tcp).collect()
+        let tcps = tls.and_then(|tls| tls.tcp).map(|address| ("tcps", address));
+        [http, https, tcp, tcps].into_iter().flatten().collect()
     }
 
     /// What clients without an identity may do: all where nobody can have one, and nothing where others can reach the

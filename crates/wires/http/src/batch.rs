@@ -7,18 +7,19 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use everywire_base::ask::{Draft, Published};
+use everywire_base::ask::Published;
 use everywire_base::clock::UnixMillis;
 use everywire_base::envelope;
 use everywire_base::id::AskId;
 use everywire_base::limits::Limits;
-use everywire_base::rules::{Caller, Rules};
+use everywire_base::record::Message;
+use everywire_base::rules::Caller;
 use everywire_base::topic::Topic;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::problem::Problem;
-use crate::publish::{self, Publication, check_event, check_name, parse_topic, time_to_live};
+use crate::publish::{self, parse_topic, time_to_live};
 use crate::reply::{self, Manner};
 
 #[derive(Deserialize)]
@@ -63,24 +64,21 @@ pub(crate) fn parse<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Item<'a>>
 }
 
 impl Item<'_> {
-    /// The message of an item.
-    pub(crate) fn draft(self, who: Caller<'_>, now: UnixMillis, rules: &Rules) -> Result<Draft, Problem> {
+    /// The message of an item, not checked yet.
+    pub(crate) fn message(self, who: Caller<'_>, now: UnixMillis) -> Result<Message, Problem> {
         let topic = self.topic.as_deref().ok_or_else(|| Problem::bad("`topic` is missing"))?;
         let topic = parse_topic(topic)?;
-        rules.may_publish(who, &topic)?;
         let (body, implied_type) = self.content()?;
-        let name = |value: &Option<Cow<'_, str>>, what| value.as_deref().map(|v| check_name(v, what)).transpose();
-        let publication = Publication {
-            topic,
+        let ttl = self.ttl.map(time_to_live).transpose()?;
+        Ok(Message {
             from: publish::user(who),
-            event: self.event.as_deref().map(check_event).transpose()?,
-            content_type: name(&self.content_type, "type")?.or(implied_type.map(Into::into)),
-            key: name(&self.key, "key")?,
-            ttl: self.ttl.map(time_to_live).transpose()?,
+            event: self.event.map(Into::into),
+            content_type: self.content_type.map(Into::into).or(implied_type.map(Into::into)),
+            key: self.key.map(Into::into),
             retain: self.retain,
-            inline: None,
-        };
-        publication.draft(body, now, rules)
+            expires: ttl.map(|ttl| now.after(ttl)),
+            ..Message::new(topic, body)
+        })
     }
 
     /// The body's bytes, and the type that it has by itself.

@@ -11,7 +11,6 @@ use crate::batch::Batching;
 use crate::call::Calling;
 use crate::credentials;
 use crate::machine::{Link, Phase};
-use crate::publish;
 use crate::reading::{Reading, Shape};
 use crate::reply::Manner;
 use crate::waiting::{Api, Subscribing};
@@ -28,8 +27,8 @@ pub(crate) fn batch(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, w
     let mut batching = Batching::new(manner, link.peek(), items.len());
     for item in items {
         let ask = link.number();
-        let draft = item.draft(who, cx.now.wall, cx.rules);
-        match draft.and_then(|draft| publish::spend(cx, who, &draft).map(|()| draft)) {
+        let message = item.message(who, cx.now.wall);
+        match message.and_then(|message| Ok(cx.draft(message, who)?)) {
             Ok(draft) => {
                 batching.asked(draft.message.topic.clone());
                 cx.asks.push((ask, Ask::Publish(draft)));

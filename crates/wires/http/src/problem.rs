@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use everywire_base::ask::PublishError;
 use everywire_base::envelope;
+use everywire_base::publish::Unfit;
 use everywire_base::rules::Refusal;
 
 use crate::reply::{self, Length, Manner};
@@ -122,6 +123,21 @@ impl From<Refusal> for Problem {
             Refusal::Unauthorized(_) => Self::new(401, detail).hinting(Hint::Authenticate),
             Refusal::Forbidden(_) => Self::new(403, detail),
             Refusal::TooMany(_) => Self::new(429, detail).hinting(Hint::RetryAfter(1)),
+        }
+    }
+}
+
+impl From<Unfit> for Problem {
+    fn from(unfit: Unfit) -> Self {
+        let detail = unfit.to_string();
+        match unfit {
+            Unfit::Refused(refusal) => refusal.into(),
+            Unfit::TooLarge(_) => Self::new(413, detail),
+            Unfit::Name(_) | Unfit::ReservedEvent(_) | Unfit::NotJson(_) => Self::bad(detail),
+            Unfit::TooFast(wait) => {
+                let seconds = wait.as_millis().div_ceil(1000).max(1) as u32;
+                Self::new(429, detail).hinting(Hint::RetryAfter(seconds))
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Publishing one message: from the request to a draft, from the outcome to a reply.
+//! Publishing one message: from the request to a message, from the outcome to a reply.
 //!
 //! Publishes may be pipelined: [`Publishes`] keeps those that wait for the log, and answers them in the order in which
 //! they came, whatever the order of their outcomes.
@@ -8,35 +8,26 @@ use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
-use everywire_base::ask::{Draft, Published};
+use everywire_base::ask::Published;
 use everywire_base::clock::UnixMillis;
 use everywire_base::envelope;
 use everywire_base::id::AskId;
+use everywire_base::publish::{check_event, check_name};
 use everywire_base::record::{Durability, Message};
 use everywire_base::rules::{Caller, Rules};
 use everywire_base::topic::Topic;
-use everywire_wire::Context;
-use serde::de::IgnoredAny;
 
 use crate::head::Head;
-use crate::problem::{Hint, Problem};
+use crate::problem::Problem;
 use crate::reply::{self, Manner};
 use crate::request::Surroundings;
 use crate::target::{decode, once, switch, whole};
 
-/// The longest idempotency key, event name or media type, in bytes.
-pub(crate) const MAX_NAME_BYTES: usize = 255;
-
 /// What a request says about a message, before its body.
 pub(crate) struct Publication {
-    pub(crate) topic: Topic,
-    /// The user who publishes it.
-    pub(crate) from: Option<Box<str>>,
-    pub(crate) event: Option<Box<str>>,
-    pub(crate) content_type: Option<Box<str>>,
-    pub(crate) key: Option<Box<str>>,
-    pub(crate) ttl: Option<Duration>,
-    pub(crate) retain: bool,
+    /// All but the body, and when it expires.
+    message: Message,
+    ttl: Option<Duration>,
     /// The body, if it stands in the address; then none may follow.
     pub(crate) inline: Option<Bytes>,
 }
@@ -52,56 +43,41 @@ impl Publication {
         Self::to(head, parse_topic(&topic)?, around)
     }
 
-    /// To a topic that stands elsewhere than in the query.
+    /// To a topic that stands elsewhere than in the query. What the head tells is checked before the body is read.
     pub(crate) fn to(head: &Head<'_, '_>, topic: Topic, around: &Surroundings<'_>) -> Result<Self, Problem> {
         around.rules.may_publish(around.who, &topic)?;
         let (mut event, mut ttl, mut retain) = (None, None, None);
         for (name, value) in head.target.pairs() {
             match name {
-                "event" => once(&mut event, check_event(&decode(value, name)?)?, name)?,
+                "event" => once(&mut event, event_name(&decode(value, name)?)?, name)?,
                 "ttl" => once(&mut ttl, time_to_live(whole(value, name)?)?, name)?,
                 "retain" => once(&mut retain, switch(value, name)?, name)?,
                 _ => {}
             }
         }
-        let content_type = head.fields.content_type.map(media_type).transpose()?;
-        let key = head.fields.idempotency_key.map(|k| header_text(k, "Idempotency-Key")).transpose()?;
-        let retain = retain.unwrap_or(false);
-        let from = user(around.who);
-        Ok(Self { topic, from, event, content_type, key, ttl, retain, inline: None })
+        let message = Message {
+            from: user(around.who),
+            event,
+            content_type: head.fields.content_type.map(media_type).transpose()?,
+            key: head.fields.idempotency_key.map(|k| header_text(k, "Idempotency-Key")).transpose()?,
+            retain: retain.unwrap_or(false),
+            ..Message::new(topic, Bytes::new())
+        };
+        Ok(Self { message, ttl, inline: None })
     }
 
     /// The longest body, by the topic's rule.
     pub(crate) fn max_body(&self, rules: &Rules) -> (usize, &'static str) {
         match self.inline {
-            None => (rules.of(&self.topic).max_message, "a message of this topic has"),
+            None => (rules.of(&self.message.topic).max_message, "a message of this topic has"),
             Some(_) => (0, "with `message=` in the address it has"),
         }
     }
 
-    /// The message, with its body checked.
-    pub(crate) fn draft(self, body: Bytes, now: UnixMillis, rules: &Rules) -> Result<Draft, Problem> {
-        let body = self.inline.unwrap_or(body);
-        let rule = rules.of(&self.topic);
-        if body.len() > rule.max_message {
-            return Err(Problem::too_large(rule.max_message, "a message of this topic has"));
-        }
-        if self.content_type.as_deref().is_some_and(envelope::is_json) && !(body.is_empty() && self.retain) {
-            check_json(&body)?;
-        }
-        let message = Message {
-            topic: self.topic,
-            from: self.from,
-            event: self.event,
-            content_type: self.content_type,
-            key: self.key,
-            body,
-            retain: self.retain,
-            qos: 1,
-            expires: self.ttl.map(|ttl| now.after(ttl)),
-            generation: 0,
-        };
-        Ok(Draft { message, durability: rule.durability })
+    /// The message with its body.
+    pub(crate) fn message(self, body: Bytes, now: UnixMillis) -> Message {
+        let expires = self.ttl.map(|ttl| now.after(ttl));
+        Message { body: self.inline.unwrap_or(body), expires, ..self.message }
     }
 }
 
@@ -110,36 +86,14 @@ pub(crate) fn user(who: Caller<'_>) -> Option<Box<str>> {
     who?.user.clone()
 }
 
-/// Counts a message against its publisher's bounds (429).
-pub(crate) fn spend(cx: &Context<'_>, who: Caller<'_>, draft: &Draft) -> Result<(), Problem> {
-    cx.spend(who, draft.message.body.len()).map_err(|wait| {
-        let seconds = wait.as_millis().div_ceil(1000).max(1) as u32;
-        let detail = format!("too much is published: come again in {seconds} s (limits.user_…, limits.address_…)");
-        Problem::new(429, detail).hinting(Hint::RetryAfter(seconds))
-    })
-}
-
 /// Parses a topic for publishing.
 pub(crate) fn parse_topic(text: &str) -> Result<Topic, Problem> {
     Topic::parse(text).map_err(|error| Problem::bad(format!("`topic`: {error}")))
 }
 
-/// A name that travels in lines: no control characters, not empty, bounded.
-pub(crate) fn check_name(text: &str, what: &str) -> Result<Box<str>, Problem> {
-    let fits = !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control);
-    let wrong = || Problem::bad(format!("`{what}` has 1 to {MAX_NAME_BYTES} bytes and no control characters"));
-    if fits { Ok(text.into()) } else { Err(wrong()) }
-}
-
-/// Names of events that on a stream are the server's or the browser's own.
-const RESERVED_EVENTS: [&str; 4] = ["close", "error", "gap", "open"];
-
-/// An event's name; those that a reader would take for the server's word are refused.
-pub(crate) fn check_event(text: &str) -> Result<Box<str>, Problem> {
-    if RESERVED_EVENTS.contains(&text) {
-        return Err(Problem::bad(format!("the event name {text:?} is the server's own on a stream: choose another")));
-    }
-    check_name(text, "event")
+fn event_name(text: &str) -> Result<Box<str>, Problem> {
+    check_event(text)?;
+    Ok(text.into())
 }
 
 /// Seconds until a message is not delivered any more.
@@ -150,9 +104,10 @@ pub(crate) fn time_to_live(seconds: u64) -> Result<Duration, Problem> {
     Ok(Duration::from_secs(seconds.min(u64::from(u32::MAX))))
 }
 
-fn header_text(value: &[u8], what: &str) -> Result<Box<str>, Problem> {
+fn header_text(value: &[u8], what: &'static str) -> Result<Box<str>, Problem> {
     let text = std::str::from_utf8(value).map_err(|_| Problem::bad(format!("`{what}` is not UTF-8")))?;
-    check_name(text, what)
+    check_name(text, what)?;
+    Ok(text.into())
 }
 
 /// The media type as it came; what curl says when nobody told it counts as text.
@@ -161,18 +116,6 @@ fn media_type(value: &[u8]) -> Result<Box<str>, Problem> {
     let essence = text.split(';').next().unwrap_or_default().trim();
     let form = essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");
     Ok(if form { "text/plain".into() } else { text })
-}
-
-/// JSON is checked once, here (RULES 27).
-pub(crate) fn check_json(body: &[u8]) -> Result<(), Problem> {
-    let text = std::str::from_utf8(body).map_err(|_| Problem::bad("the body says it is JSON, but it is not UTF-8"))?;
-    serde_json::from_str::<IgnoredAny>(text).map(|_| ()).map_err(|error| {
-        Problem::bad(format!(
-            "the body says it is JSON, but it is not, at line {} column {}",
-            error.line(),
-            error.column()
-        ))
-    })
 }
 
 /// Appends `"id":…,"topic":…,"cursor":…,"durability":…`.

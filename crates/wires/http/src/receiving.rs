@@ -296,10 +296,9 @@ impl Receiving {
         let Order { who, request, manner } = order;
         let phase = match request {
             Request::Publish(publication) => {
-                let draft = publication.draft(body, cx.now.wall, cx.rules);
-                match draft.and_then(|draft| publish::spend(cx, who.as_deref(), &draft).map(|()| draft)) {
+                match cx.draft(publication.message(body, cx.now.wall), who.as_deref()) {
                     Ok(draft) => self.publish(cx, link, manner, draft),
-                    Err(problem) => self.refuse_late(cx, link, manner, problem),
+                    Err(unfit) => self.refuse_late(cx, link, manner, unfit.into()),
                 }
                 Phase::Receiving(self)
             }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use everywire_base::ask::PublishError;
+use everywire_base::publish::Unfit;
 use everywire_base::reason::Reason;
 use everywire_base::rules::Refusal;
 
@@ -109,6 +110,15 @@ impl Problem {
             Refusal::Unauthorized(_) => Self::new(id, 401, refusal.to_string()),
             Refusal::Forbidden(_) => Self::new(id, 403, refusal.to_string()),
             Refusal::TooMany(_) => Self::new(id, 429, refusal.to_string()),
+        }
+    }
+
+    pub(crate) fn unfit(id: u64, unfit: &Unfit) -> Self {
+        match unfit {
+            Unfit::Refused(refusal) => Self::refused(id, refusal),
+            Unfit::TooLarge(_) => Self::new(id, 413, unfit.to_string()),
+            Unfit::Name(_) | Unfit::ReservedEvent(_) | Unfit::NotJson(_) => Self::bad(id, unfit.to_string()),
+            Unfit::TooFast(wait) => Self::new(id, 429, unfit.to_string()).retry((wait.as_millis() as u64).max(1)),
         }
     }
 

@@ -339,7 +339,10 @@ impl Native {
 
     fn publish(&mut self, cx: &mut Carrier<'_, '_>, publish: Publish) {
         let id = publish.id;
-        match publish::draft(publish, self.identity().map(|who| &**who), cx.cx) {
+        let who = self.identity().map(|who| &**who);
+        let message = publish::message(publish, who, cx.cx.now.wall);
+        let message = message.map_err(|error| Problem::bad(id, format!("`topic`: {error}")));
+        match message.and_then(|message| cx.cx.draft(message, who).map_err(|unfit| Problem::unfit(id, &unfit))) {
             Ok(draft) => self.ask(cx, Ask::Publish(draft), Waiting::Publish { id }),
             Err(problem) => self.refuse(cx, problem),
         }
