@@ -21,10 +21,12 @@ def compile_schema(folder):
 class Client:
     """One connection."""
 
-    def __init__(self, schema, address):
+    def __init__(self, schema, address, tls=None):
         host, port = address.rsplit(":", 1)
         self.schema = schema
         self.socket = socket.create_connection((host, int(port)), timeout=30)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=host)
         self.stream = self.socket.makefile("rb")
         self.socket.sendall(b"EVERYW/1")
         self.messages = []

@@ -1,5 +1,6 @@
 """The native protocol on TCP, spoken by a client that was written after its documentation."""
 
+import ssl
 import subprocess
 
 import requests
@@ -59,6 +60,26 @@ def test_what_is_refused(node, schema):
     client.send(ack=schema.Ack(cursor="a:1"))
     assert client.wait("error").code == 409
     client.ping()
+
+
+def test_tls(tmp_path, node, schema):
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-subj", "/CN=everywire"]
+    subprocess.run([*made, "-keyout", "key.pem", "-out", "cert.pem"], cwd=tmp_path, capture_output=True, check=True)
+    (tmp_path / "everywire.toml").write_text('[tls]\ncert = "cert.pem"\nkey = "key.pem"\ntcp = "127.0.0.1:0"\n')
+    ready = tmp_path / "tls.json"
+    arguments = [node["binary"], "serve", "--http", "off", "--tcp", "127.0.0.1:0", "--engine", "memory"]
+    process = subprocess.Popen([*arguments, "--ready-file", ready], cwd=tmp_path)
+    try:
+        addresses = wait_ready(process, ready)
+        reader = Client(schema, addresses["tcps"], ssl.create_default_context(cafile=tmp_path / "cert.pem"))
+        reader.hello(session="new")
+        reader.subscribe("a")
+        Client(schema, addresses["tcp"]).publish("a", b"x" * 100_000)
+        assert reader.message().body == b"x" * 100_000
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
 
 
 def test_a_session_survives_kill_9(tmp_path, node, schema):

@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("node", &["base", "wire", "http", "ws", "native", "proto", "auth", "hub", "log", "store", "driver", "api"]),
     ("server", &["base", "auth", "client", "node"]),
     ("sim", &["base", "wire", "http", "ws", "native", "proto", "auth", "hub", "log", "store", "driver", "api", "node"]),
+    ("example-line", &["base", "wire", "node"]),
     ("tests", &[]),
 ];
 
