@@ -24,10 +24,10 @@ black-box NAME="":
     cargo build -p everywire-server
     cargo nextest run -p everywire-tests {{NAME}}
 
-# The browser and the foreign clients.
-browser:
+# The page in a browser, and the clients of npm.
+node:
     cargo build -p everywire-server
-    ./dev/browser
+    ./dev/node
 
 # The whole server from seeds; `just simulate 1 --seed 42` repeats one.
 simulate SEEDS="500" *ARGUMENTS:

@@ -1,9 +1,10 @@
-"""WebSocket as the package `websockets` speaks it: the native protocol in JSON."""
+"""WebSocket as the package `websockets`, and curl's library, speak it: the native protocol in JSON."""
 
 import json
 
 import pytest
 import requests
+from curl_cffi import requests as curl
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -28,6 +29,18 @@ def test_a_message_crosses_wires(server, compression):
         assert published["durability"] == "fsync"
     page = requests.get(f"{server}/v1/messages?topic=other", timeout=10).json()
     assert page["messages"][0]["body"] == {"n": 1}
+
+
+def test_curl_publishes_and_receives(server):
+    with curl.Session() as session:
+        socket = session.ws_connect(address(server))
+        socket.send_str(json.dumps({"subscribe": {"id": 1, "topics": ["room/42"]}}))
+        assert json.loads(socket.recv_str())["subscribed"]["id"] == 1
+        socket.send_str(json.dumps({"publish": {"id": 2, "topic": "room/42", "body": "by curl"}}))
+        frames = [json.loads(socket.recv_str()) for _ in range(2)]
+        assert [frame["message"]["body"] for frame in frames if "message" in frame] == ["by curl"]
+        assert [frame["published"]["id"] for frame in frames if "published" in frame] == [2]
+        socket.close()
 
 
 def test_a_session_goes_on_over_another_socket(server):

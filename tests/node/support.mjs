@@ -1,4 +1,4 @@
-/** What the browser's tests share: a server of their own, a Chromium, windows that must stay free of errors. */
+/** What the tests share: a server of their own, a Chromium, windows that must stay free of errors. */
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -21,7 +21,7 @@ const FLAGS = [
 export class Server {
   static async start() {
     const server = new Server();
-    server.home = await mkdtemp(join(tmpdir(), 'everywire-browser-'));
+    server.home = await mkdtemp(join(tmpdir(), 'everywire-node-'));
     await server.run('127.0.0.1:0');
     return server;
   }
