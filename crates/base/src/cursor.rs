@@ -3,7 +3,7 @@
 //! A cursor means "I have everything up to and including here". Its text is `EPOCH:OFFSET` for a log with one
 //! partition and `EPOCH:P.OFFSET,P.OFFSET` for more; clients treat it as opaque.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 use smallvec::SmallVec;
@@ -48,7 +48,7 @@ impl fmt::Display for Epoch {
                 break;
             }
         }
-        digits.iter().rev().try_for_each(|d| write!(f, "{}", *d as char))
+        digits.iter().rev().try_for_each(|d| f.write_char(*d as char))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Identities: of messages, connections, and what waits for an answer.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl MessageId {
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text().iter().try_for_each(|c| write!(f, "{}", *c as char))
+        self.text().iter().try_for_each(|c| f.write_char(*c as char))
     }
 }
 impl fmt::Debug for MessageId {

@@ -13,6 +13,10 @@ use crate::doorbell::wall_clock;
 /// How often retention is looked at while nothing is published.
 const IDLE: Duration = Duration::from_millis(500);
 
+/// How long records gather before they are applied, if nobody waits for them: one turn takes what came in two
+/// milliseconds, instead of one for each commit.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// The running thread.
 pub(crate) struct Applying {
     stop: Arc<AtomicBool>,
@@ -27,6 +31,7 @@ impl Applying {
         let thread = thread::Builder::new().name("store".into()).spawn(move || {
             while !stopped.load(Ordering::Acquire) {
                 if !applier.turn(wall_clock()).more {
+                    applier.rest(GATHER);
                     thread::park_timeout(IDLE);
                 }
             }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Offset;
@@ -119,6 +120,11 @@ impl Applier {
                 Progress { more: false, error: Some(error) }
             }
         }
+    }
+
+    /// Lets records gather for so long, unless a reader waits for one of them.
+    pub fn rest(&self, pause: Duration) {
+        self.shared.rest(pause);
     }
 
     /// Writes a last checkpoint, so that the next start has nothing to replay.

@@ -134,11 +134,18 @@ impl Shared {
         }
         let mut waiting = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
         *waiting += 1;
+        self.waiting.1.notify_all();
         let is_behind = |_: &mut usize| self.applied() < offset;
         let waited = self.waiting.1.wait_timeout_while(waiting, within, is_behind);
         let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         *waiting -= 1;
         self.applied() >= offset
+    }
+
+    /// Sleeps for so long, or until somebody waits for what isn't applied yet.
+    pub(crate) fn rest(&self, pause: Duration) {
+        let waiting = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.waiting.1.wait_timeout_while(waiting, pause, |waiting| *waiting == 0));
     }
 
     /// A topic's state as it is now, for reading.
