@@ -12,6 +12,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ws", &["base", "wire"]),
     ("proto", &[]),
     ("native", &["base", "wire", "proto"]),
+    ("mqtt-packets", &[]),
+    ("mqtt", &["base", "wire", "mqtt-packets"]),
     ("auth", &["base"]),
     ("log", &["base"]),
     ("store", &["base", "log"]),
@@ -19,10 +21,32 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The driver hands asks to the log and pulls from its tail; it is generic over the wire.
     ("driver", &["base", "wire", "hub", "log"]),
     ("api", &["base"]),
-    ("client", &["base", "proto"]),
-    ("node", &["base", "wire", "http", "ws", "native", "proto", "auth", "hub", "log", "store", "driver", "api"]),
+    ("client", &["base", "proto", "mqtt-packets"]),
+    (
+        "node",
+        &["base", "wire", "http", "ws", "native", "mqtt", "proto", "auth", "hub", "log", "store", "driver", "api"],
+    ),
     ("server", &["base", "auth", "client", "node"]),
-    ("sim", &["base", "wire", "http", "ws", "native", "proto", "auth", "hub", "log", "store", "driver", "api", "node"]),
+    (
+        "sim",
+        &[
+            "base",
+            "wire",
+            "http",
+            "ws",
+            "native",
+            "mqtt",
+            "mqtt-packets",
+            "proto",
+            "auth",
+            "hub",
+            "log",
+            "store",
+            "driver",
+            "api",
+            "node",
+        ],
+    ),
     ("example-line", &["base", "wire", "node"]),
     ("tests", &[]),
 ];
@@ -38,7 +62,7 @@ const RESERVED: &[(&str, &[&str])] = &[
 ];
 
 /// What no wire and no hub may use, besides clocks, sockets and threads, which their `clippy.toml` bans.
-const PURE: &[&str] = &["http", "ws", "native", "hub", "wire", "base"];
+const PURE: &[&str] = &["http", "ws", "native", "mqtt", "mqtt-packets", "hub", "wire", "base"];
 const BANNED_FROM_PURE: &[&str] = &["rand", "rand_chacha", "tokio", "mio", "socket2", "crossbeam-channel", "getrandom"];
 
 fn ours() -> Vec<Package> {

@@ -15,7 +15,8 @@ use crate::id::{MessageId, Ticket};
 use crate::identity::Identity;
 use crate::record::{Durability, Message, Record};
 use crate::rules::Refusal;
-use crate::topic::Filter;
+use crate::terms::{Greet, Terms};
+use crate::topic::{Filter, Topic};
 
 /// A message that wants to be appended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -110,7 +111,7 @@ pub struct Read {
     pub ticket: Ticket,
     /// Which partition.
     pub partition: Partition,
-    /// What is wanted, and since when; for [`ReadKind::Retained`] only the filters count.
+    /// What is wanted, and since when; for [`ReadKind::Retained`] only the filters count, for [`ReadKind::Records`] none.
     pub interests: Arc<[Interest]>,
     /// The store is read when it has applied the log at least up to here.
     pub applied: Offset,
@@ -119,7 +120,7 @@ pub struct Read {
 }
 
 /// What a [`Read`] reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ReadKind {
     /// The matching messages above `after` and up to `up_to`, in order, at most so many.
     History {
@@ -132,8 +133,15 @@ pub enum ReadKind {
         /// The most bytes of bodies; at least one record comes all the same.
         max_bytes: usize,
     },
-    /// The retained messages of the topics that match.
-    Retained,
+    /// The retained messages of the topics that match, at most so many, above this one in the order of their topics.
+    Retained {
+        /// Topics up to here were read; `None` begins.
+        after: Option<Topic>,
+        /// The most records.
+        max_records: usize,
+    },
+    /// The records of these offsets, in their order, as far as they are there.
+    Records(Arc<[Offset]>),
 }
 
 /// The store's answer to a [`Read`].
@@ -147,6 +155,8 @@ pub struct Page {
     pub records: Vec<Arc<Record>>,
     /// All matching records up to here are in this page or were read before; below `up_to` if there is more.
     pub upto: Offset,
+    /// Of retained messages: where the next page goes on, if there is one.
+    pub next: Option<Topic>,
     /// The filter of which something above the reader's position was lost, if so, and how far.
     pub lost: Option<Lost>,
     /// Whether the page could not be read: the reader's position stays, and it is asked for again later.
@@ -170,9 +180,27 @@ pub struct Subscribe {
     /// Where to begin.
     pub start: Start,
     /// Whether retained messages are wanted first; only with [`Start::Latest`].
-    pub greet: bool,
+    pub greet: Greet,
+    /// How the messages are wanted.
+    pub terms: Terms,
+    /// The group with which the filters are shared: each message goes to one of its members (MQTT-5.0 §4.8.2).
+    pub group: Option<Box<str>>,
     /// Who asks, where that isn't known from a [`Login`].
     pub identity: Option<Arc<Identity>>,
+}
+
+impl Subscribe {
+    /// To some filters, from now on, on the usual terms.
+    pub fn to(filters: impl IntoIterator<Item = Filter>) -> Self {
+        Self {
+            filters: filters.into_iter().collect(),
+            start: Start::Latest,
+            greet: Greet::Never,
+            terms: Terms::default(),
+            group: None,
+            identity: None,
+        }
+    }
 }
 
 /// The hub's answer to a [`Subscribe`]: a cursor, and which filters were refused.
@@ -191,6 +219,8 @@ pub enum Unsubscribe {
     All,
     /// These; those that it doesn't hold count as ended.
     These(SmallVec<[Filter; 1]>),
+    /// This one, of this group if it is shared.
+    One(Filter, Option<Box<str>>),
 }
 
 /// What somebody shows to prove who he is.
@@ -263,6 +293,28 @@ pub struct Login {
     pub inbox: bool,
     /// Which session.
     pub session: SessionWish,
+    /// What is published if the connection ends without a goodbye; needs a session of a name of its own.
+    pub will: Option<Box<Will>>,
+}
+
+/// What is published when a connection ends without a goodbye (MQTT-5.0 §3.1.2.5).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Will {
+    /// The message. It expires from when it is published: see [`Will::ttl`].
+    pub draft: Draft,
+    /// How long it may be delivered, from when it is published.
+    pub ttl: Option<Duration>,
+    /// How long it waits for the client to come back.
+    pub delay: Duration,
+}
+
+/// How a connection says goodbye.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Goodbye {
+    /// How long the session lives from now on, if that changes.
+    pub expiry: Option<Duration>,
+    /// Whether the will is published all the same.
+    pub will: bool,
 }
 
 /// Which session a connection wants.
@@ -283,6 +335,30 @@ pub enum SessionWish {
         /// How long it lives after the connection.
         expiry: Duration,
     },
+    /// The one of this name, which the client has chosen: a new one of the name, if there is none. Messages are
+    /// acknowledged one by one, by their tags.
+    Named {
+        /// Its name.
+        id: Box<str>,
+        /// How long it lives after the connection; not at all if zero.
+        expiry: Duration,
+        /// Whether what was there before is thrown away.
+        fresh: bool,
+        /// How many messages may be sent and not acknowledged.
+        window: u16,
+    },
+}
+
+/// What was received.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ack {
+    /// Everything up to this cursor; answered only if that is refused.
+    UpTo(Cursor),
+    /// The delivery of this tag, for good; not answered.
+    Done(u16),
+    /// The exactly-once delivery of this tag, which goes on with [`crate::parcel::Delivery::Release`] once that is
+    /// durable. Answered if no such delivery is under way.
+    Received(u16),
 }
 
 /// The answer to a [`Login`].
@@ -307,6 +383,9 @@ pub enum AckError {
     /// Beyond all that was sent.
     #[error("this cursor was never sent")]
     NeverSent,
+    /// No delivery of this tag is under way.
+    #[error("no delivery has this tag")]
+    UnknownTag(u16),
 }
 
 /// A call of the API: an HTTP request that is not for a wire.

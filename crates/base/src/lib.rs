@@ -16,4 +16,5 @@ pub mod record;
 pub mod registry;
 pub mod rules;
 pub mod system;
+pub mod terms;
 pub mod topic;

@@ -67,6 +67,8 @@ pub struct Limits {
     pub session_window: usize,
     /// The longest that a session outlives its connection.
     pub session_expiry_max: Duration,
+    /// How long a client may stay away after a restart of the server before its will is published.
+    pub will_grace: Duration,
     /// Asks of one connection that wait for their answer at the same time; further input is not read.
     pub pipelined_asks: usize,
     /// Credentials that wait to be checked, over all workers.
@@ -114,6 +116,7 @@ impl Default for Limits {
             login: Duration::from_secs(10),
             session_window: 1024,
             session_expiry_max: Duration::from_hours(24 * 7),
+            will_grace: Duration::from_secs(10),
             pipelined_asks: 1024,
             auth_queue: 1024,
             trace_records: 4096,

@@ -4,6 +4,7 @@
 //! however many subscribers take it.
 
 use std::cell::RefCell;
+use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use smallvec::SmallVec;
 use crate::clock::UnixMillis;
 use crate::cursor::{Cursor, Epoch, Offset};
 use crate::record::{Message, Record};
+use crate::terms::Manner;
 
 /// Bytes that many outboxes share.
 pub type Rendition = Rc<[u8]>;
@@ -79,9 +81,11 @@ impl Parcel {
 #[derive(Debug)]
 pub enum Delivery<'a> {
     /// A message in the order of the log.
-    Message(&'a Parcel),
+    Message(&'a Parcel, Manner<'a>),
     /// The retained message of a topic, outside the order, before live ones.
-    Retained(&'a Parcel),
+    Retained(&'a Parcel, Manner<'a>),
+    /// The delivery of this tag was received before, and goes on from there (MQTT-5.0 §4.3.3).
+    Release(NonZeroU16),
     /// Something was lost: after it never a message from before it.
     Gap(&'a Gap),
 }

@@ -56,6 +56,45 @@ pub struct Message {
     pub expires: Option<UnixMillis>,
     /// Who may replace a retained message: not one of a lower generation (RULES 15). 0 but for the server's own.
     pub generation: u64,
+    /// The hash of the session that published it, for subscribers who want nothing of their own; 0 is none.
+    pub origin: u64,
+    /// What makes it be published once, however often it comes (RULES 12).
+    pub once: Option<Box<Once>>,
+    /// What only some wires can say.
+    pub extras: Option<Box<Extras>>,
+}
+
+/// Under which number a session published a message: known until it releases the number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Once {
+    /// The session's topic.
+    pub session: Topic,
+    /// Its number for the message.
+    pub tag: u16,
+    /// The moment from which that needn't be known any more: by then the session has said it itself.
+    pub until: UnixMillis,
+}
+
+/// What only some wires can say of a message (MQTT-5.0 §3.3.2.3).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Extras {
+    /// Names and values, in the publisher's order; names may come again.
+    pub properties: Vec<(Box<str>, Box<str>)>,
+    /// Where an answer is expected.
+    pub response_topic: Option<Box<str>>,
+    /// What an answer shall carry.
+    pub correlation: Option<Bytes>,
+    /// Whether the publisher says that the body is UTF-8.
+    pub is_text: bool,
+}
+
+impl Extras {
+    /// About how much memory it takes.
+    fn weight(&self) -> usize {
+        let properties: usize = self.properties.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let topic = self.response_topic.as_ref().map_or(0, |topic| topic.len());
+        properties + topic + self.correlation.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// What an acknowledgement promises.
@@ -96,6 +135,9 @@ impl Message {
             qos: 1,
             expires: None,
             generation: 0,
+            origin: 0,
+            once: None,
+            extras: None,
         }
     }
 
@@ -103,7 +145,19 @@ impl Message {
     pub fn weight(&self) -> usize {
         let text = |t: &Option<Box<str>>| t.as_ref().map_or(0, |t| t.len());
         let names = text(&self.from) + text(&self.event) + text(&self.content_type) + text(&self.key);
-        self.body.len() + self.topic.as_str().len() + names
+        let extras = self.extras.as_ref().map_or(0, |extras| extras.weight());
+        self.body.len() + self.topic.as_str().len() + names + extras
+    }
+
+    /// The stored form, for what carries a message within a message.
+    pub fn encode(&self) -> Vec<u8> {
+        let stored: StoredMessage = self.into();
+        stored.encode_to_vec()
+    }
+
+    /// Reads what [`Message::encode`] wrote.
+    pub fn decode(bytes: Bytes) -> Result<Self, RecordError> {
+        StoredMessage::decode(bytes).map_err(|_| RecordError::Malformed)?.into_message()
     }
 
     /// Whether it is past its expiry.
@@ -126,13 +180,13 @@ impl Record {
 
     /// The length of [`Record::encode`]'s output, in bytes.
     pub fn encoded_len(&self) -> usize {
-        StoredRef(self).to_stored().encoded_len()
+        Stored::from(self).encoded_len()
     }
 
     /// Appends the stored form.
     pub fn encode(&self, out: &mut Vec<u8>) {
         // The vector grows as needed, so that encoding can't fail.
-        let _ = StoredRef(self).to_stored().encode(out);
+        let _ = Stored::from(self).encode(out);
     }
 
     /// Reads the stored form; the body shares the memory of `bytes`.
@@ -187,15 +241,87 @@ struct StoredMessage {
     expires_ms: Option<u64>,
     #[prost(uint64, tag = "10")]
     generation: u64,
+    #[prost(fixed64, tag = "11")]
+    origin: u64,
+    #[prost(message, optional, boxed, tag = "12")]
+    once: Option<Box<StoredOnce>>,
+    #[prost(message, optional, boxed, tag = "13")]
+    extras: Option<Box<StoredExtras>>,
 }
 
-struct StoredRef<'a>(&'a Record);
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredOnce {
+    #[prost(string, tag = "1")]
+    session: String,
+    #[prost(uint32, tag = "2")]
+    tag: u32,
+    #[prost(uint64, tag = "3")]
+    until_ms: u64,
+}
 
-impl StoredRef<'_> {
-    fn to_stored(&self) -> Stored {
-        let Entry::Message(m) = &self.0.entry;
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredExtras {
+    /// Names and values in turn.
+    #[prost(string, repeated, tag = "1")]
+    properties: Vec<String>,
+    #[prost(string, optional, tag = "2")]
+    response_topic: Option<String>,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    correlation: Option<Bytes>,
+    #[prost(bool, tag = "4")]
+    is_text: bool,
+}
+
+impl StoredOnce {
+    fn of(once: &Once) -> Self {
+        let session = once.session.as_str().to_owned();
+        Self { session, tag: u32::from(once.tag), until_ms: once.until.0 }
+    }
+
+    fn once(&self) -> Option<Once> {
+        let session = Topic::parse(&self.session).ok()?;
+        Some(Once { session, tag: u16::try_from(self.tag).ok()?, until: UnixMillis(self.until_ms) })
+    }
+}
+
+impl StoredExtras {
+    fn of(extras: &Extras) -> Self {
+        let properties = extras.properties.iter().flat_map(|(name, value)| [name.to_string(), value.to_string()]);
+        Self {
+            properties: properties.collect(),
+            response_topic: extras.response_topic.as_deref().map(str::to_owned),
+            correlation: extras.correlation.clone(),
+            is_text: extras.is_text,
+        }
+    }
+
+    fn extras(self) -> Extras {
+        let pairs = self.properties.chunks_exact(2);
+        Extras {
+            properties: pairs.map(|pair| (pair[0].as_str().into(), pair[1].as_str().into())).collect(),
+            response_topic: self.response_topic.map(String::into_boxed_str),
+            correlation: self.correlation,
+            is_text: self.is_text,
+        }
+    }
+}
+
+impl From<&Record> for Stored {
+    fn from(record: &Record) -> Self {
+        let Entry::Message(message) = &record.entry;
+        Self {
+            offset: record.offset.0,
+            time_ms: record.time.0,
+            durability: record.durability as u32,
+            message: Some(message.into()),
+        }
+    }
+}
+
+impl From<&Message> for StoredMessage {
+    fn from(m: &Message) -> Self {
         let text = |t: &Option<Box<str>>| t.as_deref().map(str::to_owned);
-        let message = StoredMessage {
+        Self {
             topic: m.topic.as_str().to_owned(),
             from: text(&m.from),
             event: text(&m.event),
@@ -206,12 +332,9 @@ impl StoredRef<'_> {
             qos: u32::from(m.qos),
             expires_ms: m.expires.map(|e| e.0),
             generation: m.generation,
-        };
-        Stored {
-            offset: self.0.offset.0,
-            time_ms: self.0.time.0,
-            durability: self.0.durability as u32,
-            message: Some(message),
+            origin: m.origin,
+            once: m.once.as_ref().map(|once| Box::new(StoredOnce::of(once))),
+            extras: m.extras.as_ref().map(|extras| Box::new(StoredExtras::of(extras))),
         }
     }
 }
@@ -224,26 +347,34 @@ impl Stored {
             2 => Durability::None,
             _ => return Err(RecordError::UnknownKind),
         };
-        let m = self.message.ok_or(RecordError::UnknownKind)?;
-        let text = |t: Option<String>| t.map(String::into_boxed_str);
-        let message = Message {
-            topic: Topic::parse(&m.topic).map_err(|_| RecordError::Malformed)?,
-            from: text(m.from),
-            event: text(m.event),
-            content_type: text(m.content_type),
-            key: text(m.key),
-            body: m.body,
-            retain: m.retain,
-            qos: u8::try_from(m.qos).ok().filter(|q| *q <= 2).ok_or(RecordError::Malformed)?,
-            expires: m.expires_ms.map(UnixMillis),
-            generation: m.generation,
-        };
+        let message = self.message.ok_or(RecordError::UnknownKind)?.into_message()?;
         Ok(Record {
             partition,
             offset: Offset(self.offset),
             time: UnixMillis(self.time_ms),
             durability,
             entry: Entry::Message(message),
+        })
+    }
+}
+
+impl StoredMessage {
+    fn into_message(self) -> Result<Message, RecordError> {
+        let text = |t: Option<String>| t.map(String::into_boxed_str);
+        Ok(Message {
+            topic: Topic::parse(&self.topic).map_err(|_| RecordError::Malformed)?,
+            from: text(self.from),
+            event: text(self.event),
+            content_type: text(self.content_type),
+            key: text(self.key),
+            body: self.body,
+            retain: self.retain,
+            qos: u8::try_from(self.qos).ok().filter(|q| *q <= 2).ok_or(RecordError::Malformed)?,
+            expires: self.expires_ms.map(UnixMillis),
+            generation: self.generation,
+            origin: self.origin,
+            once: self.once.map(|once| once.once().ok_or(RecordError::Malformed)).transpose()?.map(Box::new),
+            extras: self.extras.map(|extras| Box::new(extras.extras())),
         })
     }
 }
@@ -265,11 +396,24 @@ mod tests {
             body in proptest::collection::vec(any::<u8>(), 0..64),
             (retain, qos, expires) in (any::<bool>(), 0u8..3, proptest::option::of(any::<u64>())),
             (offset, time) in (any::<u64>(), any::<u64>()),
+            tag in proptest::option::of(any::<u16>()),
+            properties in proptest::option::of(proptest::collection::vec(("[a-z]{0,4}", "[a-z]{0,4}"), 0..3)),
         ) {
+            let once = tag.map(|tag| {
+                let session = Topic::parse("$sessions//a").unwrap();
+                Box::new(Once { session, tag, until: UnixMillis(offset) })
+            });
+            let extras = properties.map(|all| Box::new(Extras {
+                properties: all.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+                response_topic: from.clone(),
+                correlation: event.as_ref().map(|_| Bytes::from_static(b"x")),
+                is_text: retain,
+            }));
             let message = Message {
                 topic: Topic::parse(&topic).unwrap(), from, event, content_type, key, body: body.into(), retain, qos,
-                expires: expires.map(UnixMillis), generation: offset,
+                expires: expires.map(UnixMillis), generation: offset, origin: time, once, extras,
             };
+            prop_assert_eq!(Message::decode(message.encode().into()), Ok(message.clone()));
             let record = Record {
                 partition: Partition(0), offset: Offset(offset), time: UnixMillis(time),
                 durability: Durability::Memory, entry: Entry::Message(message),

@@ -7,22 +7,34 @@
 //! | `$users/USER` | how a user's password is checked | retained, synced |
 //! | `$sessions/USER/ID` | a session: its filters, how far it has acknowledged, who owns it | retained, by generation |
 //! | the same | a connection wants to own the session | passes |
+//! | `$wills/USER/ID` | what is published if the owner of a session ends without a goodbye | retained, by generation |
+//! | `$share/GROUP/FILTER` | somebody joins or leaves a group, or gives messages back to it | passes |
 //! | `$seen/USER/DEVICE` | when and where a device was last connected | retained |
 //! | `$joined/USER` | a user's connection came | passes |
 //! | `$kick` | connections shall end | passes |
 //!
 //! The bodies are JSON.
 
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::ask::{Draft, Will};
 use crate::identity::encode;
-use crate::record::Message;
+use crate::record::{Durability, Message};
+use crate::terms::Terms;
 use crate::topic::Topic;
 
 /// The topic of kicks.
 pub const KICK: &str = "$kick";
 /// What the topics of sessions begin with.
 pub const SESSIONS: &str = "$sessions/";
+/// What the topics of wills begin with.
+pub const WILLS: &str = "$wills/";
+/// What the topics of groups begin with.
+pub const GROUPS: &str = "$share/";
 /// What the topics of users' secrets begin with.
 pub const USERS: &str = "$users/";
 /// What the topics of last sightings begin with.
@@ -38,6 +50,21 @@ pub fn user_topic(user: &str) -> Option<Topic> {
 /// The topic of a session; the anonymous ones have an empty user.
 pub fn session_topic(user: Option<&str>, id: &str) -> Option<Topic> {
     Topic::parse(&format!("{SESSIONS}{}/{}", user.map(encode).unwrap_or_default(), encode(id))).ok()
+}
+
+/// The topic of the will that belongs to a session.
+pub fn will_topic(session: &Topic) -> Option<Topic> {
+    Topic::parse(&format!("{WILLS}{}", session.as_str().strip_prefix(SESSIONS)?)).ok()
+}
+
+/// The topic of the session that a will belongs to.
+pub fn session_of_will(will: &Topic) -> Option<Topic> {
+    Topic::parse(&format!("{SESSIONS}{}", will.as_str().strip_prefix(WILLS)?)).ok()
+}
+
+/// The topic of the mark that a session has published something under a number, and hasn't released it.
+pub fn once_topic(session: &Topic, tag: u16) -> Option<Topic> {
+    Topic::parse(&format!("{}/{tag}", session.as_str())).ok()
 }
 
 /// The topic of a device's last sighting.
@@ -112,20 +139,70 @@ pub struct Seen {
 pub struct Claim {
     /// The connection.
     pub owner: Box<str>,
+    /// Whether it wants nothing of what was there before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh: bool,
 }
 
 /// A session between two records of it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct SessionState {
     /// The connection that owns it; none while nobody is connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Box<str>>,
     /// How long it lives after its connection, in seconds.
     pub expiry_s: u64,
-    /// Everything up to here is acknowledged.
+    /// Everything up to here is acknowledged, or stands in `sent`.
     pub acknowledged: Box<str>,
     /// What it is subscribed to.
     pub filters: Vec<SessionFilter>,
+    /// Sent and not acknowledged, in sending order, where each is acknowledged by its tag.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sent: Vec<SentState>,
+    /// Numbers of what it has published exactly once, and not released.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub received: Vec<u16>,
+}
+
+/// A delivery of a session that isn't acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SentState {
+    /// The partition.
+    #[serde(rename = "p", default, skip_serializing_if = "is_zero")]
+    pub partition: u16,
+    /// The record.
+    #[serde(rename = "o")]
+    pub offset: u64,
+    /// What an acknowledgement names it by.
+    #[serde(rename = "t")]
+    pub tag: u16,
+    /// How far it is: the hub's own numbers.
+    #[serde(rename = "s", default)]
+    pub stage: u8,
+    /// Whether it was sent as a retained message.
+    #[serde(rename = "r", default, skip_serializing_if = "std::ops::Not::not")]
+    pub retained: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u16) -> bool {
+    *number == 0
+}
+
+/// The will of a session's owner.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WillState {
+    /// The connection.
+    pub owner: Box<str>,
+    /// How long it waits for the client to come back, in milliseconds.
+    pub delay_ms: u64,
+    /// How long it may be delivered, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// The message, as it is stored, in Base64.
+    pub message: Box<str>,
+    /// What publishing it promises.
+    pub durability: Durability,
 }
 
 /// A filter of a session.
@@ -135,11 +212,43 @@ pub struct SessionFilter {
     pub filter: Box<str>,
     /// Records up to here are not for it.
     pub since: Box<str>,
+    /// How it wants them: packed.
+    #[serde(default = "usual_terms")]
+    pub terms: u32,
+    /// The group with which it is shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Box<str>>,
+}
+
+fn usual_terms() -> u32 {
+    Terms::default().pack()
+}
+
+impl WillState {
+    /// What is written of a will.
+    pub fn of(will: &Will, owner: Box<str>) -> Self {
+        let millis = |time: Duration| time.as_millis() as u64;
+        Self {
+            owner,
+            delay_ms: millis(will.delay),
+            ttl_ms: will.ttl.map(millis),
+            message: STANDARD.encode(will.draft.message.encode()).into(),
+            durability: will.draft.durability,
+        }
+    }
+
+    /// The will that was written.
+    pub fn will(&self) -> Option<Will> {
+        let bytes = STANDARD.decode(&*self.message).ok()?;
+        let draft = Draft { message: Message::decode(bytes.into()).ok()?, durability: self.durability };
+        let (ttl, delay) = (self.ttl_ms.map(Duration::from_millis), Duration::from_millis(self.delay_ms));
+        Some(Will { draft, ttl, delay })
+    }
 }
 
 /// How long after its last record a session of this expiry is kept, so that one whose node died lives long enough.
-pub fn lease(expiry_s: u64) -> std::time::Duration {
-    std::time::Duration::from_secs(expiry_s.saturating_mul(2).max(120))
+pub fn lease(expiry_s: u64) -> Duration {
+    Duration::from_secs(expiry_s.saturating_mul(2).max(120))
 }
 
 /// The server's message on a topic: `body` as JSON, retained or not.

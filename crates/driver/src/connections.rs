@@ -471,7 +471,7 @@ impl<N: Net> Deliver for Connections<N> {
                 connection.full = true;
                 self.enlist(slot, List::Flush);
             }
-            Delivery::Message(parcel) | Delivery::Retained(parcel) => {
+            Delivery::Message(parcel, _) | Delivery::Retained(parcel, _) => {
                 self.metrics.wire(connection.label).delivered.add(1);
                 let record = parcel.record();
                 // History that somebody reads again was not late.
@@ -479,7 +479,7 @@ impl<N: Net> Deliver for Connections<N> {
                     self.metrics.delay(self.now.wall.0.saturating_sub(record.time.0));
                 }
             }
-            Delivery::Gap(_) => {}
+            Delivery::Gap(_) | Delivery::Release(_) => {}
         }
         self.settled(slot);
         taken

@@ -246,7 +246,7 @@ impl<N: Net> Worker<N> {
                     self.connections.adopt(accepted);
                 }
                 Mail::Outcomes(outcomes) => outcomes.into_iter().for_each(|o| self.published(&o)),
-                Mail::Page(page) => self.hub.page(page, self.connections.now, &mut self.connections),
+                Mail::Page(page) => self.hub.page(&page, self.connections.now, &mut self.connections),
                 Mail::Called(reply) => self.called(reply),
                 Mail::Authenticated(who) => {
                     self.answer(who.ticket.slot, who.ticket.ask, Answer::Authenticated(who.result));
@@ -272,6 +272,9 @@ impl<N: Net> Worker<N> {
     }
 
     fn published(&mut self, outcome: &Outcome) {
+        if outcome.result.is_err() {
+            self.hub.not_published(outcome.ticket.slot, outcome.ticket.ask);
+        }
         if outcome.ticket.slot.index == OWN {
             return self.hub.appended(outcome.ticket, &outcome.result, self.connections.now);
         }
@@ -301,11 +304,25 @@ impl<N: Net> Worker<N> {
             let ticket = Ticket { worker: self.number, slot, ask };
             match question {
                 Ask::Publish(draft) => self.appends.push(Append { ticket, draft }),
-                Ask::Subscribe(subscribe) => {
-                    self.hub.subscribe_for(slot, ask, subscribe, self.connections.now);
+                Ask::PublishOnce(draft, number) => {
+                    match self.hub.publish_once(slot, ask, number, draft, self.connections.now) {
+                        Some(draft) => self.appends.push(Append { ticket, draft }),
+                        None => self.answer(slot, ask, Answer::KnownAlready),
+                    }
+                }
+                Ask::Release(number) => {
+                    self.hub.release(slot, ask, number, self.connections.now);
                     self.busy = true;
                 }
-                Ask::Unsubscribe(which) => self.hub.unsubscribe_from(slot, &which, self.connections.now),
+                Ask::Subscribe(subscribe) => {
+                    self.hub.subscribe_for(slot, ask, &subscribe, self.connections.now);
+                    self.busy = true;
+                }
+                Ask::Unsubscribe(which) => {
+                    self.hub.unsubscribe_from(slot, ask, &which, self.connections.now);
+                    self.busy = true;
+                }
+                Ask::Goodbye(goodbye) => self.hub.goodbye(slot, goodbye),
                 Ask::Authenticate(asked) => {
                     if self.ports.authenticate(Authenticate { ticket, ..asked }).is_err() {
                         let busy = AuthError::Unavailable("too many logins wait to be checked: try again".into());
@@ -316,8 +333,8 @@ impl<N: Net> Worker<N> {
                     self.hub.login(slot, ask, login, self.connections.now);
                     self.busy = true;
                 }
-                Ask::Acknowledge(cursor) => {
-                    if let Err(error) = self.hub.acknowledge(slot, &cursor, self.connections.now) {
+                Ask::Acknowledge(ack) => {
+                    if let Err(error) = self.hub.acknowledge(slot, ask, &ack, self.connections.now) {
                         self.answer(slot, ask, Answer::NotAcknowledged(error));
                     }
                     self.busy = true;
@@ -337,6 +354,9 @@ impl<N: Net> Worker<N> {
             let answer = match said {
                 Said::Welcomed(welcome) => Answer::Welcomed(welcome),
                 Said::Subscribed(subscribed) => Answer::Subscribed(subscribed),
+                Said::Unsubscribed(was_there) => Answer::Unsubscribed(was_there),
+                Said::Released(was_known) => Answer::Released(was_known),
+                Said::Received(tag) => Answer::Received(tag),
             };
             self.answer(slot, ask, answer);
         }
@@ -472,6 +492,7 @@ impl<N: Net> Worker<N> {
 
     fn drain(&mut self, within: Duration) {
         self.draining = Some(self.connections.now.monotonic + within);
+        self.hub.drain();
         for listener in &mut self.connections.listeners {
             listener.socket = None;
         }

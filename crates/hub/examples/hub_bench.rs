@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use everywire_base::ask::Subscribe;
 use everywire_base::clock::{Now, UnixMillis};
-use everywire_base::cursor::{Lineage, Offset, Partition, Start};
+use everywire_base::cursor::{Lineage, Offset, Partition};
 use everywire_base::id::Slot;
 use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
@@ -54,7 +54,7 @@ struct Sink {
 
 impl Deliver for Sink {
     fn deliver(&mut self, slot: Slot, delivery: &Delivery<'_>) -> Taken {
-        if let Delivery::Message(parcel) = delivery {
+        if let Delivery::Message(parcel, _) = delivery {
             self.sum = self.sum.wrapping_add(parcel.record().offset.0 ^ u64::from(slot.index));
         }
         self.deliveries += 1;
@@ -101,9 +101,9 @@ fn run(case: &Case) {
         draw: Arc::new(|| 4),
     });
     let subscribe = |hub: &mut Hub, index: u32, filter: String| {
-        let filters = [Filter::parse(&filter).expect("a filter")].into();
-        let subscribe = Subscribe { filters, start: Start::Latest, greet: false, identity: None };
-        hub.subscribe(Slot { index, generation: 0 }, subscribe, Now::default());
+        let filters = [Filter::parse(&filter).expect("a filter")];
+        let subscribe = Subscribe::to(filters);
+        hub.subscribe(Slot { index, generation: 0 }, &subscribe, Now::default());
     };
     for index in 0..case.subscribers {
         subscribe(&mut hub, index, format!("bench/topic/{}", index % case.topics));

@@ -9,11 +9,9 @@ use everywire_base::ask::{Interest, Read, ReadKind};
 use everywire_base::clock::Now;
 use everywire_base::cursor::{Offset, Partition};
 use everywire_base::id::{AskId, Slot, Ticket};
-use everywire_base::parcel::{Delivery, Parcel, Taken};
-use everywire_base::record::Record;
 use everywire_base::topic::Filter;
 
-use crate::connection::{Connection, Greeting, Lag, Positions, State};
+use crate::connection::{Connection, Lag, Positions, State};
 use crate::replay::Replay;
 use crate::{Deliver, Hub};
 
@@ -92,6 +90,7 @@ impl Hub {
         let next = if lag.state == State::Ready { self.step(slot, &mut lag, &mut share, now, to) } else { Next::Waits };
         *budget -= before.0 - share;
         self.put_back(slot, lag, next, before.1, to);
+        self.write_tags(slot, now);
         next
     }
 
@@ -121,6 +120,12 @@ impl Hub {
 
     fn step(&mut self, slot: Slot, lag: &mut Lag, share: &mut usize, now: Now, to: &mut dyn Deliver) -> Next {
         loop {
+            if !lag.again.is_empty() || !lag.found.is_empty() {
+                if !self.repeat(slot, lag, share, to) {
+                    return Next::Waits;
+                }
+                continue;
+            }
             if !lag.greetings.is_empty() {
                 if !self.greet(slot, lag, share, to) {
                     return Next::Waits;
@@ -181,11 +186,14 @@ impl Hub {
             let (mut looks, mut is_taken) = (0, true);
             let reached = tail.read(lag.positions[partition], up_to, |record| {
                 looks += 1;
-                is_taken = replay.offer(lag, record, share);
                 if looks % LOOKS_PER_DELIVERY == 0 {
                     *share = share.saturating_sub(1);
                 }
-                is_taken && *share > 0
+                if !is_taken {
+                    return *share > 0 && replay.reserve(lag, record);
+                }
+                is_taken = replay.offer(lag, record, share);
+                *share > 0 && (is_taken || lag.state == State::Saving)
             });
             if reached {
                 if is_taken && *share > 0 {
@@ -225,13 +233,13 @@ impl Hub {
     }
 
     /// Asks the store, or waits for room among the reads.
-    fn ask(&mut self, slot: Slot, lag: &mut Lag, partition: usize, kind: ReadKind) {
+    pub(crate) fn ask(&mut self, slot: Slot, lag: &mut Lag, partition: usize, kind: ReadKind) {
         if self.reads.len() >= self.setup.limits.read_queue {
             lag.state = State::Parked;
             self.parked.push_back(slot);
             return;
         }
-        let greeting = lag.greetings.front().filter(|_| kind == ReadKind::Retained);
+        let greeting = lag.greetings.front().filter(|_| matches!(kind, ReadKind::Retained { .. }));
         // A greeting tells what was retained when the subscription began, so the store must have come that far.
         // So does the earliest kept: what isn't kept must be known as such.
         let kept = Some(lag.kept_until[partition]).filter(|until| lag.positions[partition] < *until);
@@ -247,43 +255,14 @@ impl Hub {
         };
         self.last_ask = self.last_ask.wrapping_add(1);
         let ask = AskId(self.last_ask);
-        lag.state = match kind {
-            ReadKind::History { up_to, .. } => State::Reading(ask, up_to),
-            ReadKind::Retained => State::Greeting(ask),
+        lag.state = match &kind {
+            ReadKind::History { up_to, .. } => State::Reading(ask, *up_to),
+            ReadKind::Retained { .. } => State::Greeting(ask),
+            ReadKind::Records(_) => State::Again(ask),
         };
         let ticket = Ticket { worker: self.setup.worker, slot, ask };
         self.reads.push_back(Read { ticket, partition: Partition(partition as u16), interests, applied, kind });
         self.counters.reads += 1;
-    }
-
-    /// Hands over retained messages, or asks for them; `false` if it must wait.
-    fn greet(&mut self, slot: Slot, lag: &mut Lag, share: &mut usize, to: &mut dyn Deliver) -> bool {
-        let partitions = self.marks.len();
-        let Some(greeting) = lag.greetings.front_mut() else { return true };
-        while let Some(record) = greeting.waiting.front() {
-            let partition = usize::from(record.partition.0);
-            // A newer one comes as a live message.
-            let is_due = record.offset <= greeting.start[partition];
-            let epoch = self.setup.lineages[partition].epoch;
-            if let Some(parcel) = Parcel::new(Arc::clone(record), epoch).filter(|_| is_due) {
-                if to.deliver(slot, &Delivery::Retained(&parcel)) == Taken::Full {
-                    lag.state = State::Full;
-                    return false;
-                }
-                *share = share.saturating_sub(1);
-                lag.delivered += 1;
-                self.counters.deliveries += 1;
-                self.counters.retained += 1;
-            }
-            greeting.waiting.pop_front();
-        }
-        let partition = usize::from(greeting.partition);
-        if partition < partitions {
-            self.ask(slot, lag, partition, ReadKind::Retained);
-            return false;
-        }
-        lag.greetings.pop_front();
-        true
     }
 
     /// The next hole in which a crash may have lost something for this connection.
@@ -323,20 +302,14 @@ impl Hub {
         now: Now,
         to: &'a mut dyn Deliver,
     ) -> Replay<'a> {
-        let (held, window) = match self.connections.get_mut(slot.index) {
-            None => (Default::default(), None),
-            Some(Connection { holding, windowed, member, .. }) => {
-                let session = member.as_mut().filter(|_| *windowed).and_then(|m| m.session.as_mut());
-                (holding.as_slice(), session.map(|s| s.window()))
-            }
-        };
+        let parts = self.connections.get_mut(slot.index).map(Connection::parts);
+        let (held, window) = parts.unwrap_or_default();
         Replay {
             slot,
             partition,
             epoch: self.setup.lineages[partition].epoch,
             held,
             window,
-            window_bound: self.setup.limits.session_window,
             table: &self.table,
             rules: &self.setup.rules,
             parcels: &mut self.parcels,
@@ -344,13 +317,5 @@ impl Hub {
             now,
             to,
         }
-    }
-}
-
-impl Greeting {
-    /// Takes what the store found in the partition that was asked.
-    pub(crate) fn take(&mut self, records: Vec<Arc<Record>>) {
-        self.waiting = records.into();
-        self.partition += 1;
     }
 }

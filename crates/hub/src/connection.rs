@@ -7,12 +7,13 @@ use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Offset;
 use everywire_base::id::AskId;
 use everywire_base::record::Record;
-use everywire_base::topic::Filter;
+use everywire_base::terms::Terms;
+use everywire_base::topic::{Filter, Topic};
 use smallvec::SmallVec;
 
 use crate::member::Member;
-use crate::session::Window;
 use crate::table::Held;
+use crate::window::{Sent, Window};
 
 /// A position for each partition.
 pub(crate) type Positions = SmallVec<[Offset; 1]>;
@@ -35,12 +36,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Where its session counts what it is sent, if it has one.
-    pub(crate) fn window(&mut self) -> Option<Window<'_>> {
-        if !self.windowed {
-            return None;
-        }
-        Some(self.member.as_mut()?.session.as_mut()?.window())
+    /// Its filters, and where its session counts what it is sent, if it has one.
+    pub(crate) fn parts(&mut self) -> (&[Held], Option<&mut Window>) {
+        let session = self.member.as_mut().filter(|_| self.windowed).and_then(|member| member.session.as_mut());
+        (self.holding.as_slice(), session.map(|session| &mut session.window))
     }
 }
 
@@ -107,6 +106,12 @@ pub(crate) struct Lag {
     pub(crate) opening: SmallVec<[bool; 1]>,
     /// A gap that must be said before anything else.
     pub(crate) owed: Option<Owed>,
+    /// What was sent before and is sent again, before anything else.
+    pub(crate) again: VecDeque<Sent>,
+    /// What of it was looked for in the store, with what was found.
+    pub(crate) found: VecDeque<(Sent, Option<Arc<Record>>)>,
+    /// Up to here nothing comes that is wanted at most once.
+    pub(crate) quiet_until: Positions,
     /// Retained messages that are wanted before anything else.
     pub(crate) greetings: VecDeque<Greeting>,
     pub(crate) state: State,
@@ -139,10 +144,13 @@ pub(crate) struct Owed {
 #[derive(Debug)]
 pub(crate) struct Greeting {
     pub(crate) filters: Vec<Filter>,
+    pub(crate) terms: Terms,
     /// Newer ones come as live messages.
     pub(crate) start: Positions,
     /// The partition that is asked next.
     pub(crate) partition: u16,
+    /// Topics up to here were asked for.
+    pub(crate) after: Option<Topic>,
     /// What the store found there.
     pub(crate) waiting: VecDeque<Arc<Record>>,
 }
@@ -156,6 +164,10 @@ pub(crate) enum State {
     Reading(AskId, Offset),
     /// A page of retained messages.
     Greeting(AskId),
+    /// What was sent before.
+    Again(AskId),
+    /// The record of its session that makes a tag durable.
+    Saving,
     /// Room among the reads that wait for the store.
     Parked,
     /// The moment to ask again for a page that could not be read.
@@ -179,6 +191,9 @@ impl Lag {
             kept_until: SmallVec::from_elem(Offset::BEGINNING, partitions),
             opening: SmallVec::from_elem(false, partitions),
             owed: None,
+            again: VecDeque::new(),
+            found: VecDeque::new(),
+            quiet_until: SmallVec::from_elem(Offset::BEGINNING, partitions),
             greetings: VecDeque::new(),
             state: State::Ready,
             is_close: SmallVec::from_elem(false, partitions),
@@ -212,7 +227,7 @@ impl Lag {
     /// The ask whose answer it waits for.
     pub(crate) fn asked(&self) -> Option<AskId> {
         match self.state {
-            State::Reading(ask, _) | State::Greeting(ask) => Some(ask),
+            State::Reading(ask, _) | State::Greeting(ask) | State::Again(ask) => Some(ask),
             _ => None,
         }
     }

@@ -13,10 +13,13 @@ use everywire_base::cursor::Offset;
 use everywire_base::id::Slot;
 use everywire_base::parcel::{Delivery, Parcel, Taken};
 use everywire_base::record::Record;
+use everywire_base::terms::{Manner, Terms};
 use smallvec::SmallVec;
 
 use crate::connection::{Connection, Lag, State};
-use crate::table::{ListId, NONE};
+use crate::manner::{Matched, Outgoing};
+use crate::table::{Held, ListId, NONE};
+use crate::window::Sent;
 use crate::{Deliver, Hub};
 
 /// A record on its way to its subscribers.
@@ -26,6 +29,8 @@ pub(crate) struct Walk {
     /// What stamps those that it has reached.
     pub(crate) stamp: u64,
     parcel: Rc<Parcel>,
+    /// The lists that it goes to, and those of them that are still to come.
+    all: SmallVec<[ListId; 4]>,
     lists: SmallVec<[ListId; 4]>,
     /// How many subscribers of the last list are still to come.
     place: usize,
@@ -35,6 +40,39 @@ impl Walk {
     /// A list is gone; its name may be used again.
     pub(crate) fn forget(&mut self, list: ListId) {
         self.lists.iter_mut().filter(|l| **l == list).for_each(|l| *l = NONE);
+    }
+
+    /// Hands the record to a live connection by its `nth` filter: whether it got it, or what it waits for.
+    fn push(
+        &self,
+        connection: &mut Connection,
+        nth: usize,
+        deliver: impl FnOnce(&Delivery<'_>) -> Taken,
+    ) -> Result<bool, State> {
+        let (held, window) = connection.parts();
+        let plain = Delivery::Message(&self.parcel, Manner::PLAIN);
+        let taken = |taken: Taken| if taken == Taken::Full { Err(State::Full) } else { Ok(true) };
+        let Some(window) = window else { return taken(deliver(&plain)) };
+        if !window.is_tagged() {
+            if window.is_full() {
+                return Err(State::Window);
+            }
+            taken(deliver(&plain))?;
+            window.push(Sent::up_to(self.partition, self.offset));
+            return Ok(true);
+        }
+        let terms = self.matching(held, nth).map(|held| Terms::unpack(held.terms));
+        let Some(matched) = Matched::of(terms, self.parcel.message(), window.origin()) else { return Ok(false) };
+        let outgoing = Outgoing { parcel: &self.parcel, matched: &matched, partition: self.partition, retained: false };
+        outgoing.send(window, deliver).map(|()| true)
+    }
+
+    /// Those of a connection's filters that take the record.
+    fn matching<'a>(&'a self, held: &'a [Held], nth: usize) -> impl Iterator<Item = &'a Held> {
+        // Of one list there can be no other.
+        let only = self.all.len() == 1;
+        let all = held.iter().filter(move |held| !only && self.all.contains(&held.list));
+        held.get(nth).filter(|_| only).into_iter().chain(all)
     }
 }
 
@@ -84,7 +122,8 @@ impl Hub {
         self.remember(record, now);
         self.stamp += 1;
         let (offset, stamp) = (record.offset, self.stamp);
-        self.walk = Some(Walk { partition, offset, stamp, parcel: Rc::new(parcel), lists, place: usize::MAX });
+        let (all, parcel) = (lists.clone(), Rc::new(parcel));
+        self.walk = Some(Walk { partition, offset, stamp, parcel, all, lists, place: usize::MAX });
         self.walk_on(budget, to)
     }
 
@@ -108,26 +147,21 @@ impl Hub {
                     continue;
                 }
                 let slot = Slot { index, generation: connection.generation };
-                let bound = self.setup.limits.session_window;
-                let is_full = |connection: &mut Connection| connection.window().is_some_and(|w| w.is_full(bound));
-                let waits_for = if is_full(connection) {
-                    Some(State::Window)
-                } else {
-                    let taken = to.deliver(slot, &Delivery::Message(&walk.parcel));
-                    (taken == Taken::Full).then_some(State::Full)
-                };
-                if let Some(state) = waits_for {
-                    let mut lag = Lag::new(self.marks.clone(), self.safe.clone());
-                    (lag.state, lag.slow) = (state, true);
-                    connection.lag = Some(Box::new(lag));
-                    self.counters.fulls += 1;
-                    self.counters.lagging += 1;
+                let nth = subscribers[place].nth as usize;
+                let sent = walk.push(connection, nth, |delivery| to.deliver(slot, delivery));
+                let Err(state) = sent else {
+                    connection.stamp = walk.stamp;
+                    self.counters.deliveries += u64::from(sent == Ok(true));
                     continue;
-                }
-                connection.stamp = walk.stamp;
-                self.counters.deliveries += 1;
-                if let Some(mut window) = connection.window() {
-                    window.push(walk.partition, walk.offset);
+                };
+                let mut lag = Lag::new(self.marks.clone(), self.safe.clone());
+                (lag.state, lag.slow) = (state, state != State::Saving);
+                connection.lag = Some(Box::new(lag));
+                self.counters.lagging += 1;
+                if state == State::Saving {
+                    self.wanting.push(slot);
+                } else {
+                    self.counters.fulls += 1;
                 }
             }
             walk.lists.pop();

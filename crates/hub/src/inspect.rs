@@ -78,7 +78,7 @@ impl Hub {
             session: session.map(|s| s.id.clone()),
             cursor: self.cursor(&positions),
             lag,
-            outstanding: session.map_or(0, |s| s.outstanding() as u64),
+            outstanding: session.map_or(0, |s| s.window.len() as u64),
             acknowledged: session.and_then(|s| s.acknowledged),
             subscriptions: if here { self.held(slot.index).len() as u64 } else { 0 },
         }
@@ -124,7 +124,7 @@ impl Hub {
             Fate::Lagging
         } else if began_later {
             Fate::Later
-        } else if session.is_some_and(|s| s.is_open() && !s.holds(partition, offset)) {
+        } else if session.is_some_and(|s| s.is_open() && !s.window.holds(partition, offset)) {
             Fate::Acknowledged
         } else {
             Fate::Written

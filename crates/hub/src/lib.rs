@@ -15,17 +15,21 @@
 //! | --- | --- |
 //! | `subscribe`, `start` | enters filters into the table, judges cursors, moves read positions back |
 //! | `fanout` | from the mark to the head |
-//! | `catchup`, `replay`, `page` | lagging connections, from the tail and from the store |
+//! | `catchup`, `replay`, `page`, `greet` | lagging connections, from the tail and from the store |
 //! | `member`, `own`, `inspect` | the registry: who is connected, the server's own records, what operators ask |
 //! | `session`, `ownership` | what outlives a connection, and who has it |
+//! | `window`, `manner`, `once`, `wills` | acknowledgements, how a message is handed over, exactly once, last words |
 //! | `table`, `trie`, `chunked`, `connection` | small tables |
 
 mod catchup;
 mod chunked;
 mod connection;
 mod fanout;
+mod greet;
 mod inspect;
+mod manner;
 mod member;
+mod once;
 mod own;
 mod ownership;
 mod page;
@@ -36,16 +40,19 @@ mod start;
 mod subscribe;
 mod table;
 mod trie;
+mod wills;
+mod window;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use everywire_base::ask::{
-    AckError, Append, Login, Page, PublishError, Published, Read, Subscribe, Subscribed, Unsubscribe, Welcome,
+    Ack, AckError, Append, Goodbye, Login, Page, PublishError, Published, Read, Subscribe, Subscribed, Unsubscribe,
+    Welcome,
 };
 use everywire_base::clock::{Monotonic, Now};
-use everywire_base::cursor::{Cursor, Lineage, Offset, Position};
+use everywire_base::cursor::{Lineage, Offset, Position};
 use everywire_base::id::{AskId, Nameplate, Slot, Ticket};
 use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
@@ -63,6 +70,7 @@ use crate::fanout::Walk;
 use crate::inspect::Recent;
 use crate::parcels::Parcels;
 use crate::table::{Held, Table};
+use crate::wills::Wills;
 
 pub use crate::inspect::{Description, Traced};
 
@@ -100,6 +108,12 @@ pub enum Said {
     Welcomed(Result<Welcome, Refusal>),
     /// To a subscription.
     Subscribed(Subscribed),
+    /// To the end of one subscription: whether it was there.
+    Unsubscribed(bool),
+    /// To a release: whether the number was known.
+    Released(bool),
+    /// An exactly-once delivery was received, and that is durable.
+    Received(u16),
 }
 
 /// Where a connection that is gone came from.
@@ -146,6 +160,8 @@ pub struct Counters {
     pub subscriptions: u64,
     /// Different filters, now.
     pub filters: u64,
+    /// Wills of connections that are gone, now.
+    pub wills: u64,
 }
 
 /// One worker's hub.
@@ -187,6 +203,9 @@ pub struct Hub {
     answers: VecDeque<(Slot, AskId, Said)>,
     /// When the last records were fanned out.
     recent: VecDeque<Recent>,
+    wills: Wills,
+    /// Connections with deliveries whose tags must be durable first.
+    wanting: Vec<Slot>,
     counters: Counters,
 }
 
@@ -217,6 +236,8 @@ impl Hub {
             appends: Vec::new(),
             answers: VecDeque::new(),
             recent: VecDeque::new(),
+            wills: Wills::default(),
+            wanting: Vec::new(),
             counters: Counters::default(),
         };
         hub.safe = hub.past_holes(&hub.safe);
@@ -247,34 +268,61 @@ impl Hub {
 
     /// Subscribes a connection as [`Hub::subscribe`] does. The answer is among [`Hub::answers`]; that of a session comes
     /// when the subscription is durable.
-    pub fn subscribe_for(&mut self, slot: Slot, ask: AskId, subscribe: Subscribe, now: Now) {
+    pub fn subscribe_for(&mut self, slot: Slot, ask: AskId, subscribe: &Subscribe, now: Now) {
         let filters = subscribe.filters.clone();
         let subscribed = self.subscribe(slot, subscribe, now);
         self.note_filters(slot, ask, &filters, subscribed, now);
     }
 
     /// Ends subscriptions of a connection.
-    pub fn unsubscribe_from(&mut self, slot: Slot, which: &Unsubscribe, now: Now) {
+    pub fn unsubscribe_from(&mut self, slot: Slot, ask: AskId, which: &Unsubscribe, now: Now) {
         if !self.is_here(slot) {
             return;
         }
         match which {
             Unsubscribe::All => self.leave_all(slot.index),
-            Unsubscribe::These(filters) => filters.iter().for_each(|filter| self.leave_filter(slot.index, filter)),
+            Unsubscribe::These(filters) => {
+                for filter in filters {
+                    self.leave_filter(slot.index, filter, None);
+                }
+            }
+            Unsubscribe::One(filter, group) => {
+                let was_there = self.leave_filter(slot.index, filter, group.as_deref());
+                return self.say_durably(slot, ask, Said::Unsubscribed(was_there), now);
+            }
         }
         self.note_loss(slot, now);
     }
 
-    /// Everything up to a cursor was received.
-    pub fn acknowledge(&mut self, slot: Slot, cursor: &Cursor, now: Now) -> Result<(), AckError> {
+    /// Something was received. What can't be confirmed yet is among [`Hub::answers`] later.
+    pub fn acknowledge(&mut self, slot: Slot, ask: AskId, ack: &Ack, now: Now) -> Result<(), AckError> {
+        self.take_ack(slot, ask, ack, now)
+    }
+
+    /// The client says goodbye; the connection will be closed.
+    pub fn goodbye(&mut self, slot: Slot, goodbye: Goodbye) {
         if !self.is_here(slot) {
-            return Err(AckError::NoSession);
+            return;
         }
-        self.acknowledge_cursor(slot, cursor, now)
+        if !goodbye.will {
+            self.void_will(slot);
+        }
+        let longest = self.setup.limits.session_expiry_max;
+        if let (Some(session), Some(expiry)) = (self.session_mut(slot.index), goodbye.expiry) {
+            session.expiry = expiry.min(longest);
+        }
+    }
+
+    /// The node goes down: who is ended from now on may come back elsewhere, or after it.
+    pub fn drain(&mut self) {
+        self.wills.is_draining = true;
     }
 
     /// What came of an append of the hub's own.
     pub fn appended(&mut self, ticket: Ticket, result: &Result<Published, PublishError>, now: Now) {
+        if self.fired(ticket, result, now) {
+            return;
+        }
         let slot = Slot { index: ticket.slot.generation, generation: ticket.ask.0 };
         if result.is_err() && self.is_here(slot) {
             self.append_failed(slot, now);
@@ -293,7 +341,7 @@ impl Hub {
 
     /// Subscribes a connection, in addition to what it is subscribed to. A reader that has missed nothing is live at
     /// once, and costs no read. Of a filter that it holds already only the start counts.
-    pub fn subscribe(&mut self, slot: Slot, subscribe: Subscribe, _now: Now) -> Subscribed {
+    pub fn subscribe(&mut self, slot: Slot, subscribe: &Subscribe, _now: Now) -> Subscribed {
         self.subscribe_connection(slot, subscribe)
     }
 
@@ -330,9 +378,13 @@ impl Hub {
     /// waits; it goes on only when the answers were handed over.
     pub fn turn(&mut self, now: Now, to: &mut dyn Deliver) -> bool {
         self.see_to_sessions(now);
+        self.see_to_wills(now);
         let whole = self.setup.limits.deliveries_per_turn.max(1);
         let mut budget = whole.saturating_sub(std::mem::take(&mut self.debt)).max(1);
         self.fan_out(&mut budget, now, to);
+        for slot in std::mem::take(&mut self.wanting) {
+            self.write_tags(slot, now);
+        }
         for (slot, reason) in std::mem::take(&mut self.ending) {
             to.end(slot, reason);
         }
@@ -353,7 +405,7 @@ impl Hub {
     pub fn deadline(&self) -> Option<Monotonic> {
         let retry = self.retries.first().map(|(at, _)| *at);
         let session = self.watched.first().map(|(at, _)| *at);
-        retry.into_iter().chain(session).min()
+        retry.into_iter().chain(session).chain(self.wills.deadline()).min()
     }
 
     /// Reads for the store that wait to be sent; the driver takes from the front as many as the pool accepts.
@@ -362,15 +414,15 @@ impl Hub {
     }
 
     /// Takes the store's answer to a read.
-    pub fn page(&mut self, page: Page, now: Now, to: &mut dyn Deliver) {
-        if !self.take_session(&page, now) {
+    pub fn page(&mut self, page: &Page, now: Now, to: &mut dyn Deliver) {
+        if !self.take_wills(page, now) && !self.take_session(page, now) {
             self.take_page(page, now, to);
         }
     }
 
     /// What was counted.
     pub fn counters(&self) -> Counters {
-        Counters { filters: self.table.len(), ..self.counters }
+        Counters { filters: self.table.len(), wills: self.wills.len() as u64, ..self.counters }
     }
 
     /// How many connections on this worker are subscribed to a topic.

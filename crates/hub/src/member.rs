@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use everywire_base::ask::{Login, Subscribe, Welcome};
 use everywire_base::clock::Now;
-use everywire_base::cursor::{Offset, Start};
+use everywire_base::cursor::Offset;
 use everywire_base::id::{AskId, Slot};
 use everywire_base::identity::Identity;
 use everywire_base::reason::Reason;
 use everywire_base::record::Durability;
 use everywire_base::rules::{Caller, Logins, Refusal};
 use everywire_base::system::{self, Joined, Seen};
+use everywire_base::terms::Greet;
 use everywire_base::topic::{Filter, hash_name};
 
 use crate::session::Session;
@@ -38,18 +39,18 @@ impl Member {
 
 impl Hub {
     /// Enters a connection into the registry. Answered at once, unless a session must be opened first.
-    pub(crate) fn enter(&mut self, slot: Slot, ask: AskId, login: Login, now: Now) {
+    pub(crate) fn enter(&mut self, slot: Slot, ask: AskId, mut login: Login, now: Now) {
         self.adopt(slot);
         if let Err(refusal) = self.admit(slot.index, login.identity.as_ref()) {
             return self.say(slot, ask, Said::Welcomed(Err(refusal)));
         }
         let was_in = self.connections.reach(slot.index).member.is_some();
-        self.become_member(slot.index, login.identity, login.agent);
+        self.become_member(slot.index, login.identity.take(), login.agent.take());
         let refused = if was_in { self.recheck(slot.index) } else { Vec::new() };
         if !was_in {
             self.announce(slot);
         }
-        if self.begin_session(slot, ask, login.session, login.inbox, now) {
+        if self.begin_session(slot, ask, &mut login, now) {
             return;
         }
         if login.inbox {
@@ -105,7 +106,7 @@ impl Hub {
         let refused = |f: Filter| self.setup.rules.may_subscribe(who.as_deref(), &f).err().map(|refusal| (f, refusal));
         let refused: Vec<_> = filters.into_iter().filter_map(refused).collect();
         for (filter, _) in &refused {
-            self.leave_filter(index, filter);
+            self.leave_filter(index, filter, None);
         }
         refused
     }
@@ -147,9 +148,9 @@ impl Hub {
     /// Subscribes a member to what is sent to it by name.
     fn subscribe_inboxes(&mut self, slot: Slot) {
         let Some(identity) = self.caller(slot.index) else { return };
-        let filters = identity.inboxes().into_iter().map(Filter::Exact).collect();
-        let subscribe = Subscribe { filters, start: Start::Latest, greet: true, identity: None };
-        self.subscribe_connection(slot, subscribe);
+        let filters = identity.inboxes().into_iter().map(Filter::Exact);
+        let subscribe = Subscribe { greet: Greet::Always, ..Subscribe::to(filters) };
+        self.subscribe_connection(slot, &subscribe);
     }
 
     /// A connection is gone: the registry forgets it, but for when it was last seen.

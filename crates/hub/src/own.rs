@@ -18,6 +18,8 @@ impl Hub {
         }
         if topic.starts_with(system::SESSIONS) {
             self.session_record(record, message, now);
+        } else if topic.starts_with(system::WILLS) {
+            self.will_record(message, now);
         } else if topic == system::KICK {
             self.kick(message);
         } else if topic.starts_with(system::JOINED) {

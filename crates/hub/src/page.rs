@@ -16,7 +16,7 @@ use crate::{Deliver, Hub};
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 impl Hub {
-    pub(crate) fn take_page(&mut self, page: Page, now: Now, to: &mut dyn Deliver) {
+    pub(crate) fn take_page(&mut self, page: &Page, now: Now, to: &mut dyn Deliver) {
         let slot = page.ticket.slot;
         let Some(connection) = self.connections.get_mut(slot.index).filter(|c| c.generation == slot.generation) else {
             return;
@@ -32,6 +32,7 @@ impl Hub {
             self.take_content(slot, &mut lag, page, state, now, to)
         };
         self.put_back(slot, lag, Next::Waits, delivered, to);
+        self.write_tags(slot, now);
         if next == Next::Later {
             // Often that was all: then it is live at once.
             let mut budget = 1;
@@ -43,16 +44,18 @@ impl Hub {
         &mut self,
         slot: Slot,
         lag: &mut Lag,
-        page: Page,
+        page: &Page,
         state: State,
         now: Now,
         to: &mut dyn Deliver,
     ) -> Next {
         if let State::Reading(_, up_to) = state {
-            return self.take_history(slot, lag, &page, up_to, now, to);
+            return self.take_history(slot, lag, page, up_to, now, to);
         }
-        if let Some(greeting) = lag.greetings.front_mut() {
-            greeting.take(page.records);
+        match (state, lag.greetings.front_mut()) {
+            (State::Again(_), _) => lag.take_again(&page.records),
+            (_, Some(greeting)) => greeting.take(page),
+            (_, None) => {}
         }
         Next::Later
     }
@@ -78,7 +81,13 @@ impl Hub {
         let is_open = told != Told::Stopped;
         // What is lost from here on was there when it looked.
         lag.opening[partition] &= !is_open;
-        let is_taken = is_open && page.records.iter().all(|r| replay.offer(lag, r, &mut share));
+        let refused =
+            if is_open { page.records.iter().position(|r| !replay.offer(lag, r, &mut share)) } else { Some(0) };
+        if lag.state == State::Saving {
+            let rest = &page.records[refused.map_or(page.records.len(), |at| at + 1)..];
+            let _ = rest.iter().all(|record| replay.reserve(lag, record));
+        }
+        let is_taken = refused.is_none();
         self.debt += (lag.delivered - before) as usize;
         if !is_taken {
             return Next::Waits;

@@ -13,13 +13,15 @@ use everywire_base::parcel::{Delivery, Gap, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::record::Record;
 use everywire_base::rules::{Rules, SlowConsumer};
+use everywire_base::terms::{Manner, Terms};
 use everywire_base::topic::{Filter, Topic};
 use smallvec::SmallVec;
 
 use crate::connection::{Lag, State};
+use crate::manner::{Matched, Outgoing};
 use crate::parcels::Parcels;
-use crate::session::Window;
 use crate::table::{Held, Table};
+use crate::window::{Sent, Window};
 use crate::{Counters, Deliver};
 
 /// Up to so many filters are tried one by one; more are found through the table.
@@ -43,8 +45,7 @@ pub(crate) struct Replay<'a> {
     pub(crate) epoch: Epoch,
     pub(crate) held: &'a [Held],
     /// What its session counts, if it has one.
-    pub(crate) window: Option<Window<'a>>,
-    pub(crate) window_bound: usize,
+    pub(crate) window: Option<&'a mut Window>,
     pub(crate) table: &'a Table,
     pub(crate) rules: &'a Rules,
     pub(crate) parcels: &'a mut Parcels,
@@ -59,44 +60,92 @@ impl Replay<'_> {
         if record.offset <= lag.positions[self.partition] {
             return true;
         }
-        if self.wants(lag, record) {
-            if self.window.as_ref().is_some_and(|window| window.is_full(self.window_bound)) {
-                (lag.state, lag.slow) = (State::Window, true);
-                return false;
+        let takers = self.takers_of(lag, record);
+        if !takers.is_empty() {
+            match self.send(lag, record, &takers) {
+                Err(state) => {
+                    (lag.state, lag.slow) = (state, state != State::Saving);
+                    return false;
+                }
+                Ok(true) => {
+                    *share = share.saturating_sub(1);
+                    lag.delivered += 1;
+                    self.counters.deliveries += 1;
+                }
+                Ok(false) => {}
             }
-            let Some(parcel) = self.parcels.of(record, self.epoch) else { return true };
-            if self.to.deliver(self.slot, &Delivery::Message(&parcel)) == Taken::Full {
-                (lag.state, lag.slow) = (State::Full, true);
-                return false;
-            }
-            if let Some(window) = &mut self.window {
-                window.push(self.partition, record.offset);
-            }
-            *share = share.saturating_sub(1);
-            lag.delivered += 1;
-            self.counters.deliveries += 1;
         }
         lag.positions[self.partition] = record.offset;
         true
     }
 
-    fn wants(&mut self, lag: &Lag, record: &Record) -> bool {
-        let Some(message) = record.message() else { return false };
-        let has_begun = |nth: usize| lag.since(nth, self.partition) < record.offset;
-        let takes = if self.held.len() <= FEW {
-            let takes =
-                |(nth, held): (usize, &Held)| has_begun(nth) && self.table.filter(held.list).matches(&message.topic);
-            self.held.iter().enumerate().any(takes)
-        } else {
-            let mut lists = SmallVec::new();
-            self.table.matching(&message.topic, &mut lists);
-            !lists.is_empty() && self.held.iter().enumerate().any(|(nth, h)| lists.contains(&h.list) && has_begun(nth))
+    /// Hands a record over that some filters take: whether it went out, or what it waits for.
+    fn send(&mut self, lag: &Lag, record: &Arc<Record>, takers: &[Held]) -> Result<bool, State> {
+        let (slot, partition) = (self.slot, self.partition);
+        let Some(parcel) = self.parcels.of(record, self.epoch) else { return Ok(false) };
+        let mut deliver = |delivery: &Delivery<'_>| self.to.deliver(slot, delivery);
+        let plain = Delivery::Message(&parcel, Manner::PLAIN);
+        let Some(window) = self.window.as_deref_mut().filter(|window| window.is_tagged()) else {
+            if self.window.as_ref().is_some_and(|window| window.is_full()) {
+                return Err(State::Window);
+            }
+            if deliver(&plain) == Taken::Full {
+                return Err(State::Full);
+            }
+            if let Some(window) = &mut self.window {
+                window.push(Sent::up_to(partition, record.offset));
+            }
+            return Ok(true);
         };
-        if takes && message.is_expired(self.now.wall) {
-            self.counters.expired += 1;
+        // What was sent before its session came here comes first, and once.
+        if let Some(known) = window.known(partition, record.offset, false).filter(super::window::Sent::is_out) {
+            window.passed(known);
+            return Ok(false);
+        }
+        let terms = takers.iter().map(|held| Terms::unpack(held.terms));
+        let Some(matched) = Matched::of(terms, parcel.message(), window.origin()) else { return Ok(false) };
+        if matched.qos == 0 && record.offset <= lag.quiet_until[partition] {
+            return Ok(false);
+        }
+        let outgoing = Outgoing { parcel: &parcel, matched: &matched, partition, retained: false };
+        outgoing.send(window, deliver).map(|()| true)
+    }
+
+    /// Has tags made durable for what comes next, so that they needn't be waited for one by one; `false` if that is all.
+    pub(crate) fn reserve(&mut self, lag: &Lag, record: &Arc<Record>) -> bool {
+        let takers = self.takers_of(lag, record);
+        let (Some(window), Some(message)) = (self.window.as_deref_mut(), record.message()) else { return false };
+        if window.is_full() {
             return false;
         }
-        takes
+        let terms = takers.iter().map(|held| Terms::unpack(held.terms));
+        let matched = Matched::of(terms, message, window.origin());
+        let is_once = matched.is_some_and(|matched| matched.qos == 2);
+        if is_once && window.known(self.partition, record.offset, false).is_none() {
+            window.reserve(self.partition, record.offset, false);
+        }
+        true
+    }
+
+    /// The filters that take a record; none if it has expired.
+    fn takers_of(&mut self, lag: &Lag, record: &Record) -> SmallVec<[Held; 4]> {
+        let Some(message) = record.message() else { return SmallVec::new() };
+        let has_begun = |nth: usize| lag.since(nth, self.partition) < record.offset;
+        let mut lists = SmallVec::new();
+        let is_few = self.held.len() <= FEW;
+        if !is_few {
+            self.table.matching(&message.topic, &mut lists);
+        }
+        let is_taken = |held: &Held| {
+            if is_few { self.table.filter(held.list).matches(&message.topic) } else { lists.contains(&held.list) }
+        };
+        let all = self.held.iter().enumerate().filter(|(nth, held)| has_begun(*nth) && is_taken(held));
+        let all: SmallVec<[Held; 4]> = all.map(|(_, held)| *held).collect();
+        if !all.is_empty() && message.is_expired(self.now.wall) {
+            self.counters.expired += 1;
+            return SmallVec::new();
+        }
+        all
     }
 
     /// Says what the store has lost, if that is news and a gap.

@@ -7,18 +7,21 @@
 //! * Subscriptions are durable before they are confirmed; acknowledgements are written lazily, and at the end.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::ask::{AckError, Append, Draft, Subscribed};
+use everywire_base::ask::{Ack, AckError, Append, Draft, Subscribed, Will};
 use everywire_base::clock::{Monotonic, Now, UnixMillis};
 use everywire_base::cursor::{Cursor, Offset, Partition};
 use everywire_base::id::{AskId, Slot, Ticket};
 use everywire_base::reason::Reason;
-use everywire_base::record::{Durability, Message};
+use everywire_base::record::{Durability, Message, Record};
 use everywire_base::system::{self, SessionFilter, SessionState};
 use everywire_base::topic::{Filter, Topic};
 
 use crate::connection::State;
+use crate::table::Held;
+use crate::window::{self, Sent, Window};
 use crate::{Hub, OWN, Said};
 
 /// The generation of a session that nobody else has claimed yet.
@@ -29,6 +32,7 @@ pub(crate) const RETRY: Duration = Duration::from_millis(200);
 const LAZY: Duration = Duration::from_secs(5);
 
 /// A connection's session.
+#[expect(clippy::struct_excessive_bools, reason = "they say different things, and none excludes another")]
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: Box<str>,
@@ -36,96 +40,81 @@ pub(crate) struct Session {
     pub(crate) generation: u64,
     pub(crate) expiry: Duration,
     pub(crate) stage: Stage,
-    /// The login that is to be answered when the session is open, and whether it wants the inboxes.
-    pub(crate) login: Option<(AskId, bool)>,
+    /// Whether what was there before is thrown away.
+    pub(crate) fresh: bool,
     pub(crate) resumed: bool,
-    /// What was sent and isn't acknowledged, in sending order.
-    pub(crate) window: VecDeque<Sent>,
-    /// Filters that begin above what is acknowledged.
-    pub(crate) later: Vec<(Filter, Cursor)>,
-    pub(crate) acknowledged: Option<UnixMillis>,
-    /// Subscriptions that are confirmed when they are durable; the first `covered` stand in the record under way.
-    pub(crate) held: VecDeque<(AskId, Subscribed)>,
-    pub(crate) covered: usize,
     /// Whether a record of it is under way.
     pub(crate) writing: bool,
     /// Whether it must be written again.
     pub(crate) dirty: bool,
+    /// What was sent and isn't acknowledged.
+    pub(crate) window: Window,
+    /// Filters that begin above what is acknowledged.
+    pub(crate) later: Vec<(Filter, Cursor)>,
+    pub(crate) acknowledged: Option<UnixMillis>,
+    /// What is confirmed when it is durable; the first `covered` stand in the record under way.
+    pub(crate) held: VecDeque<(AskId, Said)>,
+    pub(crate) covered: usize,
     /// When it is to be looked at again.
     pub(crate) due: Option<Monotonic>,
+    /// Numbers of what was published exactly once and isn't released, each with the ask that published it.
+    pub(crate) received: Vec<(u16, AskId)>,
+    /// What is published if the connection ends without a goodbye.
+    pub(crate) will: Option<Box<Will>>,
 }
 
 /// How far the opening of a session is.
 #[derive(Debug)]
 pub(crate) enum Stage {
     /// Its claim is on its way through the log.
-    Claiming,
+    Claiming(Box<Opening>),
     /// The store reads what it was at the claim.
-    Reading(AskId),
+    Reading(AskId, Box<Opening>),
     /// Its owner has a moment to hand it over; else it goes on from what the store has.
-    Waiting(Box<SessionState>),
-    /// Its record of ownership is on its way through the log.
-    Opening(Box<SessionState>),
+    Waiting(Box<SessionState>, Box<Opening>),
+    /// Its record of ownership, or of its will, is on its way through the log.
+    Opening(Box<SessionState>, Box<Opening>),
     /// It is there.
     Open,
     /// Another connection has it.
     Ended,
 }
 
-/// A message that was sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Sent {
-    pub(crate) partition: u16,
-    pub(crate) offset: Offset,
-}
-
-/// The messages of a session that are sent and not acknowledged.
-pub(crate) struct Window<'a> {
-    sent: &'a mut VecDeque<Sent>,
-}
-
-impl Window<'_> {
-    pub(crate) fn is_full(&self, bound: usize) -> bool {
-        self.sent.len() >= bound
-    }
-
-    pub(crate) fn push(&mut self, partition: usize, offset: Offset) {
-        self.sent.push_back(Sent { partition: partition as u16, offset });
-    }
+/// The login that opens a session.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    /// What is answered when the session is open.
+    pub(crate) ask: AskId,
+    /// Whether it wants the inboxes.
+    pub(crate) inbox: bool,
+    /// What the store has found, page by page.
+    pub(crate) found: Vec<Arc<Record>>,
+    /// Where the next page goes on.
+    pub(crate) next: Option<Topic>,
 }
 
 impl Session {
     /// One that isn't open yet.
-    pub(crate) fn new(id: Box<str>, topic: Topic, expiry: Duration, login: (AskId, bool)) -> Self {
+    pub(crate) fn new(id: Box<str>, topic: Topic, expiry: Duration, window: Window) -> Self {
         Self {
             id,
             topic,
             generation: FIRST,
             expiry,
-            stage: Stage::Claiming,
-            login: Some(login),
+            stage: Stage::Ended,
+            fresh: false,
             resumed: false,
-            window: VecDeque::new(),
+            writing: false,
+            dirty: false,
+            window,
             later: Vec::new(),
             acknowledged: None,
             held: VecDeque::new(),
             covered: 0,
-            writing: false,
-            dirty: false,
             due: None,
+            received: Vec::new(),
+            will: None,
         }
-    }
-
-    pub(crate) fn window(&mut self) -> Window<'_> {
-        Window { sent: &mut self.window }
-    }
-
-    pub(crate) fn outstanding(&self) -> usize {
-        self.window.len()
-    }
-
-    pub(crate) fn holds(&self, partition: usize, offset: Offset) -> bool {
-        self.window.contains(&Sent { partition: partition as u16, offset })
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -135,6 +124,11 @@ impl Session {
     fn is_settled(&self) -> bool {
         matches!(self.stage, Stage::Open | Stage::Ended)
     }
+
+    /// Whether it outlives its connection, or something of it stands in the log.
+    pub(crate) fn is_durable(&self) -> bool {
+        !self.expiry.is_zero() || self.resumed
+    }
 }
 
 impl Hub {
@@ -142,22 +136,28 @@ impl Hub {
     pub(crate) fn written(&mut self, slot: Slot, generation: u64, now: Now) {
         let Some(session) = self.session_mut(slot.index).filter(|s| s.generation == generation) else { return };
         match std::mem::replace(&mut session.stage, Stage::Open) {
-            Stage::Opening(state) => self.open_session(slot, &state, now),
-            Stage::Open if session.writing => {
-                session.writing = false;
-                let confirmed: Vec<_> = session.held.drain(..session.covered).collect();
-                session.covered = 0;
-                let (dirty, urgent) = (session.dirty, !session.held.is_empty());
-                for (ask, subscribed) in confirmed {
-                    self.say(slot, ask, Said::Subscribed(subscribed));
-                }
-                if urgent {
-                    self.write_session(slot, now);
-                } else if dirty {
-                    self.watch(slot, now.monotonic + LAZY);
-                }
-            }
+            Stage::Opening(state, opening) => self.open_session(slot, &state, &opening, now),
+            Stage::Open if session.writing => self.confirm(slot, now),
             other => session.stage = other,
+        }
+    }
+
+    /// What stood in the record under way is durable.
+    fn confirm(&mut self, slot: Slot, now: Now) {
+        let Some(session) = self.session_mut(slot.index) else { return };
+        session.writing = false;
+        session.window.written(true);
+        let confirmed: Vec<_> = session.held.drain(..session.covered).collect();
+        session.covered = 0;
+        let (dirty, urgent) = (session.dirty, !session.held.is_empty() || session.window.is_urgent());
+        for (ask, said) in confirmed {
+            self.say(slot, ask, said);
+        }
+        self.resume(slot, State::Saving);
+        if urgent {
+            self.write_session(slot, now);
+        } else if dirty {
+            self.watch(slot, now.monotonic + LAZY);
         }
     }
 
@@ -165,7 +165,8 @@ impl Hub {
     fn state(&self, index: u32, owner: Option<Box<str>>) -> Option<SessionState> {
         let session = self.session(index)?;
         let mut positions = self.current(index);
-        for sent in &session.window {
+        // What is acknowledged one by one stands in the record itself.
+        for sent in session.window.iter().filter(|_| !session.window.is_tagged()) {
             let position = &mut positions[usize::from(sent.partition)];
             *position = Offset(sent.offset.0.saturating_sub(1)).min(*position);
         }
@@ -174,18 +175,29 @@ impl Hub {
             let later = session.later.iter().rfind(|(f, since)| f == filter && is_above(since, &acknowledged));
             later.map_or(&acknowledged, |(_, since)| since).to_string().into()
         };
-        let filters =
-            self.filters(index).map(|f| SessionFilter { filter: f.as_str().into(), since: since(f) }).collect();
-        let expiry_s = session.expiry.as_secs();
-        Some(SessionState { owner, expiry_s, acknowledged: acknowledged.to_string().into(), filters })
+        let filter = |held: &Held| {
+            let filter = self.table.filter(held.list);
+            let group = self.table.group(held.list).map(Into::into);
+            SessionFilter { filter: filter.as_str().into(), since: since(filter), terms: held.terms, group }
+        };
+        let filters = self.held(index).iter().map(filter).collect();
+        let (expiry_s, sent) = (session.expiry.as_secs(), session.window.state());
+        let received = session.received.iter().map(|(number, _)| *number).collect();
+        let acknowledged = acknowledged.to_string().into();
+        Some(SessionState { owner, expiry_s, acknowledged, filters, sent, received })
     }
 
     /// Writes what the session is now, if nothing of it is under way.
     pub(crate) fn write_session(&mut self, slot: Slot, now: Now) {
+        let may_write = |s: &&Session| s.is_open() && !s.writing && s.is_durable();
+        if self.session(slot.index).as_ref().is_none_or(|x| !may_write(x)) {
+            return;
+        }
         let owner = Some(self.name(slot));
         let Some(state) = self.state(slot.index, owner) else { return };
-        let Some(session) = self.session_mut(slot.index).filter(|s| s.is_open() && !s.writing) else { return };
+        let Some(session) = self.session_mut(slot.index) else { return };
         (session.writing, session.dirty, session.covered) = (true, false, session.held.len());
+        session.window.writing();
         let acknowledged: Option<Cursor> = state.acknowledged.parse().ok();
         session.later.retain(|(_, since)| acknowledged.as_ref().is_none_or(|at| is_above(since, at)));
         let lives = system::lease(state.expiry_s);
@@ -198,6 +210,9 @@ impl Hub {
     pub(crate) fn write_last(&mut self, slot: Slot, now: Now) {
         let Some(state) = self.state(slot.index, None) else { return };
         let Some(session) = self.session(slot.index) else { return };
+        if !session.is_durable() {
+            return;
+        }
         let mut message = record_of(session, &state, Some(session.expiry), now);
         if session.expiry.is_zero() {
             (message.body, message.expires) = (Vec::new().into(), None);
@@ -205,8 +220,16 @@ impl Hub {
         self.append_own(message, Durability::Fsync);
     }
 
+    /// Nothing of the session is left for anybody.
+    pub(crate) fn write_nothing(&mut self, slot: Slot) {
+        let Some(session) = self.session(slot.index) else { return };
+        let nothing = Message { retain: true, ..Message::new(session.topic.clone(), "") };
+        self.append_own(Message { generation: session.generation, ..nothing }, Durability::Fsync);
+    }
+
     /// The connection is gone; its session waits for the next.
     pub(crate) fn end_session(&mut self, slot: Slot, now: Now) {
+        self.leave_will(slot, now);
         if self.session(slot.index).is_some_and(Session::is_open) {
             self.write_last(slot, now);
         }
@@ -242,6 +265,7 @@ impl Hub {
         let Some(session) = self.session_mut(slot.index) else { return };
         if session.is_settled() {
             (session.writing, session.dirty, session.covered) = (false, true, 0);
+            session.window.written(false);
             self.watch(slot, now.monotonic + RETRY);
         } else {
             session.stage = Stage::Ended;
@@ -256,11 +280,11 @@ impl Hub {
             let Some(session) = self.session_mut(slot.index) else { continue };
             session.due = None;
             match std::mem::replace(&mut session.stage, Stage::Ended) {
-                Stage::Waiting(state) => self.take_up(slot, *state, now),
+                Stage::Waiting(state, opening) => self.take_up(slot, *state, opening, now),
+                Stage::Reading(_, opening) => self.read_session(slot, opening),
                 stage => {
-                    let reads = matches!(stage, Stage::Reading(_));
                     session.stage = stage;
-                    if reads { self.read_session(slot) } else { self.write_session(slot, now) }
+                    self.write_session(slot, now);
                 }
             }
         }
@@ -284,14 +308,79 @@ impl Hub {
         subscribed: Subscribed,
         now: Now,
     ) {
-        let Some(session) = self.session_mut(slot.index).filter(|s| s.is_open()) else {
-            return self.say(slot, ask, Said::Subscribed(subscribed));
+        if let Some(session) = self.session_mut(slot.index).filter(|s| s.is_open() && s.is_durable()) {
+            let granted = filters.iter().filter(|f| !subscribed.refused.iter().any(|(refused, _)| refused == *f));
+            session.later.extend(granted.map(|f| (f.clone(), subscribed.cursor.clone())));
+        }
+        self.say_durably(slot, ask, Said::Subscribed(subscribed), now);
+    }
+
+    /// Answers when the session as it is now is durable; at once if nothing of it is kept.
+    pub(crate) fn say_durably(&mut self, slot: Slot, ask: AskId, said: Said, now: Now) {
+        let Some(session) = self.session_mut(slot.index).filter(|s| s.is_open() && s.is_durable()) else {
+            return self.say(slot, ask, said);
         };
-        let granted = filters.iter().filter(|f| !subscribed.refused.iter().any(|(refused, _)| refused == *f));
-        session.later.extend(granted.map(|f| (f.clone(), subscribed.cursor.clone())));
-        session.held.push_back((ask, subscribed));
+        session.held.push_back((ask, said));
         session.dirty = true;
         self.write_session(slot, now);
+    }
+
+    /// Has the session written soon; what is acknowledged needn't be durable at once.
+    fn write_lazily(&mut self, slot: Slot, now: Now) {
+        let Some(session) = self.session_mut(slot.index).filter(|s| s.is_durable()) else { return };
+        if !std::mem::replace(&mut session.dirty, true) {
+            self.watch(slot, now.monotonic + LAZY);
+        }
+    }
+
+    /// Has the tags of deliveries written that must be durable before they are sent.
+    pub(crate) fn write_tags(&mut self, slot: Slot, now: Now) {
+        if self.session(slot.index).is_some_and(|s| s.window.is_urgent()) {
+            self.write_session(slot, now);
+        }
+    }
+
+    /// Takes an acknowledgement.
+    pub(crate) fn take_ack(&mut self, slot: Slot, ask: AskId, ack: &Ack, now: Now) -> Result<(), AckError> {
+        if !self.is_here(slot) {
+            return Err(AckError::NoSession);
+        }
+        match ack {
+            Ack::UpTo(cursor) => self.acknowledge_cursor(slot, cursor, now),
+            Ack::Done(tag) => self.acknowledge_tag(slot, *tag, now),
+            Ack::Received(tag) => self.note_received(slot, ask, *tag, now),
+        }
+    }
+
+    /// The delivery of a tag was received for good. Of what isn't under way nothing is to be said.
+    fn acknowledge_tag(&mut self, slot: Slot, tag: u16, now: Now) -> Result<(), AckError> {
+        let current = self.current(slot.index);
+        let session = self.session_mut(slot.index).filter(|s| s.is_open()).ok_or(AckError::NoSession)?;
+        let reached = |p: u16, offset: Offset| current.get(usize::from(p)).is_some_and(|at| offset <= *at);
+        session.window.done(tag, reached);
+        session.acknowledged = Some(now.wall);
+        self.write_lazily(slot, now);
+        self.resume(slot, State::Window);
+        Ok(())
+    }
+
+    /// The delivery of a tag was received, and shall be released when that is durable.
+    fn note_received(&mut self, slot: Slot, ask: AskId, tag: u16, now: Now) -> Result<(), AckError> {
+        let session = self.session_mut(slot.index).filter(|s| s.is_open()).ok_or(AckError::NoSession)?;
+        let next = match session.window.stage(tag) {
+            Some(window::Stage::SentOnce) if session.window.is_durable() => window::Stage::Received,
+            Some(window::Stage::SentOnce) => window::Stage::Released,
+            Some(stage @ (window::Stage::Received | window::Stage::Noting | window::Stage::Released)) => stage,
+            _ => return Err(AckError::UnknownTag(tag)),
+        };
+        session.window.set(tag, next);
+        session.acknowledged = Some(now.wall);
+        if next == window::Stage::Released {
+            self.say(slot, ask, Said::Received(tag));
+        } else {
+            self.say_durably(slot, ask, Said::Received(tag), now);
+        }
+        Ok(())
     }
 
     /// The session has lost filters.
@@ -304,7 +393,7 @@ impl Hub {
 
     /// Everything up to a cursor was received (RULES 11): the earliest outstanding delivery of that cursor, and all that
     /// was sent before it.
-    pub(crate) fn acknowledge_cursor(&mut self, slot: Slot, cursor: &Cursor, now: Now) -> Result<(), AckError> {
+    fn acknowledge_cursor(&mut self, slot: Slot, cursor: &Cursor, now: Now) -> Result<(), AckError> {
         let epoch = self.setup.lineages[0].epoch;
         let current = self.current(slot.index);
         let session = self.session_mut(slot.index).filter(|s| s.is_open()).ok_or(AckError::NoSession)?;
@@ -317,14 +406,9 @@ impl Hub {
         }
         let covers = |sent: &Sent| position(sent.partition).is_some_and(|at| sent.offset <= at);
         let before = session.window.iter().take_while(|sent| covers(sent)).count();
-        session.window.drain(..found.map_or(before, |found| found + 1));
-        if session.window.is_empty() {
-            session.window.shrink_to(8);
-        }
+        session.window.drain(found.map_or(before, |found| found + 1));
         session.acknowledged = Some(now.wall);
-        if !std::mem::replace(&mut session.dirty, true) {
-            self.watch(slot, now.monotonic + LAZY);
-        }
+        self.write_lazily(slot, now);
         self.resume(slot, State::Window);
         Ok(())
     }

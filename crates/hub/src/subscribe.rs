@@ -3,10 +3,13 @@
 //! A connection has one read position for each partition, however many filters: a filter that begins earlier moves it
 //! back, and the older filters skip what they were sent, by their own `since` (RULES 4).
 
+use std::collections::VecDeque;
+
 use everywire_base::ask::{Subscribe, Subscribed};
 use everywire_base::cursor::{Offset, Start};
 use everywire_base::id::Slot;
 use everywire_base::rules::{Caller, Refusal};
+use everywire_base::terms::Greet;
 use everywire_base::topic::Filter;
 use smallvec::SmallVec;
 
@@ -27,7 +30,7 @@ struct Granted {
 type Grants = SmallVec<[Granted; 1]>;
 
 impl Hub {
-    pub(crate) fn subscribe_connection(&mut self, slot: Slot, subscribe: Subscribe) -> Subscribed {
+    pub(crate) fn subscribe_connection(&mut self, slot: Slot, subscribe: &Subscribe) -> Subscribed {
         self.adopt(slot);
         let index = slot.index;
         let fresh = self.held(index).is_empty();
@@ -37,13 +40,13 @@ impl Hub {
         }
         let (target, current) = (self.target(), self.current(index));
         let opening = self.open(&subscribe.start, &target);
-        let who = subscribe.identity.or_else(|| self.caller(index));
-        let (granted, refused) = self.grant(index, subscribe.filters, who.as_deref());
+        let who = subscribe.identity.clone().or_else(|| self.caller(index));
+        let (granted, refused) = self.grant(index, subscribe, who.as_deref());
         if granted.is_empty() {
             return Subscribed { cursor: self.cursor(&current), refused };
         }
-        let greeting = if subscribe.greet && subscribe.start == Start::Latest {
-            self.greeting(&granted, &opening.positions)
+        let greeting = if subscribe.start == Start::Latest && subscribe.group.is_none() {
+            self.greeting(&granted, &opening.positions, subscribe)
         } else {
             None
         };
@@ -74,21 +77,18 @@ impl Hub {
     }
 
     /// Sorts out what is allowed, and enters it into the table.
-    fn grant(
-        &mut self,
-        index: u32,
-        filters: SmallVec<[Filter; 1]>,
-        who: Caller<'_>,
-    ) -> (Grants, Vec<(Filter, Refusal)>) {
+    fn grant(&mut self, index: u32, subscribe: &Subscribe, who: Caller<'_>) -> (Grants, Vec<(Filter, Refusal)>) {
         let (mut granted, mut refused) = (Grants::new(), Vec::new());
-        for filter in filters {
+        let (group, terms) = (subscribe.group.as_deref(), subscribe.terms.pack());
+        for filter in subscribe.filters.iter().cloned() {
             if let Err(refusal) = self.setup.rules.may_subscribe(who, &filter) {
                 refused.push((filter, refusal));
                 continue;
             }
             let held = self.held(index);
-            let list = self.table.find(&filter);
+            let list = self.table.find_in(&filter, group);
             if let Some(nth) = list.and_then(|list| held.iter().position(|h| h.list == list)) {
+                self.connections.reach(index).holding.as_mut_slice()[nth].terms = terms;
                 granted.push(Granted { filter, nth, held: true });
                 continue;
             }
@@ -98,7 +98,7 @@ impl Hub {
                 refused.push((filter, Refusal::TooMany(bound.into())));
                 continue;
             }
-            let entered = self.table.join(&filter, Subscriber { connection: index, nth: nth as u32 });
+            let entered = self.table.join(&filter, group, Subscriber { connection: index, nth: nth as u32 }, terms);
             self.connections.reach(index).holding.push(entered);
             self.counters.subscriptions += 1;
             granted.push(Granted { filter, nth, held: false });
@@ -107,11 +107,16 @@ impl Hub {
     }
 
     /// Which retained messages may have to be sent first.
-    fn greeting(&self, granted: &Grants, start: &Positions) -> Option<Greeting> {
-        let may_have = |g: &&Granted| self.setup.retained.may_match(&g.filter);
+    fn greeting(&self, granted: &Grants, start: &Positions, subscribe: &Subscribe) -> Option<Greeting> {
+        let is_meant = |g: &Granted| match subscribe.greet {
+            Greet::Always => true,
+            Greet::IfNew => !g.held,
+            Greet::Never => false,
+        };
+        let may_have = |g: &&Granted| is_meant(g) && self.setup.retained.may_match(&g.filter);
         let filters: Vec<Filter> = granted.iter().filter(may_have).map(|g| g.filter.clone()).collect();
-        let greeting = || Greeting { filters, start: start.clone(), partition: 0, waiting: [].into() };
-        granted.iter().any(|g| may_have(&g)).then(greeting)
+        let (start, terms, waiting) = (start.clone(), subscribe.terms, VecDeque::new());
+        (!filters.is_empty()).then(|| Greeting { filters, terms, start, partition: 0, after: None, waiting })
     }
 
     /// Whether nothing lies between where the filters begin and the mark, so that no read is needed.
@@ -200,12 +205,14 @@ impl Hub {
         }
     }
 
-    /// Ends one subscription of a connection. What was asked of the store for it is not offered any more.
-    pub(crate) fn leave_filter(&mut self, index: u32, filter: &Filter) {
-        let Some(list) = self.table.find(filter) else { return };
-        let Some(nth) = self.held(index).iter().position(|held| held.list == list) else { return };
+    /// Ends one subscription of a connection, and says whether there was one. What was asked of the store for it is not
+    /// offered any more.
+    pub(crate) fn leave_filter(&mut self, index: u32, filter: &Filter, group: Option<&str>) -> bool {
+        let Some(list) = self.table.find_in(filter, group) else { return false };
+        let Some(nth) = self.held(index).iter().position(|held| held.list == list) else { return false };
         if self.held(index).len() == 1 {
-            return self.leave_all(index);
+            self.leave_all(index);
+            return true;
         }
         let connection = self.connections.reach(index);
         let held = connection.holding.remove(nth);
@@ -216,6 +223,7 @@ impl Hub {
         // Before the list is left, so that every place still is what its connection says.
         moved.iter().zip(nth..).for_each(|(held, nth)| self.table.renumber(*held, nth as u32));
         self.leave(held);
+        true
     }
 
     fn leave(&mut self, held: Held) {

@@ -4,6 +4,8 @@
 //! each of its lists, so that leaving a list of any length costs the same; the last subscriber moves into the place
 //! that is left, and the caller tells it.
 
+use std::collections::BTreeMap;
+
 use everywire_base::topic::{Filter, Topic};
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -24,11 +26,20 @@ pub(crate) struct Subscriber {
     pub(crate) nth: u32,
 }
 
-/// A filter that a connection holds: the list, and the connection's place in it.
+/// A filter that a connection holds: the list, the connection's place in it, and how it wants the messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Held {
     pub(crate) list: ListId,
     pub(crate) place: u32,
+    /// Packed [`everywire_base::terms::Terms`].
+    pub(crate) terms: u32,
+}
+
+/// A list that a group shares: its filter's own list stands beside it, with those who want all.
+#[derive(Debug)]
+struct Share {
+    plain: ListId,
+    group: Box<str>,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +65,10 @@ pub(crate) struct Table {
     /// The lists of exact filters, by the hash of the topic.
     exact: HashTable<ListId>,
     wild: Trie,
+    /// Lists of groups.
+    shares: BTreeMap<ListId, Share>,
+    /// The lists of groups beside each list that has some.
+    beside: BTreeMap<ListId, Vec<ListId>>,
 }
 
 /// What leaving a list came to.
@@ -73,15 +88,33 @@ impl Table {
         }
     }
 
+    /// The list of a group's filter, or of those who want all.
+    pub(crate) fn find_in(&self, filter: &Filter, group: Option<&str>) -> Option<ListId> {
+        let plain = self.find(filter)?;
+        let Some(group) = group else { return Some(plain) };
+        let is_it = |list: &&ListId| self.shares.get(*list).is_some_and(|share| *share.group == *group);
+        self.beside.get(&plain)?.iter().find(is_it).copied()
+    }
+
+    /// The group that shares a list.
+    pub(crate) fn group(&self, list: ListId) -> Option<&str> {
+        self.shares.get(&list).map(|share| &*share.group)
+    }
+
     /// Appends the lists of all filters that take the topic; none twice.
     pub(crate) fn matching(&self, topic: &Topic, lists: &mut SmallVec<[ListId; 4]>) {
         lists.extend(self.find_exact(topic));
         self.wild.matching(topic, lists);
+        if !self.beside.is_empty() {
+            let shares: SmallVec<[ListId; 4]> =
+                lists.iter().filter_map(|list| self.beside.get(list)).flatten().copied().collect();
+            lists.extend(shares);
+        }
     }
 
     /// Adds a subscriber.
-    pub(crate) fn join(&mut self, filter: &Filter, subscriber: Subscriber) -> Held {
-        let list = self.find(filter).unwrap_or_else(|| self.begin(filter));
+    pub(crate) fn join(&mut self, filter: &Filter, group: Option<&str>, subscriber: Subscriber, terms: u32) -> Held {
+        let list = self.find_in(filter, group).unwrap_or_else(|| self.begin_in(filter, group));
         let subscribers = &mut self.lists.reach(list).subscribers;
         let place = match subscribers {
             Subscribers::None => {
@@ -97,7 +130,7 @@ impl Table {
                 all.len() as u32 - 1
             }
         };
-        Held { list, place }
+        Held { list, place, terms }
     }
 
     /// Removes a subscriber from its place.
@@ -113,8 +146,8 @@ impl Table {
             }
             return Left { moved, freed: false };
         }
-        self.end(held.list);
-        Left { moved: None, freed: true }
+        self.lists.reach(held.list).subscribers = Subscribers::None;
+        Left { moved: None, freed: self.end(held.list) }
     }
 
     /// A subscriber's filters were renumbered.
@@ -158,12 +191,26 @@ impl Table {
         matches!(self.lists.get(list), Some(List { filter: Some(Filter::Exact(t)), .. }) if t == topic)
     }
 
-    fn begin(&mut self, filter: &Filter) -> ListId {
+    fn begin_in(&mut self, filter: &Filter, group: Option<&str>) -> ListId {
+        let plain = self.find(filter).unwrap_or_else(|| self.begin(filter));
+        let Some(group) = group else { return plain };
+        let list = self.fresh(filter);
+        self.shares.insert(list, Share { plain, group: group.into() });
+        self.beside.entry(plain).or_default().push(list);
+        list
+    }
+
+    fn fresh(&mut self, filter: &Filter) -> ListId {
         let list = self.free.pop().unwrap_or_else(|| {
             self.used += 1;
             self.used - 1
         });
         self.lists.reach(list).filter = Some(filter.clone());
+        list
+    }
+
+    fn begin(&mut self, filter: &Filter) -> ListId {
+        let list = self.fresh(filter);
         match filter {
             Filter::Wild(pattern) => self.wild.insert(pattern, list),
             Filter::Exact(topic) => {
@@ -178,7 +225,24 @@ impl Table {
         list
     }
 
-    fn end(&mut self, list: ListId) {
+    /// Ends a list that has no subscribers, unless groups stand beside it; says whether its name is free.
+    fn end(&mut self, list: ListId) -> bool {
+        if let Some(Share { plain, .. }) = self.shares.remove(&list) {
+            self.lists.reach(list).filter = None;
+            self.free.push(list);
+            let beside = self.beside.entry(plain).or_default();
+            beside.retain(|other| *other != list);
+            if beside.is_empty() {
+                self.beside.remove(&plain);
+                if self.subscribers(plain).is_empty() {
+                    self.end(plain);
+                }
+            }
+            return true;
+        }
+        if self.beside.contains_key(&list) {
+            return false;
+        }
         match std::mem::take(self.lists.reach(list)).filter {
             Some(Filter::Wild(pattern)) => self.wild.remove(&pattern),
             Some(Filter::Exact(topic)) => {
@@ -186,9 +250,10 @@ impl Table {
                     entry.remove();
                 }
             }
-            None => return,
+            None => return false,
         }
         self.free.push(list);
+        true
     }
 }
 
@@ -206,7 +271,7 @@ mod tests {
         let mut table = Table::default();
         let filter = Filter::parse("a").unwrap();
         let who = |connection| Subscriber { connection, nth: 0 };
-        let held: Vec<Held> = (0..3).map(|c| table.join(&filter, who(c))).collect();
+        let held: Vec<Held> = (0..3).map(|c| table.join(&filter, None, who(c), 0)).collect();
         let left = table.leave(held[0]);
         assert_eq!((left.moved, left.freed), (Some(who(2)), false));
         assert_eq!(table.subscribers(held[0].list), [who(2), who(1)]);

@@ -11,6 +11,7 @@ use everywire_base::limits::Limits;
 use everywire_base::reason::Reason;
 use everywire_base::record::{Durability, Message};
 use everywire_base::rules::{Refusal, Rules, SlowConsumer, TopicRule};
+use everywire_base::terms::Greet;
 use world::{EPOCH, Shape, World, at, filter, rule, slot, topic};
 
 fn seen(world: &mut World) -> Vec<String> {
@@ -209,7 +210,7 @@ fn retained_messages_come_first_and_newer_ones_live() {
         }
     }
     // The store has both, the mark stands between them.
-    let subscribe = Subscribe { filters: [filter("#")].into(), start: Start::Latest, greet: true, identity: None };
+    let subscribe = Subscribe { greet: Greet::Always, ..Subscribe::to([filter("#")]) };
     world.ask(slot(1), subscribe.clone());
     assert!(!world.hub.position(slot(1)).live);
     world.settle();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use everywire_base::ask::Subscribe;
 use everywire_base::clock::Now;
-use everywire_base::cursor::{Lineage, Offset, Start};
+use everywire_base::cursor::{Lineage, Offset};
 use everywire_base::id::Slot;
 use everywire_base::limits::Limits;
 use everywire_base::rules::Rules;
@@ -67,9 +67,9 @@ fn an_idle_connection_with_its_own_topic_costs_at_most_200_bytes() {
     });
     let before = BYTES.load(Ordering::Relaxed);
     for index in 0..CONNECTIONS {
-        let filters = [Filter::parse(&format!("bench/topic/{index}")).unwrap()].into();
-        let subscribe = Subscribe { filters, start: Start::Latest, greet: false, identity: None };
-        hub.subscribe(Slot { index, generation: 0 }, subscribe, Now::default());
+        let filters = [Filter::parse(&format!("bench/topic/{index}")).unwrap()];
+        let subscribe = Subscribe::to(filters);
+        hub.subscribe(Slot { index, generation: 0 }, &subscribe, Now::default());
     }
     let each = (BYTES.load(Ordering::Relaxed) - before) / CONNECTIONS as usize;
     eprintln!("{each} bytes for each connection");

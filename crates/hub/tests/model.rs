@@ -126,14 +126,14 @@ impl Schedule {
 
     fn subscribe(&mut self) {
         let slot = self.slot();
-        let filters = (0..=self.random.below(3)).map(|_| filter(self.random.of(&FILTERS))).collect();
+        let filters = (0..=self.random.below(3)).map(|_| filter(self.random.of(&FILTERS))).collect::<Vec<_>>();
         let start = match self.random.below(10) {
             0..4 => Start::Latest,
             4 => Start::Earliest,
             5 => Start::After(Cursor::single(Epoch(99), Offset(3))),
             _ => Start::After(self.cursor()),
         };
-        self.world.ask(slot, Subscribe { filters, start, greet: false, identity: None });
+        self.world.ask(slot, Subscribe { start, ..Subscribe::to(filters) });
     }
 
     /// A cursor that somebody may hold.
@@ -165,13 +165,13 @@ impl Schedule {
         let slot = self.slot();
         self.world.check_position(slot);
         let Some(peer) = self.world.outside.peers.get(&slot).filter(|p| !p.owed) else { return };
-        let filters = peer.filters.iter().map(|f| f.0.clone()).collect();
+        let filters = peer.filters.iter().map(|f| f.0.clone()).collect::<Vec<_>>();
         // The tightest cursor that the peer may know: what it was sent, or what the hub says.
         let positions = peer.position.iter().enumerate().map(|(p, o)| (Partition(p as u16), *o));
         let start = Start::After(Cursor::new(EPOCH, positions.collect::<Vec<_>>()).expect("at least one partition"));
         self.close_slot(slot);
         let slot = Slot { index: slot.index, generation: self.generations[slot.index as usize] };
-        self.world.ask(slot, Subscribe { filters, start, greet: false, identity: None });
+        self.world.ask(slot, Subscribe { start, ..Subscribe::to(filters) });
     }
 
     fn close_slot(&mut self, slot: Slot) {
@@ -212,7 +212,7 @@ impl Schedule {
         if !self.pages.is_empty() {
             let at = self.random.below(self.pages.len() as u64) as usize;
             let page = self.pages.swap_remove(at);
-            self.world.page(page);
+            self.world.page(&page);
         }
     }
 

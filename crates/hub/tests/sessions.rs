@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use everywire_base::ask::{
-    AckError, Append, Login, Page, PublishError, ReadKind, SessionWish, Subscribe, Subscribed, Unsubscribe, Welcome,
+    Ack, AckError, Append, Login, Page, PublishError, ReadKind, SessionWish, Subscribe, Subscribed, Unsubscribe,
+    Welcome,
 };
 use everywire_base::clock::{Monotonic, Now, UnixMillis};
-use everywire_base::cursor::{Cursor, Epoch, Lineage, Offset, Partition, Start};
+use everywire_base::cursor::{Cursor, Epoch, Lineage, Offset, Partition};
 use everywire_base::id::{AskId, Nameplate, Slot};
 use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
@@ -23,6 +24,7 @@ use everywire_base::record::{Durability, Entry, Message, Record};
 use everywire_base::registry::{Fate, TraceQuestion};
 use everywire_base::rules::{Logins, Refusal, Rules};
 use everywire_base::system::{self, Kick, Seen, Whom};
+use everywire_base::terms::Greet;
 use everywire_base::topic::{Filter, Topic};
 use everywire_hub::{Deliver, Hub, Origin, Said, Setup};
 use everywire_log::hint::RetainedHint;
@@ -54,7 +56,7 @@ struct Clients {
 
 impl Deliver for Clients {
     fn deliver(&mut self, slot: Slot, delivery: &Delivery<'_>) -> Taken {
-        if let Delivery::Message(parcel) | Delivery::Retained(parcel) = delivery {
+        if let Delivery::Message(parcel, _) | Delivery::Retained(parcel, _) = delivery {
             let body = String::from_utf8(parcel.message().body.to_vec()).unwrap();
             self.messages.entry(slot.index).or_default().push(body);
         }
@@ -162,6 +164,7 @@ impl World {
             match said {
                 Said::Welcomed(welcome) => drop(clients.welcomes.insert((slot.index, ask.0), welcome)),
                 Said::Subscribed(subscribed) => drop(clients.subscribed.insert((slot.index, ask.0), subscribed)),
+                other => panic!("nobody asked for {other:?}"),
             }
         }
         let reads: Vec<_> = hub.reads().drain(..).collect();
@@ -171,15 +174,19 @@ impl World {
             let takes = |r: &Record| read.interests.iter().any(|i| i.filter.matches(&r.message().unwrap().topic));
             let alive = |r: &&Arc<Record>| takes(r) && !r.message().unwrap().is_expired(now.wall);
             let (records, upto) = match read.kind {
-                ReadKind::Retained => (self.retained.values().filter(alive).cloned().collect(), Offset(0)),
+                ReadKind::Retained { .. } => (self.retained.values().filter(alive).cloned().collect(), Offset(0)),
                 ReadKind::History { after, up_to, .. } => {
                     let within = |r: &&Arc<Record>| r.offset > after && r.offset <= up_to && alive(r);
                     (self.records.iter().filter(within).cloned().collect(), up_to)
                 }
+                ReadKind::Records(offsets) => {
+                    let meant = |r: &&Arc<Record>| offsets.contains(&r.offset);
+                    (self.records.iter().filter(meant).cloned().collect(), Offset(0))
+                }
             };
             let (ticket, partition) = (read.ticket, read.partition);
-            let page = Page { ticket, partition, records, upto, lost: None, failed: false };
-            self.hubs[worker].page(page, now, &mut self.clients[worker]);
+            let page = Page { ticket, partition, records, upto, next: None, lost: None, failed: false };
+            self.hubs[worker].page(&page, now, &mut self.clients[worker]);
         }
         for append in appends {
             if self.takes {
@@ -192,7 +199,7 @@ impl World {
     }
 
     fn login(&mut self, worker: usize, index: u32, identity: Option<Arc<Identity>>, session: SessionWish) {
-        let login = Login { identity, agent: Some("test/1".into()), inbox: true, session };
+        let login = Login { identity, agent: Some("test/1".into()), inbox: true, session, will: None };
         self.hubs[worker].login(slot(index), AskId(1), login, self.now);
         self.settle();
     }
@@ -203,9 +210,9 @@ impl World {
     }
 
     fn subscribe(&mut self, worker: usize, index: u32, filter: &str) -> Subscribed {
-        let filters = [Filter::parse(filter).unwrap()].into();
-        let subscribe = Subscribe { filters, start: Start::Latest, greet: true, identity: None };
-        self.hubs[worker].subscribe_for(slot(index), AskId(2), subscribe, self.now);
+        let filters = [Filter::parse(filter).unwrap()];
+        let subscribe = Subscribe { greet: Greet::Always, ..Subscribe::to(filters) };
+        self.hubs[worker].subscribe_for(slot(index), AskId(2), &subscribe, self.now);
         self.settle();
         self.clients[worker].subscribed.remove(&(index, 2)).expect("an answer")
     }
@@ -215,7 +222,8 @@ impl World {
     }
 
     fn ack(&mut self, worker: usize, index: u32, offset: Offset) -> Result<(), AckError> {
-        let done = self.hubs[worker].acknowledge(slot(index), &Cursor::single(EPOCH, offset), self.now);
+        let done =
+            self.hubs[worker].acknowledge(slot(index), AskId(0), &Ack::UpTo(Cursor::single(EPOCH, offset)), self.now);
         self.settle();
         done
     }
@@ -322,7 +330,7 @@ fn the_last_of_two_claims_wins() {
     let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
     world.close(0, 1);
     for worker in [0, 1] {
-        let login = Login { identity: user("ann"), agent: None, inbox: true, session: World::resume(&id) };
+        let login = Login { identity: user("ann"), agent: None, inbox: true, session: World::resume(&id), will: None };
         world.hubs[worker].login(slot(2), AskId(1), login, world.now);
     }
     world.settle();
@@ -382,7 +390,7 @@ fn what_was_never_sent_is_not_acknowledged() {
     world.welcome(0, 2, None, NEW);
     assert_eq!(world.ack(0, 2, Offset(1000)), Err(AckError::NeverSent));
     let other = Cursor::single(Epoch(8), Offset(1));
-    assert_eq!(world.hubs[0].acknowledge(slot(2), &other, world.now), Err(AckError::NeverSent));
+    assert_eq!(world.hubs[0].acknowledge(slot(2), AskId(0), &Ack::UpTo(other), world.now), Err(AckError::NeverSent));
 }
 
 #[test]
@@ -393,7 +401,7 @@ fn what_was_unsubscribed_does_not_go_on() {
         world.subscribe(0, 1, topic);
     }
     let these = ["b", "zzz", "a"].map(|f| Filter::parse(f).unwrap()).into_iter().collect();
-    world.hubs[0].unsubscribe_from(slot(1), &Unsubscribe::These(these), world.now);
+    world.hubs[0].unsubscribe_from(slot(1), AskId(0), &Unsubscribe::These(these), world.now);
     for topic in ["a", "b", "c", "d"] {
         world.publish(topic, topic);
     }
@@ -410,9 +418,9 @@ fn a_log_that_takes_nothing_ends_the_login_and_keeps_an_open_session() {
     world.takes = false;
     world.login(0, 2, user("bob"), NEW);
     assert!(matches!(world.clients[0].ended[&2], Reason::Overloaded(_)));
-    let filters = [Filter::parse("a").unwrap()].into();
-    let subscribe = Subscribe { filters, start: Start::Latest, greet: false, identity: None };
-    world.hubs[0].subscribe_for(slot(1), AskId(2), subscribe, world.now);
+    let filters = [Filter::parse("a").unwrap()];
+    let subscribe = Subscribe::to(filters);
+    world.hubs[0].subscribe_for(slot(1), AskId(2), &subscribe, world.now);
     world.settle();
     assert!(!world.clients[0].subscribed.contains_key(&(1, 2)));
     world.takes = true;

@@ -106,7 +106,8 @@ impl Users for StoredUsers {
         self.store.wait(self.tail.head(), BEHIND);
         let interests = Arc::new([Interest { filter: Filter::Exact(topic), since: Offset::BEGINNING }]);
         let (ticket, partition, applied) = (Ticket::default(), Partition(0), Offset::BEGINNING);
-        let read = Read { ticket, partition, interests, applied, kind: ReadKind::Retained };
+        let read =
+            Read { ticket, partition, interests, applied, kind: ReadKind::Retained { after: None, max_records: 1 } };
         let page = self.store.read(&read, wall_clock());
         page.records.first().and_then(|record| record.message()).and_then(system::read)
     }

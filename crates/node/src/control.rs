@@ -34,6 +34,9 @@ const STUCK_MS: u64 = 10_000;
 /// How long the store may be behind the log before it is read all the same.
 const BEHIND: Duration = Duration::from_millis(500);
 
+/// Retained messages that are read at once.
+const PAGE: usize = 1000;
+
 /// Answers the API's questions from the node's parts.
 pub(crate) struct NodeControl {
     pub(crate) store: Store,
@@ -109,15 +112,21 @@ impl Control for NodeControl {
         let read = move || {
             // What was just appended is found.
             store.wait(tail.head(), BEHIND);
-            let interests = Arc::new([Interest { filter, since: Offset::BEGINNING }]);
-            let (ticket, partition, applied) = (Ticket::default(), Partition(0), Offset::BEGINNING);
-            let read = Read { ticket, partition, interests, applied, kind: ReadKind::Retained };
-            store.read(&read, wall_clock())
+            let interests: Arc<[Interest]> = Arc::new([Interest { filter, since: Offset::BEGINNING }]);
+            let (mut records, mut after) = (Vec::new(), None);
+            loop {
+                let (ticket, partition, applied) = (Ticket::default(), Partition(0), Offset::BEGINNING);
+                let kind = ReadKind::Retained { after, max_records: PAGE };
+                let read = Read { ticket, partition, interests: Arc::clone(&interests), applied, kind };
+                let page = store.read(&read, wall_clock());
+                records.extend(page.records);
+                after = page.next;
+                if page.failed || after.is_none() {
+                    return if page.failed { Err(Unanswered::Failed) } else { Ok(records) };
+                }
+            }
         };
-        Box::pin(async move {
-            let page = tokio::task::spawn_blocking(read).await.map_err(|_| Unanswered::Failed)?;
-            if page.failed { Err(Unanswered::Failed) } else { Ok(page.records) }
-        })
+        Box::pin(async move { tokio::task::spawn_blocking(read).await.map_err(|_| Unanswered::Failed)? })
     }
 
     fn message(&self, id: MessageId) -> Answer<Option<Arc<Record>>> {
@@ -168,7 +177,11 @@ impl Control for NodeControl {
 
     fn health(&self) -> Answer<Health> {
         let now = wall_clock().0;
-        let stuck = |m: &WorkerMetrics| m.sleeping.get() == 0 && now.saturating_sub(m.turn_began_ms.get()) > STUCK_MS;
+        let stuck = |m: &WorkerMetrics| {
+            let began = m.turn_began_ms.get();
+            // Before its first turn a worker is starting.
+            m.sleeping.get() == 0 && began > 0 && now.saturating_sub(began) > STUCK_MS
+        };
         let workers = self.workers.iter().enumerate();
         let stuck: Vec<String> = workers.filter(|w| stuck(w.1)).map(|w| format!("worker {} is stuck", w.0)).collect();
         Box::pin(async { Ok(if stuck.is_empty() { Health::Alive } else { Health::Stuck(stuck) }) })

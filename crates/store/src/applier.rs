@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Offset;
-use everywire_base::record::{Durability, Message, Record};
+use everywire_base::record::{Durability, Entry, Message, Once, Record};
+use everywire_base::system;
 use everywire_base::topic::Topic;
 use everywire_log::engine::ArchiveError;
 
 use crate::cache::Slot;
 use crate::checkpoint::Checkpoint;
-use crate::chunk::Entry;
+use crate::chunk;
 use crate::metrics::StoreMetrics;
 use crate::retained::Retained;
 use crate::shared::{Shared, history_of};
@@ -227,13 +228,28 @@ impl Applier {
         let offset = record.offset.0;
         self.change(&message.topic, now, |slot, _| {
             if keeps && slot.history.max_messages > 0 {
-                slot.state.push(Entry { offset, bytes: message.body.len() as u64, expires: message.expires });
+                slot.state.push(chunk::Entry { offset, bytes: message.body.len() as u64, expires: message.expires });
             } else {
                 slot.state.pass(offset);
             }
             Some(())
         })?;
+        if let Some(once) = &message.once {
+            self.mark(record, once, now)?;
+        }
         if message.retain { self.retain(record, message, now) } else { Ok(()) }
+    }
+
+    /// A session has published something under a number: that is known until it releases it (RULES 12).
+    fn mark(&mut self, record: &Record, once: &Once, now: UnixMillis) -> Result<(), StoreError> {
+        let Some(topic) = system::once_topic(&once.session, once.tag) else { return Ok(()) };
+        let expires = Some(once.until);
+        let message = Message { expires, ..Message::new(topic.clone(), "") };
+        let entry = Entry::Message(message);
+        let Record { partition, offset, time, durability, .. } = *record;
+        let mark = Arc::new(Record { partition, offset, time, durability, entry });
+        let retained = Retained { offset, expires, generation: 0, record: Some(mark) };
+        self.set_retained(&topic, offset, Some(retained), now)
     }
 
     fn retain(&mut self, record: &Arc<Record>, message: &Message, now: UnixMillis) -> Result<(), StoreError> {

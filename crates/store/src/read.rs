@@ -46,6 +46,8 @@ pub(crate) struct Found {
     pub(crate) records: Vec<Arc<Record>>,
     pub(crate) upto: Offset,
     pub(crate) lost: Option<Lost>,
+    /// Where the next page of retained messages goes on.
+    pub(crate) next: Option<Topic>,
 }
 
 /// Which topics a page is about, and from which position each is wanted.
@@ -90,7 +92,7 @@ impl Shared {
         let up_to = window.up_to.min(self.applied());
         let window = Window { up_to, ..window };
         if up_to <= window.after {
-            return Ok(Found { records: Vec::new(), upto: window.after, lost: None });
+            return Ok(Found { records: Vec::new(), upto: window.after, lost: None, next: None });
         }
         let wanted = Wanted::of(&window);
         if wanted.is_indexed() { self.indexed(window, &wanted.exact) } else { self.scanned(window, &wanted) }
@@ -116,7 +118,7 @@ impl Shared {
         let missed = missed
             .map(|up_to| Lost { topic: topics.keys().map(|t| t.as_str()).min().unwrap_or_default().into(), up_to });
         let lost = self.lost_of(topics, window.now)?.max_by_offset(missed);
-        Ok(Found { records, upto, lost })
+        Ok(Found { records, upto, lost, next: None })
     }
 
     /// The next offsets above `after`, in order, and up to where there are no others.
@@ -218,7 +220,7 @@ impl Shared {
         }
         let (records, seen) = (scan.records, scan.lost);
         let lost = self.lost_of_many(window.after.0, wanted)?.max_by_offset(seen);
-        Ok(Found { records, upto, lost })
+        Ok(Found { records, upto, lost, next: None })
     }
 
     fn lost_of_many(&self, after: u64, wanted: &Wanted<'_>) -> Result<Option<Lost>, StoreError> {

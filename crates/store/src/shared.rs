@@ -3,7 +3,7 @@
 //! The applier's thread alone changes it. A reader notes `applied` first and looks at states afterwards, so that what
 //! it sees is complete up to there; what it sees beyond, it leaves out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -63,6 +63,9 @@ pub(crate) struct Shared {
     pub(crate) hint: Arc<RetainedHint>,
     pub(crate) metrics: StoreMetrics,
 }
+
+/// Retained messages that one page looks at.
+const RETAINED_LOOKS: usize = 16_384;
 
 /// Bytes of topics' states in memory.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -183,43 +186,78 @@ impl Shared {
         walk.error.map_or(Ok(()), Err)
     }
 
-    /// The retained messages of topics that `matches` takes, among those with this prefix.
-    pub(crate) fn retained_of(
+    /// Retained messages of the topics with these beginnings that match, above `after`, in the order of their names; and
+    /// the last topic that was looked at, if there may be more.
+    pub(crate) fn retained_above(
         &self,
-        prefix: &str,
+        prefixes: &[&str],
+        after: Option<&Topic>,
+        limit: usize,
         matches: &dyn Fn(&Topic) -> bool,
-    ) -> Result<Vec<(Topic, Retained)>, TablesError> {
-        let is_meant = |topic: &Topic| topic.as_str().starts_with(prefix) && matches(topic);
+    ) -> Result<(Vec<Retained>, Option<Topic>), TablesError> {
+        let mut found = Vec::new();
+        for prefix in prefixes {
+            let above = after.map(|topic| [topic.as_str().as_bytes(), &[0]].concat());
+            let from = above.filter(|above| above.as_slice() > prefix.as_bytes());
+            let from = from.unwrap_or_else(|| prefix.as_bytes().to_vec());
+            let end = end_of(prefix.as_bytes());
+            if end.as_ref().is_some_and(|end| from >= *end) {
+                continue;
+            }
+            let (retained, next) = self.retained_run((&from, end.as_deref()), limit - found.len(), matches)?;
+            found.extend(retained);
+            if next.is_some() {
+                return Ok((found, next));
+            }
+        }
+        Ok((found, None))
+    }
+
+    /// The same for one range of names.
+    fn retained_run(
+        &self,
+        (from, to): (&[u8], Option<&[u8]>),
+        limit: usize,
+        matches: &dyn Fn(&Topic) -> bool,
+    ) -> Result<(Vec<Retained>, Option<Topic>), TablesError> {
+        let is_within = |topic: &Topic| {
+            let name = topic.as_str().as_bytes();
+            from <= name && to.is_none_or(|to| name < to) && matches(topic)
+        };
         let changed: Vec<_> =
-            self.retained().0.iter().filter(|(t, _)| is_meant(t)).map(|(t, c)| (t.clone(), c.clone())).collect();
-        let mut found = std::collections::BTreeMap::new();
-        let mut error = None;
-        self.tables.scan(
-            Table::Retained,
-            prefix.as_bytes(),
-            end_of(prefix.as_bytes()).as_deref(),
-            &mut |name, value| {
-                match self.retained_entry(name, value) {
-                    Ok((topic, retained)) if matches(&topic) => drop(found.insert(topic, retained)),
-                    Ok(_) => {}
-                    Err(e) => error = Some(e),
+            self.retained().0.iter().filter(|(t, _)| is_within(t)).map(|(t, c)| (t.clone(), c.clone())).collect();
+        let mut found = BTreeMap::new();
+        let (mut looks, mut error, mut last) = (0, None, None);
+        self.tables.scan(Table::Retained, from, to, &mut |name, value| {
+            looks += 1;
+            match self.retained_entry(name, value) {
+                Ok((topic, retained)) => {
+                    if matches(&topic) {
+                        found.insert(topic.clone(), retained);
+                    }
+                    last = Some(topic);
                 }
-                error.is_none()
-            },
-        )?;
+                Err(e) => error = Some(e),
+            }
+            error.is_none() && found.len() < limit && looks < RETAINED_LOOKS
+        })?;
         if let Some(error) = error {
             return Err(error);
         }
+        let was_cut = found.len() >= limit || looks >= RETAINED_LOOKS;
+        let reached = last.filter(|_| was_cut);
         for (topic, (offset, change)) in changed {
             // A checkpoint may have written a later change meanwhile.
-            if found.get(&topic).is_none_or(|stored| stored.offset <= offset) {
+            let is_read = reached.as_ref().is_none_or(|reached| topic <= *reached);
+            if is_read && found.get(&topic).is_none_or(|stored: &Retained| stored.offset <= offset) {
                 match change {
                     Some(retained) => found.insert(topic, retained),
                     None => found.remove(&topic),
                 };
             }
         }
-        Ok(found.into_iter().collect())
+        let next = found.keys().nth(limit.saturating_sub(1)).cloned().or(reached);
+        Ok((found.into_values().take(limit).collect(), next))
     }
 
     /// The retained message of a topic.

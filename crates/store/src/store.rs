@@ -1,5 +1,6 @@
 //! The handle on a store for its readers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,7 +17,6 @@ use everywire_log::hint::RetainedHint;
 use crate::applier::{Applier, StoreError};
 use crate::metrics::StoreMetrics;
 use crate::read::{Found, Window, is_served, prefixes};
-use crate::retained::Retained;
 use crate::shared::{Parts, Shared};
 use crate::tables::TablesError;
 use crate::topics::TopicInfo;
@@ -43,22 +43,24 @@ impl Store {
         let begun = Instant::now();
         if self.applied() < read.applied {
             let (ticket, partition, upto) = (read.ticket, read.partition, position(read));
-            return Page { ticket, partition, records: Vec::new(), upto, lost: None, failed: true };
+            return Page { ticket, partition, records: Vec::new(), upto, next: None, lost: None, failed: true };
         }
         let found = self.steady(|shared| match read.kind {
             ReadKind::History { after, up_to, max_records, max_bytes } => {
                 shared.page(Window { interests: &read.interests, after, up_to, max_records, max_bytes, now })
             }
-            ReadKind::Retained => retained(shared, read, now),
+            ReadKind::Retained { ref after, max_records } => retained(shared, read, (after.as_ref(), max_records), now),
+            ReadKind::Records(ref offsets) => records(shared, offsets, now),
         });
         let failed = found.is_err();
         self.0.metrics.page_read(begun.elapsed(), failed);
         let found = found.unwrap_or_else(|error| {
             tracing::warn!(%error, "a page can't be read");
-            Found { records: Vec::new(), upto: position(read), lost: None }
+            Found { records: Vec::new(), upto: position(read), lost: None, next: None }
         });
         let (ticket, partition) = (read.ticket, read.partition);
-        Page { ticket, partition, records: found.records, upto: found.upto, lost: found.lost, failed }
+        let Found { records, upto, lost, next } = found;
+        Page { ticket, partition, records, upto, next, lost, failed }
     }
 
     /// The topics that a filter takes, in the order of their names, above `after`.
@@ -126,34 +128,76 @@ impl Store {
 fn position(read: &Read) -> Offset {
     match read.kind {
         ReadKind::History { after, .. } => after,
-        ReadKind::Retained => Offset::BEGINNING,
+        ReadKind::Retained { .. } | ReadKind::Records(_) => Offset::BEGINNING,
     }
 }
 
-fn retained(shared: &Shared, read: &Read, now: UnixMillis) -> Result<Found, StoreError> {
+/// A page of retained messages: those of exact filters on the first page, those of patterns in the order of their topics.
+fn retained(
+    shared: &Shared,
+    read: &Read,
+    (after, limit): (Option<&Topic>, usize),
+    now: UnixMillis,
+) -> Result<Found, StoreError> {
     let upto = shared.applied();
-    let (mut records, mut offsets) = (Vec::new(), Vec::new());
-    let mut take = |retained: Retained| match retained.record {
-        _ if retained.is_expired(now) || retained.offset > upto => {}
-        Some(record) => records.push(record),
-        None => offsets.push(retained.offset),
-    };
     let (exact, wild): (Vec<&Filter>, Vec<&Filter>) =
         read.interests.iter().map(|interest| &interest.filter).partition(|filter| matches!(filter, Filter::Exact(_)));
-    for filter in exact {
-        if let Filter::Exact(topic) = filter {
-            shared.retained_in(topic)?.into_iter().for_each(&mut take);
+    let exact: BTreeSet<&Topic> = exact.into_iter().filter_map(exact_topic).collect();
+    let matches = |topic: &Topic| !exact.contains(topic) && wild.iter().any(|filter| filter.matches(topic));
+    let (mut all, next) = shared.retained_above(&prefixes(wild.iter().copied()), after, limit.max(1), &matches)?;
+    if after.is_none() {
+        for topic in &exact {
+            all.extend(shared.retained_in(topic)?);
         }
     }
-    let matches = |topic: &Topic| wild.iter().any(|filter| filter.matches(topic));
-    for prefix in prefixes(wild.iter().copied()) {
-        shared.retained_of(prefix, &matches)?.into_iter().for_each(|(_, retained)| take(retained));
+    let (mut records, mut offsets) = (Vec::new(), Vec::new());
+    for retained in all.into_iter().filter(|retained| !retained.is_expired(now) && retained.offset <= upto) {
+        match retained.record {
+            Some(record) => records.push(record),
+            None => offsets.push(retained.offset),
+        }
     }
     offsets.sort_unstable();
     records.extend(shared.archive.get(&offsets)?);
     records.sort_unstable_by_key(|record| record.offset);
-    records.dedup_by_key(|record| record.offset);
-    Ok(Found { records, upto, lost: None })
+    Ok(Found { records, upto, lost: None, next })
+}
+
+fn exact_topic(filter: &Filter) -> Option<&Topic> {
+    match filter {
+        Filter::Exact(topic) => Some(topic),
+        Filter::Wild(_) => None,
+    }
+}
+
+/// The records of some offsets that are still given to readers, in the order in which they were asked for.
+fn records(shared: &Shared, offsets: &[Offset], now: UnixMillis) -> Result<Found, StoreError> {
+    let upto = shared.applied();
+    let mut sorted: Vec<Offset> = offsets.iter().copied().filter(|offset| *offset <= upto).collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let there = shared.archive.get(&sorted)?;
+    let mut records = Vec::new();
+    for offset in offsets {
+        let record = there.binary_search_by_key(offset, |record| record.offset).ok().map(|at| &there[at]);
+        if let Some(record) = record
+            && is_given(shared, record, now)?
+        {
+            records.push(Arc::clone(record));
+        }
+    }
+    Ok(Found { records, upto, lost: None, next: None })
+}
+
+/// Whether a record that the log has is given to readers: it is kept, or its topic's retained message.
+fn is_given(shared: &Shared, record: &Record, now: UnixMillis) -> Result<bool, StoreError> {
+    let Some(message) = record.message() else { return Ok(false) };
+    let Some(state) = shared.state(&message.topic)? else { return Ok(false) };
+    let is_retained = state.retained == record.offset.0 && !message.is_expired(now);
+    let floor = shared.floor_of(&message.topic, &state, now)?.kept;
+    let is_kept =
+        record.offset.0 > floor && is_served(record, message, &shared.rules.load().of(&message.topic).history, now);
+    Ok(is_retained || is_kept)
 }
 
 fn message(shared: &Shared, id: MessageId, now: UnixMillis) -> Result<Option<Arc<Record>>, StoreError> {
@@ -161,12 +205,6 @@ fn message(shared: &Shared, id: MessageId, now: UnixMillis) -> Result<Option<Arc
         return Ok(None);
     }
     let Some(record) = shared.archive.get(&[id.offset()])?.pop() else { return Ok(None) };
-    let Some(message) = record.message() else { return Ok(None) };
-    let Some(state) = shared.state(&message.topic)? else { return Ok(None) };
-    let is_retained = state.retained == record.offset.0 && !message.is_expired(now);
-    let floor = shared.floor_of(&message.topic, &state, now)?.kept;
-    let is_kept =
-        record.offset.0 > floor && is_served(&record, message, &shared.rules.load().of(&message.topic).history, now);
-    let found = record.id() == id && (is_retained || is_kept);
+    let found = record.id() == id && is_given(shared, &record, now)?;
     Ok(found.then_some(record))
 }

@@ -402,7 +402,13 @@ fn a_read_beyond_what_is_applied_waits_or_fails() {
     world.settle();
     let interests = Arc::new([]);
     let (ticket, partition) = (everywire_base::id::Ticket::default(), Partition(0));
-    let mut read = Read { ticket, partition, interests, applied: Offset(1), kind: ReadKind::Retained };
+    let mut read = Read {
+        ticket,
+        partition,
+        interests,
+        applied: Offset(1),
+        kind: ReadKind::Retained { after: None, max_records: 10 },
+    };
     assert!(!world.store.read(&read, world.now).failed);
     read.applied = Offset(2);
     assert!(world.store.read(&read, world.now).failed);

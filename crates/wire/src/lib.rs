@@ -24,11 +24,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{
-    AckError, AuthError, Authenticate, Draft, Login, PublishError, Published, Reply, Subscribe, Subscribed,
-    Unsubscribe, Welcome,
+    Ack, AckError, AuthError, Authenticate, Draft, Goodbye, Login, PublishError, Published, Reply, Subscribe,
+    Subscribed, Unsubscribe, Welcome,
 };
 use everywire_base::clock::{Monotonic, Now};
-use everywire_base::cursor::Cursor;
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
@@ -156,16 +155,22 @@ pub struct Peer {
 pub enum Ask {
     /// Append a message. Answers to several come in the order of their asking, refusals perhaps earlier.
     Publish(Draft),
+    /// Append a message once, under a number of the session that stands for it until it is released.
+    PublishOnce(Draft, u16),
+    /// Release such a number; answered when that is durable.
+    Release(u16),
     /// Subscribe the connection, in addition to what it is subscribed to.
     Subscribe(Subscribe),
-    /// End subscriptions of the connection; not answered.
+    /// End subscriptions of the connection; answered only for [`Unsubscribe::One`].
     Unsubscribe(Unsubscribe),
     /// Find out who somebody is.
     Authenticate(Authenticate),
     /// Enter the connection into the registry, with its session.
     Login(Login),
-    /// Everything up to this cursor was received; answered only if that is refused.
-    Acknowledge(Cursor),
+    /// Something was received; answered only if that is refused.
+    Acknowledge(Ack),
+    /// The client says goodbye: the connection ends now. Not answered.
+    Goodbye(Goodbye),
     /// Call the HTTP API. The ticket is filled in by the driver.
     Call(everywire_base::ask::Call),
 }
@@ -175,12 +180,20 @@ pub enum Ask {
 pub enum Answer {
     /// To [`Ask::Publish`].
     Published(Result<Published, PublishError>),
+    /// To [`Ask::PublishOnce`], if something was published under this number before.
+    KnownAlready,
+    /// To [`Ask::Release`]: whether the number was known.
+    Released(bool),
+    /// To [`Ask::Unsubscribe`] of one filter: whether there was such a subscription.
+    Unsubscribed(bool),
     /// To [`Ask::Subscribe`].
     Subscribed(Subscribed),
     /// To [`Ask::Authenticate`].
     Authenticated(Result<Arc<Identity>, AuthError>),
     /// To [`Ask::Login`].
     Welcomed(Result<Welcome, Refusal>),
+    /// To [`Ask::Acknowledge`] of an exactly-once delivery: it was received, that is durable, and it is to be released.
+    Received(u16),
     /// To [`Ask::Acknowledge`], if it is refused.
     NotAcknowledged(AckError),
     /// To [`Ask::Call`]; `None` if the API is overloaded.

@@ -5,11 +5,11 @@ use std::io::Write as _;
 
 use everywire_base::ask::Subscribe;
 use everywire_base::clock::{Monotonic, Now};
-use everywire_base::cursor::Start;
 use everywire_base::id::AskId;
 use everywire_base::parcel::{Delivery, Format, Parcel, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::record::Message;
+use everywire_base::terms::Greet;
 use everywire_base::topic::{Filter, Topic};
 use everywire_wire::{Answer, Ask, Context, Input, Listen, Peer, Progress, Then, Wire};
 
@@ -48,8 +48,8 @@ impl Line {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
         match command {
             "SUB" => {
-                let filters = [Filter::parse(rest).map_err(|e| e.to_string())?].into_iter().collect();
-                let subscribe = Subscribe { filters, start: Start::Latest, greet: true, identity: None };
+                let filter = Filter::parse(rest).map_err(|e| e.to_string())?;
+                let subscribe = Subscribe { greet: Greet::Always, ..Subscribe::to([filter]) };
                 self.ask(cx, Ask::Subscribe(subscribe));
             }
             "PUB" => {
@@ -109,10 +109,11 @@ impl Wire for Line {
         }
         match delivery {
             // Made once for all who speak this protocol on this worker.
-            Delivery::Message(parcel) | Delivery::Retained(parcel) => {
+            Delivery::Message(parcel, _) | Delivery::Retained(parcel, _) => {
                 cx.out.share(&parcel.rendition(Format::bare("line"), render));
             }
             Delivery::Gap(gap) => say(cx, format_args!("GAP {}", gap.topic)),
+            Delivery::Release(_) => {}
         }
         Taken::Yes
     }

@@ -184,14 +184,14 @@ impl World {
     }
 
     pub(crate) fn subscribe(&mut self, slot: Slot, filters: &[&str], start: Start) -> Subscribed {
-        let filters = filters.iter().map(|f| filter(f)).collect();
-        self.ask(slot, Subscribe { filters, start, greet: false, identity: None })
+        let filters = filters.iter().map(|f| filter(f));
+        self.ask(slot, Subscribe { start, ..Subscribe::to(filters) })
     }
 
     pub(crate) fn ask(&mut self, slot: Slot, subscribe: Subscribe) -> Subscribed {
         let before = self.check_position(slot);
         let mut subscribe = subscribe;
-        let subscribed = self.hub.subscribe(slot, subscribe.clone(), self.outside.now);
+        let subscribed = self.hub.subscribe(slot, &subscribe, self.outside.now);
         subscribe.filters.retain(|f| !subscribed.refused.iter().any(|(refused, _)| refused == f));
         if subscribe.filters.is_empty() {
             return subscribed;
@@ -251,10 +251,10 @@ impl World {
     }
 
     /// A page comes from the store.
-    pub(crate) fn page(&mut self, page: Page) {
+    pub(crate) fn page(&mut self, page: &Page) {
         let (slot, partition) = (page.ticket.slot, usize::from(page.partition.0));
         let was_opening = self.outside.peers.get(&slot).is_some_and(|p| p.opening[partition]);
-        self.outside.opened(&page);
+        self.outside.opened(page);
         let before = self.outside.messages;
         self.hub.page(page, self.outside.now, &mut self.outside);
         let Some(peer) = self.outside.peers.get_mut(&slot) else { return };
@@ -280,7 +280,7 @@ impl World {
             let had_reads = !reads.is_empty();
             for read in reads {
                 let page = self.outside.read(&read);
-                self.page(page);
+                self.page(&page);
             }
             if !busy && !had_reads {
                 return;
@@ -359,6 +359,7 @@ impl Outside {
             partition: read.partition,
             records: Vec::new(),
             upto: Offset(0),
+            next: None,
             lost: None,
             failed: false,
         };
@@ -452,12 +453,13 @@ impl Deliver for Outside {
         peer.room -= 1;
         let index = slot.index;
         match delivery {
-            Delivery::Message(parcel) => {
+            Delivery::Message(parcel, _) => {
                 self.messages += 1;
                 self.take_message(slot, parcel.record());
                 self.seen.push(format!("{index}:{}", parcel.record().offset));
             }
-            Delivery::Retained(parcel) => self.seen.push(format!("{index}:retained {}", parcel.record().offset)),
+            Delivery::Release(_) => panic!("nothing is acknowledged by tags"),
+            Delivery::Retained(parcel, _) => self.seen.push(format!("{index}:retained {}", parcel.record().offset)),
             Delivery::Gap(gap) => {
                 self.take_gap(slot, &gap.earliest);
                 let after = gap.after.map_or("?".into(), |a| a.to_string());

@@ -45,6 +45,7 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("login", Time(|l, d| l.login = d)),
     ("session_window", Count(|l, n| l.session_window = n)),
     ("session_expiry_max", Time(|l, d| l.session_expiry_max = d)),
+    ("will_grace", Time(|l, d| l.will_grace = d)),
     ("pipelined_asks", Count(|l, n| l.pipelined_asks = n)),
     ("auth_queue", Count(|l, n| l.auth_queue = n)),
     ("trace_records", Count(|l, n| l.trace_records = n)),

@@ -255,6 +255,10 @@ impl World {
 
     pub fn retained(&self, filters: &[&str]) -> Vec<u64> {
         let interests: Vec<_> = filters.iter().map(|f| (*f, 0)).collect();
-        self.read(&interests, ReadKind::Retained).records.iter().map(|r| r.offset.0).collect()
+        self.read(&interests, ReadKind::Retained { after: None, max_records: usize::MAX })
+            .records
+            .iter()
+            .map(|r| r.offset.0)
+            .collect()
     }
 }

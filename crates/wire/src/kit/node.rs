@@ -1,12 +1,13 @@
 //! A node in a few lines: one log in memory, one connection. It answers what a wire asks, delivers what was published,
 //! and can be told to fail, to hold its answers back, or to forget.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use everywire_base::ask::{
-    AckError, AuthError, Credentials, Draft, Login, PublishError, Published, Reply, SessionWish, Subscribe, Subscribed,
-    Unsubscribe, Welcome,
+    Ack, AckError, AuthError, Credentials, Draft, Goodbye, Login, PublishError, Published, Reply, SessionWish,
+    Subscribe, Subscribed, Unsubscribe, Welcome,
 };
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Epoch, Offset, Partition, Position, Start};
@@ -15,6 +16,7 @@ use everywire_base::identity::Identity;
 use everywire_base::parcel::{Delivery, Gap, Parcel, Taken};
 use everywire_base::record::{Entry, Message, Record};
 use everywire_base::rules::Refusal;
+use everywire_base::terms::{Greet, Manner, Terms};
 use everywire_base::topic::{Filter, Topic};
 
 use super::Bench;
@@ -43,12 +45,22 @@ pub struct Node {
     calls: Vec<everywire_base::ask::Call>,
     logins: Vec<Login>,
     acknowledged: Vec<Cursor>,
+    goodbyes: Vec<Goodbye>,
+    /// Sessions that are there before their clients come.
+    pub sessions: BTreeSet<Box<str>>,
+    /// Numbers of what was published once and isn't released.
+    numbers: BTreeSet<u16>,
+    /// Whether deliveries are acknowledged by their tags.
+    is_tagged: bool,
+    /// Deliveries under way, and how sure each must be.
+    tags: Vec<(u16, u8)>,
+    last_tag: u16,
     /// Who shows this token, or `user:password`; others are refused.
     pub identities: HashMap<String, Result<Arc<Identity>, AuthError>>,
 }
 
 struct Reader {
-    filters: Vec<Filter>,
+    filters: Vec<(Filter, Terms)>,
     position: Offset,
     gap: Option<Gap>,
     greetings: VecDeque<Arc<Record>>,
@@ -59,6 +71,14 @@ struct Reader {
 impl Reader {
     fn is_live(&self, head: Offset) -> bool {
         self.position >= head && !self.full && self.gap.is_none() && self.greetings.is_empty()
+    }
+
+    /// How a message is handed over.
+    fn terms(&self, message: &Message) -> (u8, Vec<u32>) {
+        let matching =
+            || self.filters.iter().filter(|(filter, _)| filter.matches(&message.topic)).map(|(_, terms)| terms);
+        let identifiers = matching().map(|terms| terms.identifier).filter(|number| *number > 0).collect();
+        (matching().map(|terms| terms.qos).max().unwrap_or(0).min(message.qos), identifiers)
     }
 
     /// With further filters; it goes back to where they begin.
@@ -85,6 +105,11 @@ impl Node {
     /// What was acknowledged.
     pub fn acknowledged(&self) -> &[Cursor] {
         &self.acknowledged
+    }
+
+    /// Who said goodbye, and how.
+    pub fn goodbyes(&self) -> &[Goodbye] {
+        &self.goodbyes
     }
 
     /// All calls of the API.
@@ -137,14 +162,25 @@ impl Node {
 
     fn take(&mut self, bench: &mut Bench, ask: AskId, what: Ask) {
         match what {
-            Ask::Publish(draft) => self.held.push_back((ask, draft)),
+            Ask::PublishOnce(_, number) if !self.numbers.insert(number) => bench.answer(ask, Answer::KnownAlready),
+            Ask::Publish(draft) | Ask::PublishOnce(draft, _) => self.held.push_back((ask, draft)),
+            Ask::Release(number) => bench.answer(ask, Answer::Released(self.numbers.remove(&number))),
             Ask::Subscribe(subscribe) => self.subscribe(bench, ask, &subscribe),
             Ask::Unsubscribe(Unsubscribe::All) => self.reader = None,
             Ask::Unsubscribe(Unsubscribe::These(gone)) => {
                 if let Some(reader) = &mut self.reader {
-                    reader.filters.retain(|filter| !gone.contains(filter));
+                    reader.filters.retain(|(filter, _)| !gone.contains(filter));
                 }
             }
+            Ask::Unsubscribe(Unsubscribe::One(gone, _)) => {
+                let held = self.reader.as_mut().map(|reader| &mut reader.filters);
+                let place = held.as_ref().and_then(|held| held.iter().position(|(filter, _)| *filter == gone));
+                if let (Some(held), Some(place)) = (held, place) {
+                    held.remove(place);
+                }
+                bench.answer(ask, Answer::Unsubscribed(place.is_some()));
+            }
+            Ask::Goodbye(goodbye) => self.goodbyes.push(goodbye),
             Ask::Authenticate(asked) => {
                 let known = match &asked.credentials {
                     Credentials::Token(token) => self.identities.get(&**token),
@@ -157,14 +193,24 @@ impl Node {
                 let session = match &login.session {
                     SessionWish::None => None,
                     SessionWish::New { .. } => Some("s1".into()),
-                    SessionWish::Resume { id, .. } => Some(id.clone()),
+                    SessionWish::Resume { id, .. } | SessionWish::Named { id, .. } => Some(id.clone()),
                 };
-                let resumed = matches!(login.session, SessionWish::Resume { .. });
+                let resumed = match &login.session {
+                    SessionWish::Named { id, fresh, .. } => !fresh && self.sessions.contains(id),
+                    wish => matches!(wish, SessionWish::Resume { .. }),
+                };
+                self.is_tagged = matches!(login.session, SessionWish::Named { .. });
                 self.logins.push(login);
                 let welcome = Welcome { connection: "node-1-0-0-0".into(), session, resumed, refused: Vec::new() };
                 bench.answer(ask, Answer::Welcomed(Ok(welcome)));
             }
-            Ask::Acknowledge(cursor) => {
+            Ask::Acknowledge(Ack::Done(tag)) => self.tags.retain(|(known, _)| *known != tag),
+            Ask::Acknowledge(Ack::Received(tag)) => {
+                let is_known = self.tags.iter().any(|(known, qos)| *known == tag && *qos == 2);
+                let unknown = || Answer::NotAcknowledged(AckError::UnknownTag(tag));
+                bench.answer(ask, if is_known { Answer::Received(tag) } else { unknown() });
+            }
+            Ask::Acknowledge(Ack::UpTo(cursor)) => {
                 if cursor.positions()[0].1 > self.head() {
                     return bench.answer(ask, Answer::NotAcknowledged(AckError::NeverSent));
                 }
@@ -210,15 +256,16 @@ impl Node {
                 if at < self.trimmed { (self.trimmed, Some(Some(at))) } else { (at, None) }
             }
         };
-        let filters = subscribe.filters.to_vec();
+        let filters: Vec<_> = subscribe.filters.iter().map(|filter| (filter.clone(), subscribe.terms)).collect();
         let gap = after.map(|after| Gap {
-            topic: filters[0].as_str().into(),
+            topic: filters[0].0.as_str().into(),
             after,
             earliest: Cursor::single(EPOCH, self.trimmed),
             time: bench.now.wall,
         });
-        let matches = |r: &&Arc<Record>| r.message().is_some_and(|m| filters.iter().any(|f| f.matches(&m.topic)));
-        let greetings = self.retained.values().filter(|_| subscribe.greet).filter(matches).cloned().collect();
+        let matches = |r: &&Arc<Record>| r.message().is_some_and(|m| filters.iter().any(|(f, _)| f.matches(&m.topic)));
+        let greetings =
+            self.retained.values().filter(|_| subscribe.greet != Greet::Never).filter(matches).cloned().collect();
         let fresh = Reader { filters, position, gap, greetings, full: false, settled: false };
         self.reader = Some(match self.reader.take() {
             Some(held) => held.joined_by(fresh),
@@ -256,7 +303,9 @@ impl Node {
             bench.position = Position { cursor: Cursor::single(EPOCH, Offset::BEGINNING), live: false };
         }
         while let Some(parcel) = reader.greetings.pop_front().and_then(|r| Parcel::new(r, EPOCH)) {
-            bench.push(&Delivery::Retained(&parcel));
+            let (qos, identifiers) = reader.terms(parcel.message());
+            let manner = self.manner(qos, &identifiers);
+            bench.push(&Delivery::Retained(&parcel, Manner { retain: true, ..manner }));
         }
         self.replay(&mut reader, bench);
         let busy = !was_settled || reader.position > before;
@@ -269,13 +318,27 @@ impl Node {
         busy
     }
 
-    fn replay(&self, reader: &mut Reader, bench: &mut Bench) {
+    fn manner<'a>(&mut self, qos: u8, identifiers: &'a [u32]) -> Manner<'a> {
+        if !self.is_tagged {
+            return Manner::PLAIN;
+        }
+        if qos > 0 {
+            self.last_tag += 1;
+            self.tags.push((self.last_tag, qos));
+        }
+        let tag = NonZeroU16::new(self.last_tag).filter(|_| qos > 0);
+        Manner { qos, tag, identifiers, ..Manner::PLAIN }
+    }
+
+    fn replay(&mut self, reader: &mut Reader, bench: &mut Bench) {
         let from = reader.position.max(self.trimmed).0 as usize;
-        for record in self.log.get(from..).unwrap_or_default() {
-            let wanted = record.message().is_some_and(|m| reader.filters.iter().any(|f| f.matches(&m.topic)));
-            if let Some(parcel) = Parcel::new(Arc::clone(record), EPOCH).filter(|_| wanted) {
+        for record in self.log.get(from..).unwrap_or_default().to_vec() {
+            let wanted = record.message().is_some_and(|m| reader.filters.iter().any(|(f, _)| f.matches(&m.topic)));
+            if let Some(parcel) = Parcel::new(Arc::clone(&record), EPOCH).filter(|_| wanted) {
+                let (qos, identifiers) = reader.terms(parcel.message());
+                let manner = self.manner(qos, &identifiers);
                 bench.position = Position { cursor: Cursor::single(EPOCH, reader.position), live: false };
-                if bench.push(&Delivery::Message(&parcel)) == Taken::Full {
+                if bench.push(&Delivery::Message(&parcel, manner)) == Taken::Full {
                     reader.full = true;
                     return;
                 }

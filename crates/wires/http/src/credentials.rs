@@ -148,7 +148,7 @@ pub(crate) fn register(
         return;
     }
     link.known.get_or_insert_default().registered = who.cloned();
-    let login = Login { identity: who.cloned(), agent, inbox: false, session: SessionWish::None };
+    let login = Login { identity: who.cloned(), agent, inbox: false, session: SessionWish::None, will: None };
     cx.asks.push((link.number(), Ask::Login(login)));
 }
 

@@ -85,8 +85,8 @@ impl Polling {
     pub(crate) fn push(&mut self, cx: &Context<'_>, delivery: &Delivery<'_>) -> Taken {
         match delivery {
             Delivery::Gap(_) => self.gap = true,
-            Delivery::Retained(_) => {}
-            Delivery::Message(parcel) => return self.take(cx, parcel),
+            Delivery::Retained(..) | Delivery::Release(_) => {}
+            Delivery::Message(parcel, _) => return self.take(cx, parcel),
         }
         Taken::Yes
     }
@@ -208,9 +208,9 @@ impl Watching {
     pub(crate) fn push(&mut self, delivery: &Delivery<'_>) -> Taken {
         match delivery {
             Delivery::Gap(_) => self.gap = true,
-            Delivery::Retained(_) => {}
-            Delivery::Message(_) if self.seen.is_some() => return Taken::Full,
-            Delivery::Message(parcel) => self.seen = Some(Arc::clone(parcel.record())),
+            Delivery::Retained(..) | Delivery::Release(_) => {}
+            Delivery::Message(_, _) if self.seen.is_some() => return Taken::Full,
+            Delivery::Message(parcel, _) => self.seen = Some(Arc::clone(parcel.record())),
         }
         Taken::Yes
     }

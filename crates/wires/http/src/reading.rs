@@ -5,6 +5,7 @@ use std::time::Duration;
 use everywire_base::ask::Subscribe;
 use everywire_base::cursor::Start;
 use everywire_base::limits::Limits;
+use everywire_base::terms::Greet;
 use everywire_base::topic::Filter;
 use smallvec::SmallVec;
 
@@ -210,7 +211,8 @@ impl Reading {
 
     /// The ask, and what is left of the request.
     pub(crate) fn into_ask(self) -> (Subscribe, Shape, Option<Box<str>>) {
-        let subscribe = Subscribe { filters: self.filters, start: self.start, greet: self.greet, identity: None };
+        let greet = if self.greet { Greet::Always } else { Greet::Never };
+        let subscribe = Subscribe { start: self.start, greet, ..Subscribe::to(self.filters) };
         (subscribe, self.shape, self.agent)
     }
 }

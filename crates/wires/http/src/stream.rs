@@ -79,15 +79,16 @@ impl Streaming {
         match delivery {
             Delivery::Gap(gap) => self.write(cx, |out| write_gap(self.format, gap, out)),
             _ if cx.out.len() >= cx.limits.outbox_bytes => return Taken::Full,
-            Delivery::Message(parcel) => {
+            Delivery::Message(parcel, _) => {
                 let (names, write) = rendition(self.format);
                 let (name, coding) = (names[self.coding as usize], self.coding);
                 cx.out.share(&parcel.rendition(name, |parcel, out| coding.frame(out, |out| write(parcel, out))));
             }
-            Delivery::Retained(parcel) => {
+            Delivery::Retained(parcel, _) => {
                 let start = self.start.as_deref().unwrap_or(&cx.position.cursor);
                 self.write(cx, |out| write_retained(self.format, parcel, start, out));
             }
+            Delivery::Release(_) => {}
         }
         Taken::Yes
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{
-    AuthError, Authenticate, Credentials, Login, PublishError, Published, SessionWish, Subscribe, Subscribed,
+    Ack, AuthError, Authenticate, Credentials, Login, PublishError, Published, SessionWish, Subscribe, Subscribed,
     Unsubscribe, Welcome as Entered,
 };
 use everywire_base::clock::Monotonic;
@@ -15,6 +15,7 @@ use everywire_base::identity::{Identity, check_name};
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::rules::Refusal;
+use everywire_base::terms::Greet;
 use everywire_base::topic::Filter;
 use everywire_proto::HEARTBEAT_SECONDS;
 use everywire_wire::{Answer, Ask, Carried, Carrier, Flow, Kind};
@@ -226,7 +227,7 @@ impl Native {
         person.expires = cx.cx.expiry(identity.as_deref());
         person.identity.clone_from(&identity);
         let inbox = identity.is_some();
-        let login = Login { identity, agent: person.agent.clone(), inbox, session };
+        let login = Login { identity, agent: person.agent.clone(), inbox, session, will: None };
         self.state = State::Entering;
         self.ask(cx, Ask::Login(login), Waiting::Login { hello });
     }
@@ -300,8 +301,8 @@ impl Native {
         if filters.is_empty() {
             return;
         }
-        let greet = start == Start::Latest;
-        let subscribe = Subscribe { filters, start: start.clone(), greet, identity: None };
+        let greet = if start == Start::Latest { Greet::Always } else { Greet::Never };
+        let subscribe = Subscribe { start: start.clone(), greet, ..Subscribe::to(filters) };
         self.ask(cx, Ask::Subscribe(subscribe), Waiting::Subscribe { id, after: start });
     }
 
@@ -364,7 +365,7 @@ impl Native {
                 // It is answered only if it is refused, so nothing waits for that.
                 let id = AskId(self.next_ask);
                 self.next_ask = self.next_ask.wrapping_add(1);
-                cx.cx.asks.push((id, Ask::Acknowledge(cursor)));
+                cx.cx.asks.push((id, Ask::Acknowledge(Ack::UpTo(cursor))));
             }
             Err(error) => self.refuse(cx, Problem::bad(0, format!("`cursor`: {error}"))),
         }
@@ -437,10 +438,12 @@ impl Carried for Native {
         }
         let kind = self.kind();
         match (delivery, self.codec) {
-            (Delivery::Message(parcel), Codec::Json) => cx.share(parcel, "native.json", kind, json::message),
-            (Delivery::Message(parcel), Codec::Protobuf) => cx.share(parcel, "native.proto", kind, protobuf::message),
-            (Delivery::Retained(parcel), Codec::Json) => cx.share(parcel, "native.json.r", kind, json::retained),
-            (Delivery::Retained(parcel), Codec::Protobuf) => {
+            (Delivery::Message(parcel, _), Codec::Json) => cx.share(parcel, "native.json", kind, json::message),
+            (Delivery::Message(parcel, _), Codec::Protobuf) => {
+                cx.share(parcel, "native.proto", kind, protobuf::message);
+            }
+            (Delivery::Retained(parcel, _), Codec::Json) => cx.share(parcel, "native.json.r", kind, json::retained),
+            (Delivery::Retained(parcel, _), Codec::Protobuf) => {
                 cx.share(parcel, "native.proto.r", kind, protobuf::retained);
             }
             (Delivery::Gap(gap), _) => {
@@ -451,6 +454,8 @@ impl Carried for Native {
                 let (topic, earliest) = (gap.topic.clone(), gap.earliest.to_string());
                 self.send(cx, &Response::Gap { topic, after, earliest });
             }
+            // Only what is acknowledged one by one is released.
+            (Delivery::Release(_), _) => {}
         }
         Taken::Yes
     }

@@ -10,6 +10,7 @@ use everywire_base::id::AskId;
 use everywire_base::parcel::{Delivery, Format, Parcel, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::record::{Durability, Entry, Message, Record};
+use everywire_base::terms::Manner;
 use everywire_base::topic::Topic;
 use everywire_wire::kit::Pair;
 use everywire_wire::{Answer, Ask};
@@ -134,8 +135,8 @@ fn a_stream_has_room_until_its_bound_and_one_message_always_fits() {
     pair.bench.take_output();
     let bound = pair.bench.limits.outbox_bytes;
     let large = parcel(&pair, 1, &"x".repeat(2 * bound));
-    assert_eq!(pair.bench.push(&Delivery::Message(&large)), Taken::Yes, "the outbox was empty");
-    assert_eq!(pair.bench.push(&Delivery::Message(&large)), Taken::Full);
+    assert_eq!(pair.bench.push(&Delivery::Message(&large, Manner::PLAIN)), Taken::Yes, "the outbox was empty");
+    assert_eq!(pair.bench.push(&Delivery::Message(&large, Manner::PLAIN)), Taken::Full);
     let before = pair.bench.out.len();
     pair.advance(Duration::from_mins(1));
     assert_eq!(pair.bench.out.len(), before, "no heartbeat is queued for a peer that doesn't read");
@@ -149,8 +150,8 @@ fn subscribers_of_one_format_share_one_rendition() {
         pair.send(b"GET /v1/events?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n");
     }
     let parcel = parcel(&pair, 1, "hi");
-    pair.bench.push(&Delivery::Message(&parcel));
-    other.bench.push(&Delivery::Message(&parcel));
+    pair.bench.push(&Delivery::Message(&parcel, Manner::PLAIN));
+    other.bench.push(&Delivery::Message(&parcel, Manner::PLAIN));
     let made = parcel.rendition(Format { name: "http.events.json", framing: "chunked" }, |_, _| {
         panic!("it was made for the first subscriber")
     });
@@ -163,7 +164,7 @@ fn deliveries_that_come_too_late_are_dropped_without_a_word() {
     pair.send(b"GET /v1/messages?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n");
     pair.bench.take_output();
     let late = parcel(&pair, 1, "late");
-    assert_eq!(pair.bench.push(&Delivery::Message(&late)), Taken::Yes);
+    assert_eq!(pair.bench.push(&Delivery::Message(&late, Manner::PLAIN)), Taken::Yes);
     pair.bench.settle();
     assert_eq!(output(&mut pair), "");
 }
@@ -242,7 +243,7 @@ fn answers_and_verbs_that_a_state_does_not_expect_change_nothing() {
         pair.bench.settle();
         pair.bench.tick();
         let late = parcel(&pair, 1, "late");
-        assert_eq!(pair.bench.push(&Delivery::Message(&late)), Taken::Yes, "{state}");
+        assert_eq!(pair.bench.push(&Delivery::Message(&late, Manner::PLAIN)), Taken::Yes, "{state}");
         assert_eq!(output(&mut pair), "", "{state}");
         assert_eq!((pair.bench.is_open(), pair.bench.next_deadline()), (open, deadline), "{state}");
         assert!(pair.bench.closed().is_none() && pair.bench.take_asks().is_empty(), "{state}");

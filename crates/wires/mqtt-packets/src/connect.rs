@@ -1,0 +1,198 @@
+//! CONNECT (MQTT-5.0 §3.1) and CONNACK (§3.2).
+
+use bytes::Bytes;
+
+use crate::fields::{Fields, bytes, put_binary, put_packet};
+use crate::properties::place;
+use crate::{PacketError, Properties, Reason, Side, Version};
+
+/// A client wants to connect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Connect {
+    /// Which standard it speaks.
+    pub version: Version,
+    /// Whether it wants nothing of an earlier session.
+    pub clean_start: bool,
+    /// How long it may be silent, in seconds; 0 is for ever.
+    pub keep_alive: u16,
+    /// Its name; empty wants one.
+    pub client_id: Box<str>,
+    /// What is published when it goes without a goodbye.
+    pub will: Option<Will>,
+    /// The user.
+    pub user_name: Option<Box<str>>,
+    /// The password, or a token.
+    pub password: Option<Bytes>,
+    /// The rest.
+    pub properties: Properties,
+}
+
+/// What is published when a client goes without a goodbye (§3.1.2.5).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Will {
+    /// Where.
+    pub topic: Box<str>,
+    /// What.
+    pub payload: Bytes,
+    /// How sure.
+    pub qos: u8,
+    /// Whether it is retained.
+    pub retain: bool,
+    /// The rest.
+    pub properties: Properties,
+}
+
+/// The flags of CONNECT (§3.1.2.3).
+mod flag {
+    pub(super) const RESERVED: u8 = 1;
+    pub(super) const CLEAN_START: u8 = 2;
+    pub(super) const WILL: u8 = 4;
+    pub(super) const WILL_RETAIN: u8 = 0x20;
+    pub(super) const PASSWORD: u8 = 0x40;
+    pub(super) const USER_NAME: u8 = 0x80;
+}
+
+impl Connect {
+    /// The level that the body of a CONNECT names, as far as it can be read.
+    pub fn level(body: &[u8]) -> Option<u8> {
+        let fields = &mut Fields(body);
+        (fields.binary().ok()? == b"MQTT").then(|| fields.u8().ok()).flatten()
+    }
+
+    /// The version that the body of a CONNECT names, whatever is wrong with the rest of it.
+    pub fn version(body: &[u8]) -> Option<Version> {
+        version(&mut Fields(body)).ok()
+    }
+
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Result<Self, PacketError> {
+        let version = version(fields)?;
+        let flags = fields.u8()?;
+        check_flags(flags, version)?;
+        let keep_alive = fields.u16()?;
+        let is_v5 = version == Version::V5;
+        let properties = |fields: &mut Fields<'_>, place| {
+            if is_v5 { Properties::read(fields, place, Side::Client) } else { Ok(Properties::default()) }
+        };
+        let own = properties(fields, place::CONNECT)?;
+        let client_id = fields.text()?.into();
+        let mut will = None;
+        if flags & flag::WILL != 0 {
+            let properties = properties(fields, place::WILL)?;
+            let topic = fields.text()?;
+            crate::publish::check_topic(topic)?;
+            let (topic, payload) = (topic.into(), bytes(fields.binary()?));
+            will =
+                Some(Will { topic, payload, qos: flags >> 3 & 3, retain: flags & flag::WILL_RETAIN != 0, properties });
+        }
+        let user_name = if flags & flag::USER_NAME != 0 { Some(fields.text()?.into()) } else { None };
+        let password = if flags & flag::PASSWORD != 0 { Some(bytes(fields.binary()?)) } else { None };
+        fields.end()?;
+        let clean_start = flags & flag::CLEAN_START != 0;
+        Ok(Self { version, clean_start, keep_alive, client_id, will, user_name, password, properties: own })
+    }
+
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        put_packet(0x10, out, |out| {
+            put_binary(b"MQTT", out);
+            out.push(if self.version == Version::V5 { 5 } else { 4 });
+            out.push(self.flags());
+            out.extend_from_slice(&self.keep_alive.to_be_bytes());
+            let properties = |properties: &Properties, out: &mut Vec<u8>| {
+                if self.version == Version::V5 {
+                    properties.write(out);
+                }
+            };
+            properties(&self.properties, out);
+            put_binary(self.client_id.as_bytes(), out);
+            if let Some(will) = &self.will {
+                properties(&will.properties, out);
+                put_binary(will.topic.as_bytes(), out);
+                put_binary(&will.payload, out);
+            }
+            if let Some(name) = &self.user_name {
+                put_binary(name.as_bytes(), out);
+            }
+            if let Some(password) = &self.password {
+                put_binary(password, out);
+            }
+        });
+    }
+
+    fn flags(&self) -> u8 {
+        let set = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        let will = self.will.as_ref().map_or(0, |w| flag::WILL | w.qos << 3 | set(w.retain, flag::WILL_RETAIN));
+        set(self.clean_start, flag::CLEAN_START)
+            | will
+            | set(self.user_name.is_some(), flag::USER_NAME)
+            | set(self.password.is_some(), flag::PASSWORD)
+    }
+}
+
+/// Name and level (§3.1.2.1, §3.1.2.2). 3.1 has another name.
+fn version(fields: &mut Fields<'_>) -> Result<Version, PacketError> {
+    let unsupported = |what| PacketError { reason: Reason::UnsupportedVersion, what };
+    let (name, level) = (fields.binary()?, fields.u8()?);
+    match (name, level) {
+        (b"MQTT", 5) => Ok(Version::V5),
+        (b"MQTT", 4) | (b"MQIsdp", 3) => Ok(Version::V3),
+        (b"MQTT" | b"MQIsdp", _) => Err(unsupported("no such version is spoken here: 3.1.1 and 5.0 are")),
+        _ => Err(unsupported("the protocol's name is not MQTT")),
+    }
+}
+
+fn check_flags(flags: u8, version: Version) -> Result<(), PacketError> {
+    let has = |flag: u8| flags & flag != 0;
+    let what = if has(flag::RESERVED) {
+        "a reserved flag is set"
+    } else if flags >> 3 & 3 == 3 {
+        "a will of QoS 3"
+    } else if !has(flag::WILL) && (flags >> 3 & 3 != 0 || has(flag::WILL_RETAIN)) {
+        "flags of a will without a will"
+    } else if version == Version::V3 && has(flag::PASSWORD) && !has(flag::USER_NAME) {
+        "a password without a user name"
+    } else {
+        return Ok(());
+    };
+    Err(PacketError::malformed(what))
+}
+
+/// The answer to CONNECT.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Connack {
+    /// Whether an earlier session goes on.
+    pub session_present: bool,
+    /// What came of it.
+    pub reason: Reason,
+    /// The rest.
+    pub properties: Properties,
+}
+
+impl Connack {
+    pub(crate) fn read(version: Version, fields: &mut Fields<'_>) -> Result<Self, PacketError> {
+        let flags = fields.u8()?;
+        if flags > 1 {
+            return Err(PacketError::malformed("a reserved flag is set"));
+        }
+        let code = fields.u8()?;
+        let (reason, properties) = match version {
+            Version::V3 => (Reason::of_connack_v3(code), Properties::default()),
+            Version::V5 => (Reason::of(code), Properties::read(fields, place::CONNACK, Side::Server)?),
+        };
+        let reason = reason.ok_or(PacketError::malformed("no such reason code"))?;
+        fields.end()?;
+        Ok(Self { session_present: flags == 1, reason, properties })
+    }
+
+    pub(crate) fn write(&self, version: Version, out: &mut Vec<u8>) {
+        put_packet(0x20, out, |out| {
+            out.push(u8::from(self.session_present));
+            match version {
+                Version::V3 => out.push(self.reason.connack_v3().unwrap_or(3)),
+                Version::V5 => {
+                    out.push(self.reason.code());
+                    self.properties.write(out);
+                }
+            }
+        });
+    }
+}

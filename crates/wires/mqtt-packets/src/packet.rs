@@ -1,0 +1,127 @@
+//! All packets together (MQTT-5.0 §2.1.2).
+
+use crate::fields::Fields;
+use crate::{
+    Ack, AckKind, Auth, Connack, Connect, Disconnect, PacketError, Publish, Reason, Side, Suback, Subscribe, Unsuback,
+    Unsubscribe, Version,
+};
+
+/// A control packet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Packet<'a> {
+    /// A client wants to connect.
+    Connect(Box<Connect>),
+    /// The answer.
+    Connack(Connack),
+    /// A message.
+    Publish(Publish<'a>),
+    /// An acknowledgement.
+    Ack(Ack),
+    /// A client wants messages.
+    Subscribe(Subscribe),
+    /// The answer.
+    Suback(Suback),
+    /// A client wants messages no more.
+    Unsubscribe(Unsubscribe),
+    /// The answer.
+    Unsuback(Unsuback),
+    /// Are you there?
+    Pingreq,
+    /// Yes.
+    Pingresp,
+    /// The end.
+    Disconnect(Disconnect),
+    /// A step of an enhanced authentication.
+    Auth(Auth),
+}
+
+/// The type of CONNECT: what a client begins with.
+pub(crate) const CONNECT: u8 = 1;
+
+impl<'a> Packet<'a> {
+    /// Reads a packet that `side` has sent: the first byte, and all after the fixed header. What version a connection
+    /// speaks its CONNECT says.
+    pub fn read(version: Version, side: Side, first: u8, body: &'a [u8]) -> Result<Self, PacketError> {
+        let (kind, flags) = (first >> 4, first & 0x0f);
+        let expected = match kind {
+            3 => flags,
+            6 | 8 | 10 => 2,
+            _ => 0,
+        };
+        if flags != expected {
+            return Err(PacketError::malformed("the flags of the fixed header are reserved"));
+        }
+        check_side(kind, side)?;
+        let fields = &mut Fields(body);
+        Ok(match kind {
+            CONNECT => Packet::Connect(Box::new(Connect::read(fields)?)),
+            2 => Packet::Connack(Connack::read(version, fields)?),
+            3 => Packet::Publish(Publish::read(version, side, first, body)?),
+            4 => Packet::Ack(Ack::read(version, side, AckKind::Puback, fields)?),
+            5 => Packet::Ack(Ack::read(version, side, AckKind::Pubrec, fields)?),
+            6 => Packet::Ack(Ack::read(version, side, AckKind::Pubrel, fields)?),
+            7 => Packet::Ack(Ack::read(version, side, AckKind::Pubcomp, fields)?),
+            8 => Packet::Subscribe(Subscribe::read(version, fields)?),
+            9 => Packet::Suback(Suback::read(version, fields)?),
+            10 => Packet::Unsubscribe(Unsubscribe::read(version, fields)?),
+            11 => Packet::Unsuback(Unsuback::read(version, fields)?),
+            12 => fields.end().map(|()| Packet::Pingreq)?,
+            13 => fields.end().map(|()| Packet::Pingresp)?,
+            14 => Packet::Disconnect(Disconnect::read(version, side, fields)?),
+            15 if version == Version::V5 => Packet::Auth(Auth::read(side, fields)?),
+            _ => return Err(PacketError::malformed("no packet has this type")),
+        })
+    }
+
+    /// Appends the packet.
+    pub fn write(&self, version: Version, out: &mut Vec<u8>) {
+        match self {
+            Packet::Connect(packet) => packet.write(out),
+            Packet::Connack(packet) => packet.write(version, out),
+            Packet::Publish(packet) => packet.write(version, out),
+            Packet::Ack(packet) => packet.write(version, out),
+            Packet::Subscribe(packet) => packet.write(version, out),
+            Packet::Suback(packet) => packet.write(version, out),
+            Packet::Unsubscribe(packet) => packet.write(version, out),
+            Packet::Unsuback(packet) => packet.write(version, out),
+            Packet::Pingreq => out.extend_from_slice(&[0xc0, 0]),
+            Packet::Pingresp => out.extend_from_slice(&[0xd0, 0]),
+            Packet::Disconnect(packet) => packet.write(version, out),
+            Packet::Auth(packet) => packet.write(out),
+        }
+    }
+
+    /// Leaves out what only explains: reason string and user properties. A PUBLISH stays as it is.
+    pub fn remove_texts(&mut self) {
+        match self {
+            Packet::Connack(Connack { properties, .. })
+            | Packet::Ack(Ack { properties, .. })
+            | Packet::Suback(Suback { properties, .. })
+            | Packet::Unsuback(Unsuback { properties, .. })
+            | Packet::Disconnect(Disconnect { properties, .. })
+            | Packet::Auth(Auth { properties, .. }) => properties.remove_texts(),
+            _ => {}
+        }
+    }
+
+    /// Reads a reason code that this packet may have.
+    pub(crate) fn reason(fields: &mut Fields<'_>, allowed: &[Reason]) -> Result<Reason, PacketError> {
+        let code = fields.u8()?;
+        let known = Reason::of(code).ok_or(PacketError::malformed("no such reason code"))?;
+        allowed
+            .contains(&known)
+            .then_some(known)
+            .ok_or(PacketError::protocol("a reason code that this packet can't have"))
+    }
+}
+
+/// Who may send which (§2.1.2).
+fn check_side(kind: u8, side: Side) -> Result<(), PacketError> {
+    let by_server_alone = matches!(kind, 2 | 9 | 11 | 13);
+    let by_client_alone = matches!(kind, 1 | 8 | 10 | 12);
+    match side {
+        Side::Client if by_server_alone => Err(PacketError::protocol("a packet that only servers send")),
+        Side::Server if by_client_alone => Err(PacketError::protocol("a packet that only clients send")),
+        _ => Ok(()),
+    }
+}

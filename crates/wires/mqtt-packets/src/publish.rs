@@ -1,0 +1,127 @@
+//! PUBLISH (MQTT-5.0 §3.3). It is written in two parts: a head that is the connection's own, and a tail, properties and
+//! payload, which may be shared by all who get the message.
+
+use std::num::NonZeroU16;
+
+use crate::fields::{Fields, put_binary, put_variable};
+use crate::properties::{self, block_len, place};
+use crate::{Id, PacketError, Properties, Reason, Side, Value, Version};
+
+/// A message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Publish<'a> {
+    /// Whether it may have been sent before.
+    pub dup: bool,
+    /// How sure.
+    pub qos: u8,
+    /// Whether it is retained.
+    pub retain: bool,
+    /// Where; empty if an alias says it.
+    pub topic: &'a str,
+    /// With QoS 1 and 2.
+    pub packet_id: Option<NonZeroU16>,
+    /// The rest.
+    pub properties: Properties,
+    /// What.
+    pub payload: &'a [u8],
+}
+
+/// A topic that may be published to (§4.7).
+pub(crate) fn check_topic(topic: &str) -> Result<(), PacketError> {
+    let invalid = |what| Err(PacketError { reason: Reason::TopicNameInvalid, what });
+    if topic.is_empty() {
+        return invalid("an empty topic");
+    }
+    if topic.contains(['+', '#']) { invalid("a topic with wildcards") } else { Ok(()) }
+}
+
+impl<'a> Publish<'a> {
+    pub(crate) fn read(version: Version, side: Side, first: u8, body: &'a [u8]) -> Result<Self, PacketError> {
+        let (dup, qos, retain) = (first & 8 != 0, first >> 1 & 3, first & 1 != 0);
+        if qos == 3 {
+            return Err(PacketError::malformed("a message of QoS 3"));
+        }
+        if dup && qos == 0 {
+            return Err(PacketError::malformed("DUP with QoS 0"));
+        }
+        let mut fields = Fields(body);
+        let topic = fields.text()?;
+        let packet_id = if qos > 0 { Some(fields.packet_id()?) } else { None };
+        let properties = match version {
+            Version::V3 => Properties::default(),
+            Version::V5 => Properties::read(&mut fields, place::PUBLISH, side)?,
+        };
+        if !topic.is_empty() || version == Version::V3 {
+            check_topic(topic)?;
+        } else if properties.number(Id::TopicAlias).is_none() {
+            return Err(PacketError::protocol("an empty topic without an alias"));
+        }
+        Ok(Self { dup, qos, retain, topic, packet_id, properties, payload: fields.0 })
+    }
+
+    pub(crate) fn write(&self, version: Version, out: &mut Vec<u8>) {
+        let mut tail = Vec::with_capacity(self.payload.len() + 16);
+        if version == Version::V5 {
+            self.properties.write(&mut tail);
+        }
+        tail.extend_from_slice(self.payload);
+        self.head().write(tail.len(), out);
+        out.extend_from_slice(&tail);
+    }
+
+    fn head(&self) -> PublishHead<'_> {
+        let Self { dup, qos, retain, topic, packet_id, .. } = *self;
+        PublishHead { dup, qos, retain, topic, packet_id }
+    }
+}
+
+/// What comes before properties and payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PublishHead<'a> {
+    /// Whether it may have been sent before.
+    pub dup: bool,
+    /// How sure.
+    pub qos: u8,
+    /// Whether it is retained.
+    pub retain: bool,
+    /// Where; empty if an alias says it.
+    pub topic: &'a str,
+    /// With QoS 1 and 2.
+    pub packet_id: Option<NonZeroU16>,
+}
+
+impl PublishHead<'_> {
+    /// The bytes of the whole packet, with a tail of so many.
+    pub fn packet_len(&self, tail: usize) -> usize {
+        1 + block_len(self.rest(tail))
+    }
+
+    fn rest(&self, tail: usize) -> usize {
+        2 + self.topic.len() + if self.packet_id.is_some() { 2 } else { 0 } + tail
+    }
+
+    /// Appends the head of a packet with a tail of so many bytes.
+    pub fn write(&self, tail: usize, out: &mut Vec<u8>) {
+        out.push(0x30 | u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain));
+        put_variable(self.rest(tail) as u32, out);
+        put_binary(self.topic.as_bytes(), out);
+        if let Some(id) = self.packet_id {
+            out.extend_from_slice(&id.get().to_be_bytes());
+        }
+    }
+}
+
+/// Appends the properties of a PUBLISH with their length: those of this connection alone before the shared ones, which
+/// are given as they are written.
+pub fn publish_properties(alias: Option<NonZeroU16>, identifiers: &[u32], shared: &[u8], out: &mut Vec<u8>) {
+    let mut own = Vec::new();
+    if let Some(alias) = alias {
+        properties::write(Id::TopicAlias, &Value::Number(alias.get().into()), &mut own);
+    }
+    for identifier in identifiers {
+        properties::write(Id::SubscriptionIdentifier, &Value::Number(*identifier), &mut own);
+    }
+    put_variable((own.len() + shared.len()) as u32, out);
+    out.extend_from_slice(&own);
+    out.extend_from_slice(shared);
+}

@@ -1,0 +1,284 @@
+//! CONNECT and CONNACK (MQTT-5.0 §3.1, §3.2): who it is, which session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use everywire_base::ask::{AuthError, Authenticate, Credentials, Login, SessionWish, Welcome, Will};
+use everywire_base::clock::Monotonic;
+use everywire_base::id::Ticket;
+use everywire_base::identity::{Identity, check_name};
+use everywire_base::reason::Reason as End;
+use everywire_base::record::Message;
+use everywire_base::rules::Refusal;
+use everywire_base::system;
+use everywire_base::topic::Topic;
+use everywire_mqtt_packets::{Auth, Connack, Connect, Id, Packet, PacketError, Properties, Reason, Version};
+use everywire_wire::{Ask, Carrier, Flow};
+
+use crate::deliver::Aliases;
+use crate::machine::{Client, State};
+use crate::{Mqtt, publish, words};
+
+/// What a client that doesn't say allows itself (§3.1.2.11.3), and what 3.1.1 has no word for.
+const ANY_NUMBER: u32 = u16::MAX as u32;
+/// Names of users that say: the password is a token.
+const TOKEN_USERS: [&str; 2] = ["", "token"];
+
+/// A client that isn't let in yet.
+pub(crate) struct Entering {
+    until: Monotonic,
+    connect: Connect,
+    identity: Option<Arc<Identity>>,
+}
+
+impl Entering {
+    pub(crate) fn until(&self) -> Monotonic {
+        self.until
+    }
+
+    pub(crate) fn wants_texts(&self) -> bool {
+        self.connect.properties.number(Id::RequestProblemInformation) != Some(0)
+    }
+
+    /// What its session lives after the connection: at most so long.
+    fn expiry(&self, most: Duration) -> Duration {
+        let wanted = match self.connect.version {
+            Version::V3 if self.connect.clean_start => Some(0),
+            Version::V3 => None,
+            Version::V5 => Some(self.connect.properties.number(Id::SessionExpiryInterval).unwrap_or(0)),
+        };
+        // §3.1.2.11.2: the highest number is for ever.
+        let wanted = wanted.filter(|seconds| *seconds < u32::MAX);
+        wanted.map_or(most, |seconds| Duration::from_secs(seconds.into()).min(most))
+    }
+
+    fn number(&self, id: Id, default: u32) -> u32 {
+        self.connect.properties.number(id).unwrap_or(default)
+    }
+}
+
+impl Mqtt {
+    /// CONNECT could not be read: it is told why, as far as its version has words for it (MQTT-3.1.4-1, -2).
+    pub(crate) fn refuse_connect(&mut self, cx: &mut Carrier<'_, '_>, body: &[u8], error: PacketError) -> Flow {
+        let is_unknown = error.reason == Reason::UnsupportedVersion;
+        if Connect::version(body) == Some(Version::V5) || (is_unknown && Connect::level(body) > Some(5)) {
+            self.version = Version::V5;
+        }
+        if self.version == Version::V5 || error.reason.connack_v3().is_some() {
+            let properties = Properties::default().with_text(Id::ReasonString, error.what);
+            self.send(cx, Packet::Connack(Connack { session_present: false, reason: error.reason, properties }));
+        }
+        Flow::Closed(End::Protocol(error.what))
+    }
+
+    pub(crate) fn connect(&mut self, cx: &mut Carrier<'_, '_>, connect: Connect) -> Flow {
+        self.version = connect.version;
+        let shown = credentials(&connect);
+        let device = check_name(&connect.client_id).ok();
+        let needs_name = connect.version == Version::V3 && connect.client_id.is_empty() && !connect.clean_start;
+        let is_too_long = system::session_topic(None, &connect.client_id).is_none();
+        let has_method = connect.properties.text(Id::AuthenticationMethod).is_some();
+        let until = cx.cx.now.monotonic + cx.cx.limits.login;
+        let identity = self.upgraded.take();
+        self.state = State::Entering(Box::new(Entering { until, connect, identity }));
+        if needs_name {
+            // MQTT-3.1.3-8 of 3.1.1.
+            return self.refuse(cx, Reason::ClientIdNotValid, "a session that lasts needs a client id");
+        }
+        if is_too_long {
+            return self.refuse(cx, Reason::ClientIdNotValid, "the client id is too long");
+        }
+        if has_method {
+            return self.refuse(cx, Reason::BadAuthenticationMethod, "no authentication method is offered");
+        }
+        match shown {
+            Ok(Some(credentials)) => {
+                let asked = Authenticate { ticket: Ticket::default(), credentials, device };
+                self.ask(cx, Ask::Authenticate(asked));
+                self.flow(cx)
+            }
+            Ok(None) => self.enter(cx, device),
+            Err(what) => self.refuse(cx, Reason::BadUserNameOrPassword, what),
+        }
+    }
+
+    /// Without credentials of its own: as whoever the upgrade has proved, or anonymous.
+    fn enter(&mut self, cx: &mut Carrier<'_, '_>, device: Option<Box<str>>) -> Flow {
+        let State::Entering(entering) = &mut self.state else { return self.flow(cx) };
+        if let Some(identity) = &mut entering.identity {
+            match (&identity.device, device) {
+                (Some(one), Some(other)) if *one != other => {
+                    return self.refuse(cx, Reason::NotAuthorized, "the token is for another device");
+                }
+                (None, Some(device)) => {
+                    *identity = Arc::new(Identity { device: Some(device), ..Identity::clone(identity) });
+                }
+                _ => {}
+            }
+        }
+        if let Err(refusal) = cx.cx.rules.may_enter(entering.identity.as_deref()) {
+            return self.refuse(cx, Reason::NotAuthorized, &refusal.to_string());
+        }
+        self.login(cx)
+    }
+
+    pub(crate) fn authenticated(&mut self, cx: &mut Carrier<'_, '_>, result: Result<Arc<Identity>, AuthError>) -> Flow {
+        let State::Entering(entering) = &mut self.state else { return self.flow(cx) };
+        let identity = match result {
+            Ok(identity) => identity,
+            Err(error) => return self.refuse(cx, words::not_known(&error), &error.to_string()),
+        };
+        let named = entering.connect.user_name.as_deref().filter(|name| !TOKEN_USERS.contains(name));
+        if named.is_some_and(|named| identity.user.as_deref() != Some(named)) {
+            return self.refuse(cx, Reason::NotAuthorized, "the token is another user's");
+        }
+        entering.identity = Some(identity);
+        self.login(cx)
+    }
+
+    fn login(&mut self, cx: &mut Carrier<'_, '_>) -> Flow {
+        let most = self.longest_session(cx);
+        let State::Entering(entering) = &mut self.state else { return self.flow(cx) };
+        let expiry = entering.expiry(most);
+        let identity = entering.identity.clone();
+        let id = entering.connect.client_id.clone();
+        let fresh = entering.connect.clean_start;
+        let window = entering.number(Id::ReceiveMaximum, ANY_NUMBER) as u16;
+        let will = match entering.connect.will.take().map(|will| self.will(cx, will, identity.as_deref())).transpose() {
+            Ok(will) => will.map(Box::new),
+            Err((reason, what)) => return self.refuse(cx, reason, &what),
+        };
+        let session = SessionWish::Named { id, expiry, fresh, window };
+        let login = Login { inbox: identity.is_some(), identity, agent: None, session, will };
+        self.ask(cx, Ask::Login(login));
+        self.flow(cx)
+    }
+
+    /// The longest that a session outlives its connection.
+    fn longest_session(&self, cx: &Carrier<'_, '_>) -> Duration {
+        let most = cx.cx.limits.session_expiry_max;
+        self.config.session_expiry_max.map_or(most, |own| own.min(most))
+    }
+
+    fn will(
+        &self,
+        cx: &Carrier<'_, '_>,
+        will: everywire_mqtt_packets::Will,
+        who: Option<&Identity>,
+    ) -> Result<Will, (Reason, String)> {
+        let topic = Topic::parse(&will.topic).map_err(|error| (Reason::TopicNameInvalid, error.to_string()))?;
+        let ttl = will.properties.number(Id::MessageExpiryInterval).map(|s| Duration::from_secs(s.into()));
+        let delay = Duration::from_secs(will.properties.number(Id::WillDelayInterval).unwrap_or(0).into());
+        let mut message = Message::new(topic, will.payload);
+        (message.qos, message.retain) = (will.qos, will.retain);
+        message.from = who.and_then(|who| who.user.clone());
+        publish::describe(&mut message, &will.properties, self.config.user_properties)
+            .map_err(|error| (error.reason, error.what.to_owned()))?;
+        let draft = cx.cx.draft(message, who).map_err(|unfit| (words::unfit(&unfit), unfit.to_string()))?;
+        Ok(Will { draft, ttl, delay })
+    }
+
+    pub(crate) fn welcomed(&mut self, cx: &mut Carrier<'_, '_>, result: Result<Welcome, Refusal>) -> Flow {
+        let welcome = match result {
+            Ok(welcome) => welcome,
+            Err(refusal) => return self.refuse(cx, words::refusal(&refusal), &refusal.to_string()),
+        };
+        let most = self.longest_session(cx);
+        let State::Entering(entering) = &self.state else { return self.flow(cx) };
+        let now = cx.cx.now.monotonic;
+        let keep_alive = self.keep_alive(entering.connect.keep_alive);
+        let patience = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
+        let identity = entering.identity.clone();
+        let user = identity.as_ref().and_then(|identity| identity.user.as_deref());
+        let session = welcome.session.unwrap_or_default();
+        let client = Client {
+            expires: cx.cx.expiry(identity.as_deref()),
+            origin: system::session_topic(user, &session).map_or(0, |topic| topic.stable_hash()),
+            patience,
+            heard: now,
+            beat: patience.map(|patience| now + patience),
+            maximum_packet: entering.number(Id::MaximumPacketSize, 0),
+            wants_texts: entering.wants_texts(),
+            is_brief: entering.expiry(most).is_zero(),
+            aliases: Aliases::for_client(entering.number(Id::TopicAliasMaximum, 0), self.config.topic_alias_maximum),
+            identity,
+            ..Client::default()
+        };
+        let properties = match self.version {
+            Version::V3 => Properties::default(),
+            Version::V5 => self.announced(cx, entering, &session, keep_alive),
+        };
+        self.state = State::Open(Box::new(client));
+        let (session_present, reason) = (welcome.resumed, Reason::Success);
+        self.send(cx, Packet::Connack(Connack { session_present, reason, properties }));
+        self.flow(cx)
+    }
+
+    /// What the client may do otherwise than it wished (§3.2.2.3).
+    fn announced(&self, cx: &Carrier<'_, '_>, entering: &Entering, session: &str, keep_alive: u16) -> Properties {
+        let mut properties = Properties::default();
+        let wanted = entering.number(Id::SessionExpiryInterval, 0);
+        let expiry = entering.expiry(self.longest_session(cx)).as_secs() as u32;
+        if expiry != wanted {
+            properties = properties.with(Id::SessionExpiryInterval, expiry);
+        }
+        properties = properties.with(Id::ReceiveMaximum, self.config.receive_maximum);
+        properties = properties.with(Id::MaximumPacketSize, self.bound(cx) as u32);
+        if entering.connect.client_id.is_empty() {
+            properties = properties.with_text(Id::AssignedClientIdentifier, session);
+        }
+        if self.config.topic_alias_maximum > 0 {
+            properties = properties.with(Id::TopicAliasMaximum, self.config.topic_alias_maximum);
+        }
+        if keep_alive != entering.connect.keep_alive {
+            properties = properties.with(Id::ServerKeepAlive, keep_alive);
+        }
+        properties
+    }
+
+    /// The keep-alive that holds: only clients of 5.0 can be told another than theirs (MQTT-3.1.2-21).
+    fn keep_alive(&self, wanted: u16) -> u16 {
+        let most = self.config.server_keep_alive.filter(|_| self.version == Version::V5);
+        most.filter(|most| wanted == 0 || wanted > *most).unwrap_or(wanted)
+    }
+
+    /// Isn't let in.
+    fn refuse(&mut self, cx: &mut Carrier<'_, '_>, reason: Reason, why: &str) -> Flow {
+        self.say_end(cx, reason, why);
+        Flow::Closed(match reason {
+            Reason::BadUserNameOrPassword | Reason::NotAuthorized => End::Unauthorized,
+            Reason::ServerBusy | Reason::QuotaExceeded => End::Overloaded(Duration::from_secs(1)),
+            _ => End::Protocol("a CONNECT that is refused"),
+        })
+    }
+
+    /// AUTH before CONNACK (§4.12).
+    pub(crate) fn go_on_entering(&mut self, cx: &mut Carrier<'_, '_>, _: Auth) -> Flow {
+        self.fail(cx, NO_METHOD)
+    }
+
+    /// AUTH after it (§4.12.1).
+    pub(crate) fn reauthenticate(&mut self, cx: &mut Carrier<'_, '_>, _: Auth) -> Flow {
+        self.fail(cx, NO_METHOD)
+    }
+}
+
+const NO_METHOD: PacketError =
+    PacketError { reason: Reason::ProtocolError, what: "an AUTH without a method in CONNECT" };
+
+/// What a client shows; a name alone shows nothing.
+fn credentials(connect: &Connect) -> Result<Option<Credentials>, &'static str> {
+    let Some(password) = &connect.password else { return Ok(None) };
+    let password = std::str::from_utf8(password).map_err(|_| "a password or a token is UTF-8")?;
+    let user = connect.user_name.as_deref().unwrap_or_default();
+    let is_token = TOKEN_USERS.contains(&user) || looks_like_a_token(password);
+    if is_token {
+        return Ok(Some(Credentials::Token(password.into())));
+    }
+    Ok(Some(Credentials::Password { user: user.into(), password: password.into() }))
+}
+
+/// Three parts of Base64 with a head (RFC 7515 §3.1).
+fn looks_like_a_token(password: &str) -> bool {
+    password.starts_with("eyJ") && password.split('.').count() == 3
+}

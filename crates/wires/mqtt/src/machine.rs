@@ -1,0 +1,461 @@
+//! The machine: which packet may come when, and answers in the order of the questions.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everywire_base::ask::{Ack as Acknowledge, AckError, Goodbye};
+use everywire_base::clock::Monotonic;
+use everywire_base::id::AskId;
+use everywire_base::identity::Identity;
+use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::reason::Reason as End;
+use everywire_mqtt_packets::{
+    Ack, AckKind, Connack, Disconnect, Id, Packet, PacketError, Properties, Reason, Side, Version,
+};
+use everywire_wire::{Answer, Ask, Carrier, Flow, Kind};
+
+use crate::config::MqttConfig;
+use crate::connect::Entering;
+use crate::deliver::Aliases;
+use crate::incoming::{Incoming, Next};
+use crate::subscribe::Filters;
+use crate::words;
+
+/// How soon it is looked whether a client that didn't read its answers has begun to.
+const RECHECK: Duration = Duration::from_millis(50);
+/// Answers may fill the outbox so many times over before a client counts as one that doesn't read.
+const UNREAD: usize = 4;
+
+/// One client's connection.
+pub struct Mqtt {
+    pub(crate) config: Arc<MqttConfig>,
+    pub(crate) state: State,
+    pub(crate) version: Version,
+    next_ask: u32,
+    incoming: Incoming,
+    /// Questions that are not answered, in their order.
+    waiting: VecDeque<Waiting>,
+    /// Whom the upgrade of a WebSocket has proved, until CONNECT comes.
+    pub(crate) upgraded: Option<Arc<Identity>>,
+}
+
+/// Where a connection is.
+pub(crate) enum State {
+    /// CONNECT must come until then.
+    Connecting(Monotonic),
+    /// It is looked who it is, and for its session.
+    Entering(Box<Entering>),
+    /// CONNACK was sent.
+    Open(Box<Client>),
+}
+
+/// Who is at the other end.
+#[derive(Default)]
+pub(crate) struct Client {
+    pub(crate) identity: Option<Arc<Identity>>,
+    /// When the token expires.
+    pub(crate) expires: Option<Monotonic>,
+    /// The hash of its session, which its messages carry.
+    pub(crate) origin: u64,
+    /// How long it may be silent, one and a half times what was agreed on (MQTT-3.1.2-22).
+    pub(crate) patience: Option<Duration>,
+    /// When it was last heard, and when that is looked at.
+    pub(crate) heard: Monotonic,
+    pub(crate) beat: Option<Monotonic>,
+    /// When it is looked whether it reads.
+    pub(crate) choked: Option<Monotonic>,
+    /// The longest packet that it takes; 0 is any.
+    pub(crate) maximum_packet: u32,
+    /// Messages of QoS 1 and 2 that it has under way.
+    pub(crate) under_way: u16,
+    /// Whether it wants reason strings and user properties on all packets (§3.1.2.11.7).
+    pub(crate) wants_texts: bool,
+    /// Whether its session ends with the connection.
+    pub(crate) is_brief: bool,
+    pub(crate) aliases: Option<Box<Aliases>>,
+}
+
+/// A question that the client waits to be answered.
+pub(crate) struct Waiting {
+    pub(crate) what: What,
+    /// What it is answered, when those before it are.
+    pub(crate) answer: Option<Packet<'static>>,
+}
+
+pub(crate) enum What {
+    /// A message; of QoS 0 nothing is answered.
+    Publish(AskId, Option<(NonZeroU16, u8)>),
+    /// A number is released.
+    Release(AskId, NonZeroU16),
+    /// Filters come or go.
+    Filters(Box<Filters>),
+    /// Nothing, any more.
+    Nothing,
+}
+
+impl Mqtt {
+    /// A connection on which CONNECT must come until then.
+    pub fn new(config: Arc<MqttConfig>, until: Monotonic) -> Self {
+        Self {
+            config,
+            state: State::Connecting(until),
+            version: Version::V3,
+            next_ask: 0,
+            incoming: Incoming::default(),
+            waiting: VecDeque::new(),
+            upgraded: None,
+        }
+    }
+
+    /// CONNECT must come until then.
+    pub(crate) fn await_connect(&mut self, until: Monotonic) {
+        self.state = State::Connecting(until);
+    }
+
+    /// Takes bytes, and says how many were used. With `keeps`, a packet that isn't whole is kept here.
+    pub(crate) fn read(&mut self, cx: &mut Carrier<'_, '_>, bytes: &[u8], keeps: bool) -> (usize, Flow) {
+        if let State::Open(client) = &mut self.state {
+            client.heard = cx.cx.now.monotonic;
+        }
+        let bound = self.bound(cx);
+        let mut used = 0;
+        loop {
+            let flow = match self.incoming.next(&bytes[used..], bound, keeps) {
+                Next::Wait(more) => return (used + more, self.flow(cx)),
+                Next::Packet { first, body, used: more } => {
+                    used += more;
+                    self.packet(cx, first, body.bytes())
+                }
+                Next::Malformed => {
+                    self.fail(cx, PacketError { reason: Reason::MalformedPacket, what: "a length that is none" })
+                }
+                Next::TooLarge => self.end(cx, Reason::PacketTooLarge, End::TooLarge("mqtt.maximum_packet_size")),
+            };
+            match flow {
+                Flow::Open => {}
+                Flow::Paused => return (used, flow),
+                Flow::Closed(_) => return (bytes.len(), flow),
+            }
+        }
+    }
+
+    /// The longest packet that is taken, in bytes.
+    pub(crate) fn bound(&self, cx: &Carrier<'_, '_>) -> usize {
+        self.config.maximum_packet_size.map_or(cx.cx.limits.message_bytes, |bytes| bytes as usize)
+    }
+
+    fn packet(&mut self, cx: &mut Carrier<'_, '_>, first: u8, body: &[u8]) -> Flow {
+        match (Packet::read(self.version, Side::Client, first, body), &self.state) {
+            (Ok(Packet::Connect(connect)), State::Connecting(_)) => self.connect(cx, *connect),
+            // Whatever speaks here, nothing of it is answered (MQTT-3.1.0-1), but that its version isn't known.
+            (Err(error), State::Connecting(_)) if first >> 4 == 1 => self.refuse_connect(cx, body, error),
+            (_, State::Connecting(_)) => Flow::Closed(End::Protocol("a client begins with CONNECT")),
+            (Ok(packet), State::Open(_)) => self.open_packet(cx, packet),
+            (Ok(Packet::Auth(auth)), State::Entering(_)) => self.go_on_entering(cx, auth),
+            (Ok(_), State::Entering(_)) => self.fail(cx, out_of_turn()),
+            (Err(error), _) => self.fail(cx, error),
+        }
+    }
+
+    fn open_packet(&mut self, cx: &mut Carrier<'_, '_>, packet: Packet<'_>) -> Flow {
+        match packet {
+            Packet::Publish(publish) => return self.publish(cx, &publish),
+            Packet::Ack(ack) => return self.ack(cx, &ack),
+            Packet::Subscribe(subscribe) => return self.subscribe(cx, &subscribe),
+            Packet::Unsubscribe(unsubscribe) => return self.unsubscribe(cx, &unsubscribe),
+            Packet::Pingreq => self.send(cx, Packet::Pingresp),
+            Packet::Disconnect(disconnect) => return self.goodbye(cx, &disconnect),
+            Packet::Auth(auth) => return self.reauthenticate(cx, auth),
+            Packet::Connect(_) => {
+                return self.fail(cx, PacketError { reason: Reason::ProtocolError, what: "a second CONNECT" });
+            }
+            // What only servers send was refused when it was read.
+            _ => {}
+        }
+        self.flow(cx)
+    }
+
+    fn ack(&mut self, cx: &mut Carrier<'_, '_>, ack: &Ack) -> Flow {
+        let tag = ack.packet_id.get();
+        match ack.kind {
+            AckKind::Pubrel => {
+                let id = self.ask(cx, Ask::Release(tag));
+                self.wait(What::Release(id, ack.packet_id));
+            }
+            AckKind::Pubrec if !ack.reason.is_failure() => {
+                self.ask(cx, Ask::Acknowledge(Acknowledge::Received(tag)));
+            }
+            AckKind::Puback | AckKind::Pubcomp | AckKind::Pubrec => {
+                self.ask(cx, Ask::Acknowledge(Acknowledge::Done(tag)));
+            }
+        }
+        self.flow(cx)
+    }
+
+    /// DISCONNECT (§3.14): without a will, unless it asks for it.
+    fn goodbye(&mut self, cx: &mut Carrier<'_, '_>, disconnect: &Disconnect) -> Flow {
+        let expiry = disconnect.properties.number(Id::SessionExpiryInterval);
+        let is_brief = matches!(&self.state, State::Open(client) if client.is_brief);
+        if is_brief && expiry.is_some_and(|expiry| expiry > 0) {
+            let what = "a session that ends with its connection gets an expiry";
+            return self.fail(cx, PacketError { reason: Reason::ProtocolError, what });
+        }
+        let expiry = expiry.map(|seconds| Duration::from_secs(seconds.into()));
+        self.ask(cx, Ask::Goodbye(Goodbye { expiry, will: disconnect.reason != Reason::Success }));
+        Flow::Closed(End::Done)
+    }
+
+    /// Takes the answer to an ask.
+    pub(crate) fn answer(&mut self, cx: &mut Carrier<'_, '_>, ask: AskId, answer: Answer) -> Flow {
+        match answer {
+            Answer::Authenticated(result) => return self.authenticated(cx, result),
+            Answer::Welcomed(result) => return self.welcomed(cx, result),
+            Answer::Published(result) => return self.published(cx, ask, result),
+            Answer::KnownAlready => self.fill(cx, ask, |_, id| Self::received(id)),
+            Answer::Released(was_known) => self.fill(cx, ask, |_, id| Self::complete(id, was_known)),
+            Answer::Subscribed(subscribed) => self.fill_filter(cx, ask, |filters, at| filters.granted(at, &subscribed)),
+            Answer::Unsubscribed(was_there) => self.fill_filter(cx, ask, |filters, at| filters.ended(at, was_there)),
+            Answer::Received(tag) => self.release(cx, tag, Reason::Success),
+            Answer::NotAcknowledged(AckError::UnknownTag(tag)) => self.release(cx, tag, Reason::PacketIdNotFound),
+            Answer::NotAcknowledged(_) | Answer::Called(_) => {}
+        }
+        self.flow(cx)
+    }
+
+    fn received(id: NonZeroU16) -> Packet<'static> {
+        Packet::Ack(Ack::new(AckKind::Pubrec, id, Reason::Success))
+    }
+
+    fn complete(id: NonZeroU16, was_known: bool) -> Packet<'static> {
+        let reason = if was_known { Reason::Success } else { Reason::PacketIdNotFound };
+        Packet::Ack(Ack::new(AckKind::Pubcomp, id, reason))
+    }
+
+    /// PUBREL: a delivery was received, or isn't known.
+    pub(crate) fn release(&self, cx: &mut Carrier<'_, '_>, tag: u16, reason: Reason) {
+        if let Some(id) = NonZeroU16::new(tag) {
+            self.send(cx, Packet::Ack(Ack::new(AckKind::Pubrel, id, reason)));
+        }
+    }
+
+    /// Asks the node, and says under which number.
+    pub(crate) fn ask(&mut self, cx: &mut Carrier<'_, '_>, ask: Ask) -> AskId {
+        let id = AskId(self.next_ask);
+        self.next_ask = self.next_ask.wrapping_add(1);
+        cx.cx.asks.push((id, ask));
+        id
+    }
+
+    /// Notes a question.
+    pub(crate) fn wait(&mut self, what: What) {
+        self.waiting.push_back(Waiting { what, answer: None });
+    }
+
+    /// Notes a question that is answered already, as soon as those before it are.
+    pub(crate) fn answer_in_turn(&mut self, cx: &mut Carrier<'_, '_>, answer: Packet<'static>) {
+        self.waiting.push_back(Waiting { what: What::Nothing, answer: Some(answer) });
+        self.send_answers(cx);
+    }
+
+    /// Fills in the answer to a message or a release.
+    pub(crate) fn fill(
+        &mut self,
+        cx: &mut Carrier<'_, '_>,
+        ask: AskId,
+        answer: impl FnOnce(u8, NonZeroU16) -> Packet<'static>,
+    ) {
+        let is_it = |waiting: &&mut Waiting| match &waiting.what {
+            What::Publish(id, _) | What::Release(id, _) => *id == ask,
+            What::Filters(_) | What::Nothing => false,
+        };
+        let Some(waiting) = self.waiting.iter_mut().find(is_it) else { return };
+        waiting.answer = match std::mem::replace(&mut waiting.what, What::Nothing) {
+            What::Publish(_, Some((id, qos))) => Some(answer(qos, id)),
+            What::Release(_, id) => Some(answer(2, id)),
+            _ => None,
+        };
+        self.send_answers(cx);
+    }
+
+    /// Whether a message is to be acknowledged.
+    pub(crate) fn is_awaited(&self, ask: AskId) -> bool {
+        self.waiting.iter().any(|waiting| matches!(waiting.what, What::Publish(id, Some(_)) if id == ask))
+    }
+
+    fn fill_filter(
+        &mut self,
+        cx: &mut Carrier<'_, '_>,
+        ask: AskId,
+        fill: impl FnOnce(&mut Filters, usize) -> Option<Packet<'static>>,
+    ) {
+        for waiting in &mut self.waiting {
+            if let What::Filters(filters) = &mut waiting.what
+                && let Some(at) = filters.place(ask)
+            {
+                waiting.answer = fill(filters, at);
+                if waiting.answer.is_some() {
+                    waiting.what = What::Nothing;
+                }
+                break;
+            }
+        }
+        self.send_answers(cx);
+    }
+
+    /// Sends the answers whose turn it is (MQTT-4.6.0-2, -3).
+    fn send_answers(&mut self, cx: &mut Carrier<'_, '_>) {
+        while self.waiting.front().is_some_and(|waiting| matches!(waiting.what, What::Nothing)) {
+            let Some(Waiting { answer: Some(packet), .. }) = self.waiting.pop_front() else { continue };
+            if let (Packet::Ack(ack), State::Open(client)) = (&packet, &mut self.state) {
+                let is_over = ack.kind != AckKind::Pubrec || ack.reason.is_failure();
+                client.under_way = client.under_way.saturating_sub(u16::from(is_over));
+            }
+            self.send(cx, packet);
+        }
+        if self.waiting.is_empty() {
+            // An idle connection owns no memory.
+            self.waiting = VecDeque::new();
+        }
+    }
+
+    /// Sends a packet, as short as the client wants it.
+    pub(crate) fn send(&self, cx: &mut Carrier<'_, '_>, mut packet: Packet<'_>) {
+        let wants_texts = match &self.state {
+            State::Open(client) => client.wants_texts,
+            State::Entering(entering) => entering.wants_texts(),
+            State::Connecting(_) => true,
+        };
+        // MQTT-3.1.2-29: of those only CONNACK and DISCONNECT may explain themselves all the same.
+        if !wants_texts && !matches!(packet, Packet::Connack(_) | Packet::Disconnect(_)) {
+            packet.remove_texts();
+        }
+        let mut bytes = Vec::with_capacity(64);
+        packet.write(self.version, &mut bytes);
+        let most = match &self.state {
+            State::Open(client) if client.maximum_packet > 0 => client.maximum_packet as usize,
+            _ => usize::MAX,
+        };
+        if bytes.len() > most {
+            packet.remove_texts();
+            bytes.clear();
+            packet.write(self.version, &mut bytes);
+        }
+        if bytes.len() <= most {
+            cx.send(Kind::Binary, &bytes);
+        }
+    }
+
+    /// How it goes on after a packet or an answer.
+    pub(crate) fn flow(&mut self, cx: &Carrier<'_, '_>) -> Flow {
+        let is_unread = cx.cx.out.len() >= UNREAD * cx.cx.limits.outbox_bytes;
+        let bound = cx.cx.limits.pipelined_asks.min(cx.cx.limits.pipelined_publishes);
+        match &mut self.state {
+            State::Connecting(_) => Flow::Open,
+            State::Entering(_) => Flow::Paused,
+            State::Open(client) => {
+                client.choked = is_unread.then(|| cx.cx.now.monotonic + RECHECK);
+                if is_unread || self.waiting.len() >= bound { Flow::Paused } else { Flow::Open }
+            }
+        }
+    }
+
+    /// What came is wrong: the client is told what, and the connection ends (§4.13).
+    pub(crate) fn fail(&mut self, cx: &mut Carrier<'_, '_>, error: PacketError) -> Flow {
+        self.say_end(cx, error.reason, error.what);
+        Flow::Closed(End::Protocol(error.what))
+    }
+
+    /// The connection ends.
+    pub(crate) fn end(&mut self, cx: &mut Carrier<'_, '_>, reason: Reason, end: End) -> Flow {
+        self.say_end(cx, reason, end.as_str());
+        Flow::Closed(end)
+    }
+
+    /// Says why the connection ends, where there are words for it.
+    pub(crate) fn say_end(&self, cx: &mut Carrier<'_, '_>, reason: Reason, text: &str) {
+        let properties = Properties::default().with_text(Id::ReasonString, text);
+        match (&self.state, self.version) {
+            (State::Open(_), Version::V5) => self.send(cx, Packet::Disconnect(Disconnect { reason, properties })),
+            (State::Entering(_), Version::V5) => {
+                self.send(cx, Packet::Connack(Connack { session_present: false, reason, properties }));
+            }
+            (State::Entering(_), Version::V3) if reason.connack_v3().is_some() => {
+                let properties = Properties::default();
+                self.send(cx, Packet::Connack(Connack { session_present: false, reason, properties }));
+            }
+            _ => {}
+        }
+    }
+
+    /// Hands a delivery over, or says that there is no room for it.
+    pub(crate) fn push(&mut self, cx: &mut Carrier<'_, '_>, delivery: &Delivery<'_>) -> Taken {
+        if cx.is_full() {
+            return Taken::Full;
+        }
+        match delivery {
+            Delivery::Message(parcel, manner) | Delivery::Retained(parcel, manner) => self.deliver(cx, parcel, manner),
+            Delivery::Release(tag) => self.release(cx, tag.get(), Reason::Success),
+            // MQTT has no word for what was lost before; the registry and the metrics tell of it.
+            Delivery::Gap(_) => {}
+        }
+        Taken::Yes
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Monotonic> {
+        match &self.state {
+            State::Connecting(until) => Some(*until),
+            State::Entering(entering) => Some(entering.until()),
+            State::Open(client) => [client.expires, client.beat, client.choked].into_iter().flatten().min(),
+        }
+    }
+
+    pub(crate) fn tick(&mut self, cx: &mut Carrier<'_, '_>) -> Flow {
+        let now = cx.cx.now.monotonic;
+        let is_due = |at: Option<Monotonic>| at.is_some_and(|at| at <= now);
+        let client = match &mut self.state {
+            State::Connecting(until) if *until <= now => return Flow::Closed(End::Timeout),
+            State::Entering(entering) if entering.until() <= now => {
+                return self.end(cx, Reason::ServerBusy, End::Timeout);
+            }
+            State::Connecting(_) | State::Entering(_) => return self.flow(cx),
+            State::Open(client) => client,
+        };
+        if is_due(client.expires) {
+            return self.end(cx, Reason::NotAuthorized, End::Expired);
+        }
+        if let Some(patience) = client.patience.filter(|_| is_due(client.beat)) {
+            if client.heard + patience <= now {
+                return self.end(cx, Reason::KeepAliveTimeout, End::Timeout);
+            }
+            client.beat = Some(client.heard + patience);
+        }
+        self.flow(cx)
+    }
+
+    /// Ends the connection in MQTT's words.
+    pub(crate) fn farewell(&mut self, cx: &mut Carrier<'_, '_>, reason: &End) {
+        let code = if matches!(self.state, State::Open(_)) { words::end(reason) } else { words::not_let_in(reason) };
+        let text = match reason {
+            End::Kicked(why) => why,
+            other => other.as_str(),
+        };
+        self.say_end(cx, code, text);
+    }
+}
+
+fn out_of_turn() -> PacketError {
+    PacketError { reason: Reason::ProtocolError, what: "a packet before the authentication is over" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Mqtt>() <= 96, "{}", size_of::<Mqtt>());
+        assert!(size_of::<Client>() <= 112, "{}", size_of::<Client>());
+    }
+}

@@ -1,0 +1,159 @@
+//! PUBLISH from the client (MQTT-5.0 §3.3, §4.3).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use everywire_base::ask::{PublishError, Published};
+use everywire_base::clock::UnixMillis;
+use everywire_base::id::AskId;
+use everywire_base::publish::Unfit;
+use everywire_base::reason::Reason as End;
+use everywire_base::record::{Extras, Message};
+use everywire_base::topic::Topic;
+use everywire_mqtt_packets::{Ack, AckKind, Id, Packet, PacketError, Properties, Publish, Reason, Version};
+use everywire_wire::{Ask, Carrier, Flow};
+
+use crate::machine::{State, What};
+use crate::{Mqtt, words};
+
+/// User properties that are fields of a message on all wires. Only the first two are a publisher's to say.
+const FIELDS: [&str; 5] = ["event", "key", "from", "cursor", "id"];
+
+impl Mqtt {
+    pub(crate) fn publish(&mut self, cx: &mut Carrier<'_, '_>, publish: &Publish<'_>) -> Flow {
+        let State::Open(client) = &mut self.state else { return self.flow(cx) };
+        if publish.qos > 0 {
+            if self.version == Version::V5 && client.under_way >= self.config.receive_maximum {
+                let what = "more messages under way than the receive maximum";
+                return self.fail(cx, PacketError { reason: Reason::ReceiveMaximumExceeded, what });
+            }
+            client.under_way = client.under_way.saturating_add(1);
+        }
+        let topic = match self.topic(publish) {
+            Ok(topic) => topic,
+            Err(error) => return self.fail(cx, error),
+        };
+        let message = match self.message(topic, publish, cx.cx.now.wall) {
+            Ok(message) => message,
+            Err(error) => return self.refuse_publish(cx, publish, error.reason, error.what),
+        };
+        let State::Open(client) = &self.state else { return self.flow(cx) };
+        let draft = match cx.cx.draft(message, client.identity.as_deref()) {
+            Ok(draft) => draft,
+            Err(unfit) => return self.unfit(cx, publish, &unfit),
+        };
+        let ask = match publish.packet_id {
+            Some(number) if publish.qos == 2 => Ask::PublishOnce(draft, number.get()),
+            _ => Ask::Publish(draft),
+        };
+        let id = self.ask(cx, ask);
+        self.wait(What::Publish(id, publish.packet_id.map(|number| (number, publish.qos))));
+        self.flow(cx)
+    }
+
+    /// The topic, which an alias may stand for (§3.3.2.3.4).
+    fn topic(&mut self, publish: &Publish<'_>) -> Result<Topic, PacketError> {
+        let alias = publish.properties.number(Id::TopicAlias).map(|alias| alias as u16);
+        let most = self.config.topic_alias_maximum;
+        if alias.is_some_and(|alias| alias > most) {
+            return Err(PacketError { reason: Reason::TopicAliasInvalid, what: "a topic alias above the maximum" });
+        }
+        let State::Open(client) = &mut self.state else { return Err(not_known()) };
+        match alias {
+            Some(alias) if publish.topic.is_empty() => {
+                client.aliases.as_ref().and_then(|aliases| aliases.meant(alias)).cloned().ok_or_else(not_known)
+            }
+            alias => {
+                let invalid = |_| PacketError { reason: Reason::TopicNameInvalid, what: "a topic that is none" };
+                let topic = Topic::parse(publish.topic).map_err(invalid)?;
+                if let Some(alias) = alias {
+                    client.aliases.get_or_insert_default().mean(alias, topic.clone());
+                }
+                Ok(topic)
+            }
+        }
+    }
+
+    fn message(&self, topic: Topic, publish: &Publish<'_>, now: UnixMillis) -> Result<Message, PacketError> {
+        let State::Open(client) = &self.state else { return Err(not_known()) };
+        let mut message = Message::new(topic, Bytes::copy_from_slice(publish.payload));
+        message.from = client.identity.as_ref().and_then(|who| who.user.clone());
+        (message.qos, message.retain, message.origin) = (publish.qos, publish.retain, client.origin);
+        let ttl = publish.properties.number(Id::MessageExpiryInterval);
+        message.expires = ttl.map(|seconds| now.after(Duration::from_secs(seconds.into())));
+        describe(&mut message, &publish.properties, self.config.user_properties)?;
+        Ok(message)
+    }
+
+    fn unfit(&mut self, cx: &mut Carrier<'_, '_>, publish: &Publish<'_>, unfit: &Unfit) -> Flow {
+        self.refuse_publish(cx, publish, words::unfit(unfit), &unfit.to_string())
+    }
+
+    /// 5.0 is told; 3.1.1 has no word for it, so what it wants to be sure of ends the connection (MQTT-3.3.5-2 of 3.1.1).
+    fn refuse_publish(&mut self, cx: &mut Carrier<'_, '_>, publish: &Publish<'_>, reason: Reason, why: &str) -> Flow {
+        match (publish.packet_id, self.version) {
+            (None, _) => {}
+            (Some(_), Version::V3) => return Flow::Closed(End::Forbidden),
+            (Some(number), Version::V5) => {
+                let kind = if publish.qos == 1 { AckKind::Puback } else { AckKind::Pubrec };
+                let mut ack = Ack::new(kind, number, reason);
+                ack.properties = Properties::default().with_text(Id::ReasonString, why);
+                self.answer_in_turn(cx, Packet::Ack(ack));
+            }
+        }
+        self.flow(cx)
+    }
+
+    /// What became of a message.
+    pub(crate) fn published(
+        &mut self,
+        cx: &mut Carrier<'_, '_>,
+        ask: AskId,
+        result: Result<Published, PublishError>,
+    ) -> Flow {
+        let (reason, text) = match result {
+            Ok(_) => (Reason::Success, None),
+            Err(error) => (words::not_published(error), Some(error.to_string())),
+        };
+        // Nothing is acknowledged that isn't kept: the client comes again with it.
+        if reason.is_failure() && self.version == Version::V3 && self.is_awaited(ask) {
+            return Flow::Closed(End::Overloaded(Duration::from_secs(1)));
+        }
+        self.fill(cx, ask, |qos, number| {
+            let mut ack = Ack::new(if qos == 1 { AckKind::Puback } else { AckKind::Pubrec }, number, reason);
+            if let Some(text) = text {
+                ack.properties = Properties::default().with_text(Id::ReasonString, &text);
+            }
+            Packet::Ack(ack)
+        });
+        self.flow(cx)
+    }
+}
+
+fn not_known() -> PacketError {
+    PacketError { reason: Reason::TopicAliasInvalid, what: "a topic alias that stands for nothing" }
+}
+
+/// Takes over what the properties of a PUBLISH or a will say of a message (§3.3.2.3). With `fields`, some user properties
+/// are fields of the message.
+pub(crate) fn describe(message: &mut Message, properties: &Properties, fields: bool) -> Result<(), PacketError> {
+    message.content_type = properties.text(Id::ContentType).filter(|text| !text.is_empty()).map(Into::into);
+    let is_text = properties.number(Id::PayloadFormatIndicator) == Some(1);
+    if is_text && std::str::from_utf8(&message.body).is_err() {
+        let what = "the payload is not UTF-8, as its format indicator says";
+        return Err(PacketError { reason: Reason::PayloadFormatInvalid, what });
+    }
+    if fields {
+        message.event = properties.pair("event").map(Into::into);
+        message.key = properties.pair("key").map(Into::into);
+    }
+    let pairs = properties.pairs().filter(|(name, _)| !(fields && FIELDS.contains(name)));
+    let extras = Extras {
+        properties: pairs.map(|(name, value)| (name.into(), value.into())).collect(),
+        response_topic: properties.text(Id::ResponseTopic).map(Into::into),
+        correlation: properties.binary(Id::CorrelationData).cloned(),
+        is_text,
+    };
+    message.extras = (extras != Extras::default()).then(|| Box::new(extras));
+    Ok(())
+}

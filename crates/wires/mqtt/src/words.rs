@@ -1,0 +1,70 @@
+//! What is refused, and why a connection ends, in MQTT's words (MQTT-5.0 §2.4).
+
+use everywire_base::ask::{AuthError, PublishError};
+use everywire_base::publish::Unfit;
+use everywire_base::reason::Reason as End;
+use everywire_base::rules::Refusal;
+use everywire_mqtt_packets::Reason;
+
+/// Why an ask is refused.
+pub(crate) fn refusal(refusal: &Refusal) -> Reason {
+    match refusal {
+        Refusal::Unauthorized(_) | Refusal::Forbidden(_) => Reason::NotAuthorized,
+        Refusal::TooMany(_) => Reason::QuotaExceeded,
+    }
+}
+
+/// Why a message can't be published.
+pub(crate) fn unfit(unfit: &Unfit) -> Reason {
+    match unfit {
+        Unfit::Refused(why) => refusal(why),
+        Unfit::NotJson(_) => Reason::PayloadFormatInvalid,
+        Unfit::TooLarge(_) | Unfit::TooFast(_) => Reason::QuotaExceeded,
+        Unfit::Name(_) | Unfit::ReservedEvent(_) => Reason::ImplementationSpecific,
+    }
+}
+
+/// Why the log didn't take it.
+pub(crate) fn not_published(error: PublishError) -> Reason {
+    match error {
+        PublishError::Busy | PublishError::DiskFull | PublishError::KeysFull => Reason::QuotaExceeded,
+        PublishError::KeyConflict => Reason::ImplementationSpecific,
+        PublishError::OutcomeUnknown | PublishError::Closing => Reason::UnspecifiedError,
+    }
+}
+
+/// Why somebody isn't let in.
+pub(crate) fn not_known(error: &AuthError) -> Reason {
+    match error {
+        AuthError::Refused(_) => Reason::BadUserNameOrPassword,
+        AuthError::Mismatch(_) => Reason::NotAuthorized,
+        AuthError::Unavailable(_) => Reason::ServerBusy,
+    }
+}
+
+/// Why a connection ends.
+pub(crate) fn end(reason: &End) -> Reason {
+    match reason {
+        End::PeerClosed | End::Done => Reason::Success,
+        End::Timeout => Reason::KeepAliveTimeout,
+        End::Protocol(_) => Reason::ProtocolError,
+        End::TooLarge(_) => Reason::PacketTooLarge,
+        End::SlowConsumer => Reason::QuotaExceeded,
+        End::Unauthorized | End::Forbidden | End::Expired => Reason::NotAuthorized,
+        End::Kicked(_) => Reason::AdministrativeAction,
+        End::TakenOver => Reason::SessionTakenOver,
+        End::Drain(_) => Reason::ServerShuttingDown,
+        End::Overloaded(_) => Reason::ServerBusy,
+        End::Internal => Reason::UnspecifiedError,
+    }
+}
+
+/// The same, where a CONNACK says it.
+pub(crate) fn not_let_in(reason: &End) -> Reason {
+    match reason {
+        End::Drain(_) => Reason::ServerUnavailable,
+        End::Kicked(_) => Reason::Banned,
+        End::Unauthorized | End::Forbidden | End::Expired => Reason::NotAuthorized,
+        _ => Reason::ServerBusy,
+    }
+}
