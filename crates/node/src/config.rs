@@ -11,6 +11,7 @@ use everywire_base::rules::Rules;
 use everywire_driver::tls::TlsError;
 use everywire_http::HttpConfig;
 use everywire_log::OpenError;
+use everywire_mqtt::MqttConfig;
 use everywire_store::StoreError;
 use everywire_wire::Listen;
 
@@ -23,6 +24,8 @@ pub struct Config {
     pub http: Option<Bind>,
     /// Where the native protocol is spoken on TCP; `None` turns it off.
     pub tcp: Option<Bind>,
+    /// Where MQTT is spoken on TCP; `None` turns it off.
+    pub mqtt: Option<Bind>,
     /// Listeners for the wires of others.
     pub listeners: Vec<Listener>,
     /// TLS, if it is spoken.
@@ -45,6 +48,8 @@ pub struct Config {
     pub auth: everywire_auth::Config,
     /// Hosts and origins of the HTTP wire.
     pub http_config: HttpConfig,
+    /// What MQTT tells its clients of its bounds.
+    pub mqtt_config: MqttConfig,
 }
 
 /// A node without listeners, which keeps nothing and lets everybody do everything that its rules allow.
@@ -54,6 +59,7 @@ impl Default for Config {
             node: "node".into(),
             http: None,
             tcp: None,
+            mqtt: None,
             listeners: Vec::new(),
             tls: None,
             data: "./everywire-data".into(),
@@ -65,6 +71,7 @@ impl Default for Config {
             echo: false,
             auth: everywire_auth::Config::default(),
             http_config: HttpConfig::default(),
+            mqtt_config: MqttConfig::default(),
         }
     }
 }
@@ -106,6 +113,8 @@ pub struct Tls {
     pub listen: Option<SocketAddr>,
     /// Where the native protocol is spoken over TLS.
     pub tcp: Option<SocketAddr>,
+    /// Where MQTT is spoken over TLS.
+    pub mqtt: Option<SocketAddr>,
 }
 
 /// Who orders and keeps the log.

@@ -18,4 +18,5 @@ mod readers;
 
 pub use config::{Bind, Config, EngineKind, Listener, StartError, Tls};
 pub use everywire_http::HttpConfig;
+pub use everywire_mqtt::MqttConfig;
 pub use node::Node;

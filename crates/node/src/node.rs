@@ -19,9 +19,10 @@ use everywire_http::{HttpListener, Service};
 use everywire_hub::Hub;
 use everywire_log::engine::Engine;
 use everywire_log::tail::Tail;
+use everywire_mqtt::{MqttConfig, MqttListen, MqttSocket};
 use everywire_native::{Native, TcpListen};
 use everywire_store::Store;
-use everywire_wire::{Listen, UpgradeRequest};
+use everywire_wire::{Carried, Listen, UpgradeRequest};
 use everywire_ws::{Subprotocol, WsUpgrade};
 
 use crate::api::Calls;
@@ -35,6 +36,9 @@ use crate::readers::Readers;
 
 /// HTTP/1.1 is all that the HTTP wire speaks (RFC 7301).
 const HTTP_ALPN: [&str; 1] = ["http/1.1"];
+
+/// MQTT as a subprotocol of WebSocket (MQTT-5.0 §6).
+const MQTT: &str = "mqtt";
 
 /// The most characters of a client's software that the registry keeps.
 const MAX_AGENT: usize = 120;
@@ -77,7 +81,7 @@ impl Node {
         assembly.start(opened, seats, bound, &store_thread)
     }
 
-    /// Where the listeners are bound: `http`, `https`, `tcp`, `tcps`, and those of others by their names.
+    /// Where the listeners are bound: `http`, `https`, `tcp`, `tcps`, `mqtt`, `mqtts`, and those of others by their names.
     pub fn addresses(&self) -> &[(&'static str, SocketAddr)] {
         &self.addresses
     }
@@ -131,16 +135,18 @@ struct Listening {
 
 /// Binds every listener that is on. Nobody is accepted yet.
 fn bind(config: &Config) -> Result<Vec<Listening>, StartError> {
-    let websocket = WsUpgrade::new(subprotocols()).with_echo(config.echo);
+    let mqtt_config = Arc::new(config.mqtt_config);
+    let websocket = WsUpgrade::new(subprotocols(&mqtt_config)).on("/mqtt", MQTT).with_echo(config.echo);
     let service = Arc::new(Service::new(config.http_config.clone(), vec![Arc::new(websocket)]));
     let http: Arc<dyn Listen> = Arc::new(HttpListener::new(service, Arc::clone(&config.limits)));
     let native: Arc<dyn Listen> = Arc::new(TcpListen::new(Arc::clone(&config.limits)));
+    let mqtt: Arc<dyn Listen> = Arc::new(MqttListen::new(mqtt_config, Arc::clone(&config.limits)));
     let certificates = |tls: &Tls| tls::load(&tls.cert, &tls.key, &HTTP_ALPN);
     let certificates = config.tls.as_ref().map(certificates).transpose()?;
     let at = |place: fn(&Tls) -> Option<SocketAddr>| {
         config.tls.as_ref().and_then(place).map(|address| Bind { address, configured: true })
     };
-    let (https, tcps) = (at(|tls| tls.listen), at(|tls| tls.tcp));
+    let (https, tcps, mqtts) = (at(|tls| tls.listen), at(|tls| tls.tcp), at(|tls| tls.mqtt));
     // Without a place of its own, HTTPS stands in place of HTTP.
     let (plain, https) =
         if config.tls.is_some() && https.is_none() { (None, config.http) } else { (config.http, https) };
@@ -150,6 +156,8 @@ fn bind(config: &Config) -> Result<Vec<Listening>, StartError> {
         ("https", https, tls(), &http),
         ("tcp", config.tcp, clear(), &native),
         ("tcps", tcps, tls(), &native),
+        ("mqtt", config.mqtt, clear(), &mqtt),
+        ("mqtts", mqtts, tls(), &mqtt),
     ];
     wanted.extend(config.listeners.iter().map(|others| (others.name, Some(others.bind), None, &others.wires)));
     let mut bound = Vec::new();
@@ -309,9 +317,15 @@ fn spawn_workers(
             plate: hubs.plate.clone(),
         };
         let hub = hubs.seed(number, &rules);
-        let run = move || match Worker::new(setup, Hub::new(hub)) {
-            Ok(mut worker) => worker.run(),
-            Err(error) => tracing::error!(%error, "a worker can't listen"),
+        let run = move || {
+            let mut hub = Hub::new(hub);
+            if number == 0 {
+                hub.adopt_wills();
+            }
+            match Worker::new(setup, hub) {
+                Ok(mut worker) => worker.run(),
+                Err(error) => tracing::error!(%error, "a worker can't listen"),
+            }
         };
         thread::Builder::new().name(format!("worker-{number}")).spawn(run).map_err(system("thread"))
     };
@@ -319,21 +333,26 @@ fn spawn_workers(
 }
 
 /// What WebSocket carries; a client that names nothing speaks the first.
-fn subprotocols() -> Vec<Subprotocol> {
+fn subprotocols(mqtt: &Arc<MqttConfig>) -> Vec<Subprotocol> {
     fn agent(request: &UpgradeRequest<'_>) -> Option<Box<str>> {
         // Whom nobody knows the registry doesn't describe.
         request.identity.as_ref()?;
         Some(request.one("user-agent")?.chars().take(MAX_AGENT).collect())
     }
+    let mqtt = Arc::clone(mqtt);
+    let speak = move |request: &UpgradeRequest<'_>| -> Box<dyn Carried> {
+        Box::new(MqttSocket::new(Arc::clone(&mqtt), request.identity.clone()))
+    };
     vec![
         Subprotocol {
             name: everywire_proto::JSON,
-            make: |request| Box::new(Native::json(request.identity.clone(), agent(request))),
+            make: Box::new(|request| Box::new(Native::json(request.identity.clone(), agent(request)))),
         },
         Subprotocol {
             name: everywire_proto::PROTOBUF,
-            make: |request| Box::new(Native::protobuf(request.identity.clone(), agent(request))),
+            make: Box::new(|request| Box::new(Native::protobuf(request.identity.clone(), agent(request)))),
         },
+        Subprotocol { name: MQTT, make: Box::new(speak) },
     ]
 }
 

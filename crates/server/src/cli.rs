@@ -53,7 +53,7 @@ pub(crate) struct Serve {
     /// Where HTTP is served [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR|off", env = "EVERYWIRE_HTTP", hide_env_values = true, value_parser = units::listen)]
     pub(crate) http: Option<Listen>,
-    /// Not in this version: stays off
+    /// Where MQTT is served on TCP [default: 127.0.0.1:1883]
     #[arg(long, value_name = "ADDR|off", env = "EVERYWIRE_MQTT", hide_env_values = true, value_parser = units::listen)]
     pub(crate) mqtt: Option<Listen>,
     /// Not in this version: stays off

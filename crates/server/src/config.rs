@@ -16,4 +16,4 @@ pub(crate) mod units;
 pub use complaint::{Complaint, Place};
 pub use file::File;
 pub(crate) use settings::Layers;
-pub use settings::{Auth, EngineKind, Listen, Listener, LogFormat, Settings, Tls};
+pub use settings::{Auth, EngineKind, Listen, Listener, LogFormat, Mqtt, Settings, Tls};

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use everywire_node::{Bind, Config, HttpConfig, Node};
+use everywire_node::{Bind, Config, HttpConfig, MqttConfig, Node};
 
-use crate::config::{EngineKind, Listener, Settings};
+use crate::config::{EngineKind, Listener, Mqtt, Settings};
 
 /// A running node.
 pub(crate) struct Running(Node);
@@ -33,12 +33,14 @@ fn config(settings: &Settings, new_epoch: bool, admin_token: &str) -> Config {
         node: settings.node.clone(),
         http: bind(settings.http),
         tcp: bind(settings.tcp),
+        mqtt: bind(settings.mqtt),
         listeners: Vec::new(),
         tls: settings.tls.as_ref().map(|tls| everywire_node::Tls {
             cert: tls.cert.clone(),
             key: tls.key.clone(),
             listen: tls.listen,
             tcp: tls.tcp,
+            mqtt: tls.mqtt,
         }),
         data: settings.data.clone(),
         new_epoch,
@@ -64,6 +66,19 @@ fn config(settings: &Settings, new_epoch: bool, admin_token: &str) -> Config {
             origins: settings.origins.iter().map(|origin| origin.as_str().into()).collect(),
             anonymous_everywhere: settings.anonymous == Some(true),
         },
+        mqtt_config: mqtt(&settings.mqtt_settings),
+    }
+}
+
+fn mqtt(said: &Mqtt) -> MqttConfig {
+    let default = MqttConfig::default();
+    MqttConfig {
+        server_keep_alive: said.server_keep_alive,
+        receive_maximum: said.receive_maximum.unwrap_or(default.receive_maximum),
+        topic_alias_maximum: said.topic_alias_maximum.unwrap_or(default.topic_alias_maximum),
+        maximum_packet_size: said.maximum_packet_size,
+        session_expiry_max: said.session_expiry_max,
+        user_properties: said.user_properties.unwrap_or(default.user_properties),
     }
 }
 

@@ -10,6 +10,8 @@ const WHAT: &[(&str, &str)] = &[
     ("https", "the same over TLS"),
     ("tcp", "the native protocol"),
     ("tcps", "the same over TLS"),
+    ("mqtt", "MQTT 3.1.1 and 5.0"),
+    ("mqtts", "the same over TLS"),
 ];
 
 /// The lines of the table. The names of the listeners are the schemes of their addresses.

@@ -104,10 +104,10 @@ fn check_reads_the_file_that_serve_would_read() {
     let folder = tempfile::tempdir().unwrap();
     let check = || everywire(folder.path(), &["check"]).output().unwrap();
     assert_eq!(text(&check().stdout), "no configuration file: the defaults hold\n");
-    std::fs::write(folder.path().join("everywire.toml"), "mqtt = \"127.0.0.1:1883\"\n").unwrap();
+    std::fs::write(folder.path().join("everywire.toml"), "xmpp = \"127.0.0.1:5222\"\n").unwrap();
     let output = check();
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "everywire.toml: well\n"));
-    assert!(text(&output.stderr).starts_with("everywire: warning: mqtt is not available"));
+    assert!(text(&output.stderr).starts_with("everywire: warning: xmpp is not available"));
     let named = everywire(folder.path(), &["check"]).env("EVERYWIRE_CONFIG", "none.toml").output().unwrap();
     assert_eq!(named.status.code(), Some(1));
     assert!(text(&named.stderr).contains("none.toml"));

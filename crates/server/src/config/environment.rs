@@ -21,6 +21,7 @@ const VARIABLES: &[(&str, Set)] = &[
     ("EVERYWIRE_TLS_KEY", |file, text| units::path(text).map(|path| tls(file).key = path)),
     ("EVERYWIRE_TLS_LISTEN", |file, text| put(&mut tls(file).listen, units::address(text))),
     ("EVERYWIRE_TLS_TCP", |file, text| put(&mut tls(file).tcp, units::address(text))),
+    ("EVERYWIRE_TLS_MQTT", |file, text| put(&mut tls(file).mqtt, units::address(text))),
     ("EVERYWIRE_LOG_FORMAT", |file, text| put(&mut file.log_format, LogFormat::parse(text))),
     ("EVERYWIRE_LOG_LEVEL", |file, text| put(&mut file.log_level, logs::level(text))),
 ];

@@ -7,8 +7,8 @@ use everywire_base::rules::{Rules, TopicRule};
 use toml::de::DeValue;
 
 use super::complaint::Complaint;
-use super::reader::{self, Fields, Reader, Value};
-use super::settings::{Auth, EngineKind, Listen, LogFormat, Tls};
+use super::reader::{self, Fault, Fields, Reader, Value};
+use super::settings::{Auth, EngineKind, Listen, LogFormat, Mqtt, Tls};
 use super::{limits, topics, units};
 use crate::logs;
 
@@ -19,6 +19,7 @@ pub struct File {
     pub(crate) engine: Option<EngineKind>,
     pub(crate) http: Option<Listen>,
     pub(crate) mqtt: Option<Listen>,
+    pub(crate) mqtt_settings: Mqtt,
     pub(crate) xmpp: Option<Listen>,
     pub(crate) tcp: Option<Listen>,
     pub(crate) node: Option<String>,
@@ -55,7 +56,6 @@ fn document_of<'t>(reader: &mut Reader<'t>, mut fields: Fields<'_, 't>) -> File 
     let mut file = File {
         data: fields.take(reader, "data", reader::text(units::path)),
         engine: fields.take(reader, "engine", reader::text(units::engine)),
-        mqtt: fields.take(reader, "mqtt", reader::text(units::listen)),
         xmpp: fields.take(reader, "xmpp", reader::text(units::listen)),
         tcp: fields.take(reader, "tcp", reader::text(units::listen)),
         node: fields.take(reader, "node", reader::text(units::node_name)),
@@ -63,6 +63,7 @@ fn document_of<'t>(reader: &mut Reader<'t>, mut fields: Fields<'_, 't>) -> File 
         ..File::default()
     };
     http(reader, &mut fields, &mut file);
+    mqtt(reader, &mut fields, &mut file);
     sections(reader, &mut fields, &mut file);
     fields.end(reader);
     file
@@ -79,6 +80,52 @@ fn http<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut Fil
         }
         _ => file.http = fields.take(reader, "http", reader::text(units::listen)),
     }
+}
+
+/// `mqtt = "ADDR"`, or `[mqtt]` with `listen` and how it is spoken.
+fn mqtt<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut File) {
+    match fields.raw("mqtt") {
+        Some(value) if matches!(value.get_ref(), DeValue::Table(_)) => {
+            let Some(mut section) = reader.table("mqtt", value) else { return };
+            file.mqtt = section.take(reader, "listen", reader::text(units::listen));
+            file.mqtt_settings = Mqtt {
+                server_keep_alive: section.take(reader, "server_keep_alive", seconds),
+                receive_maximum: section.take(reader, "receive_maximum", |v| within(reader::count(v)?, 1)),
+                topic_alias_maximum: section.take(reader, "topic_alias_maximum", |v| within(reader::count(v)?, 0)),
+                maximum_packet_size: section.take(reader, "maximum_packet_size", packet_size),
+                session_expiry_max: section.take(reader, "session_expiry_max", reader::duration),
+                user_properties: section.take(reader, "user_properties", reader::flag),
+            };
+            section.end(reader);
+        }
+        _ => file.mqtt = fields.take(reader, "mqtt", reader::text(units::listen)),
+    }
+}
+
+/// Seconds as two bytes hold them: their number, or a duration in quotes.
+fn seconds(value: &Value<'_>) -> Result<u16, Fault> {
+    let seconds = match value.get_ref() {
+        DeValue::Integer(_) => reader::count(value)?,
+        _ => reader::duration(value)?.as_secs(),
+    };
+    within(seconds, 1)
+}
+
+/// A number of two bytes.
+fn within(number: u64, least: u16) -> Result<u16, Fault> {
+    let number = u16::try_from(number).ok().filter(|number| *number >= least);
+    number.ok_or_else(|| format!("it is from {least} to 65535").into())
+}
+
+/// The least that a packet's bound may be: any CONNECT fits.
+const LEAST_PACKET: u64 = 64;
+/// The longest packet (MQTT-5.0 §2.1.4).
+const LONGEST_PACKET: u64 = 268_435_460;
+
+fn packet_size(value: &Value<'_>) -> Result<u32, Fault> {
+    let bytes = reader::bytes(value)?;
+    let bytes = u32::try_from(bytes).ok().filter(|_| (LEAST_PACKET..=LONGEST_PACKET).contains(&bytes));
+    bytes.ok_or_else(|| format!("a packet's bound is from {LEAST_PACKET} to {LONGEST_PACKET} bytes").into())
 }
 
 fn sections<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut File) {
@@ -119,6 +166,7 @@ fn tls<'t>(reader: &mut Reader<'t>, value: &Value<'t>) -> Option<Tls> {
     let key = fields.take(reader, "key", reader::text(units::path));
     let listen = fields.take(reader, "listen", reader::text(units::address));
     let tcp = fields.take(reader, "tcp", reader::text(units::address));
+    let mqtt = fields.take(reader, "mqtt", reader::text(units::address));
     fields.end(reader);
-    Some(Tls { cert: cert?, key: key?, listen, tcp })
+    Some(Tls { cert: cert?, key: key?, listen, tcp, mqtt })
 }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use everywire_auth::KeysAt;
 use everywire_base::limits::Limits;
@@ -71,6 +72,25 @@ pub struct Tls {
     pub listen: Option<SocketAddr>,
     /// Where the native protocol is spoken over TLS.
     pub tcp: Option<SocketAddr>,
+    /// Where MQTT is spoken over TLS.
+    pub mqtt: Option<SocketAddr>,
+}
+
+/// What the section `[mqtt]` says besides where it listens; what it leaves out has its default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mqtt {
+    /// The longest keep-alive, in seconds.
+    pub server_keep_alive: Option<u16>,
+    /// Messages that a client may have under way.
+    pub receive_maximum: Option<u16>,
+    /// Topic aliases both ways.
+    pub topic_alias_maximum: Option<u16>,
+    /// The longest packet, in bytes.
+    pub maximum_packet_size: Option<u32>,
+    /// The longest that a session outlives its connection.
+    pub session_expiry_max: Option<Duration>,
+    /// Whether messages carry fields of other wires as user properties.
+    pub user_properties: Option<bool>,
 }
 
 /// Who may say who somebody is.
@@ -117,6 +137,10 @@ pub struct Settings {
     pub http: Option<Listener>,
     /// The native protocol's listener; `None` if it is off.
     pub tcp: Option<Listener>,
+    /// The listener of MQTT; `None` if it is off.
+    pub mqtt: Option<Listener>,
+    /// How MQTT is spoken, there and on WebSocket.
+    pub mqtt_settings: Mqtt,
     /// Whether `/v1/echo` answers, for conformance tests.
     pub echo: bool,
     /// How many workers.
@@ -182,7 +206,9 @@ impl Settings {
         let https = tls.and_then(|tls| tls.listen).map(|address| ("https", address));
         let tcp = self.tcp.map(|listener| ("tcp", listener.address));
         let tcps = tls.and_then(|tls| tls.tcp).map(|address| ("tcps", address));
-        [http, https, tcp, tcps].into_iter().flatten().collect()
+        let mqtt = self.mqtt.map(|listener| ("mqtt", listener.address));
+        let mqtts = tls.and_then(|tls| tls.mqtt).map(|address| ("mqtts", address));
+        [http, https, tcp, tcps, mqtt, mqtts].into_iter().flatten().collect()
     }
 
     /// What clients without an identity may do: all where nobody can have one, and nothing where others can reach the
@@ -205,6 +231,7 @@ impl Settings {
             ("engine", self.engine != fresh.engine),
             ("http", self.http != fresh.http),
             ("tcp", self.tcp != fresh.tcp),
+            ("mqtt", (self.mqtt, self.mqtt_settings) != (fresh.mqtt, fresh.mqtt_settings)),
             ("workers", self.workers != fresh.workers),
             ("limits", self.limits != fresh.limits),
             ("auth.anonymous", self.anonymous != fresh.anonymous),
@@ -280,6 +307,8 @@ fn read_file(named: Option<&Path>) -> Result<(Option<PathBuf>, String), String> 
 const HTTP: SocketAddr = near(8080);
 /// The default place of the native protocol.
 const TCP: SocketAddr = near(7222);
+/// The default place of MQTT.
+const MQTT: SocketAddr = near(1883);
 
 const fn near(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
@@ -297,7 +326,7 @@ fn listener(asked: Option<Listen>, default: SocketAddr) -> Option<Listener> {
 fn merge(arguments: &Serve, file: File) -> Settings {
     let mut rules = file.rules();
     rules.logins = file.auth.logins.unwrap_or_default();
-    let later = [("mqtt", arguments.mqtt.or(file.mqtt)), ("xmpp", arguments.xmpp.or(file.xmpp))];
+    let later = [("xmpp", arguments.xmpp.or(file.xmpp))];
     let mut settings = Settings {
         file: None,
         echo: arguments.echo,
@@ -306,6 +335,8 @@ fn merge(arguments: &Serve, file: File) -> Settings {
         engine: arguments.engine.or(file.engine).unwrap_or_default(),
         http: listener(arguments.http.or(file.http), HTTP),
         tcp: listener(arguments.tcp.or(file.tcp), TCP),
+        mqtt: listener(arguments.mqtt.or(file.mqtt), MQTT),
+        mqtt_settings: file.mqtt_settings,
         workers: arguments.workers.or(file.workers).unwrap_or_else(processors),
         limits: file.limits,
         rules,

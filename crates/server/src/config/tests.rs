@@ -227,7 +227,7 @@ fn everybody_is_let_in_only_on_loopback_or_when_it_is_said() {
         );
     }
     assert!(open("[auth]\nanonymous = false").unwrap_err()[0].contains("lets nobody in"));
-    assert!(open("http = \"off\"\ntcp = \"off\"").unwrap_err()[0].contains("every listener is off"));
+    assert!(open("http = \"off\"\ntcp = \"off\"\nmqtt = \"off\"").unwrap_err()[0].contains("every listener is off"));
 }
 
 #[test]
@@ -259,8 +259,8 @@ fn a_default_beyond_its_maximum_is_refused() {
 
 #[test]
 fn listeners_to_come_are_accepted_with_a_warning() {
-    let settings = load(Serve::default(), &[], "mqtt = \"127.0.0.1:1883\"\nxmpp = \"off\"").unwrap();
-    assert_eq!(settings.warnings, ["mqtt is not available in this version: its listener stays off"]);
+    let settings = load(Serve::default(), &[], "xmpp = \"127.0.0.1:5222\"").unwrap();
+    assert_eq!(settings.warnings, ["xmpp is not available in this version: its listener stays off"]);
 }
 
 #[test]

@@ -18,19 +18,31 @@ pub struct Subprotocol {
     /// Its name in `Sec-WebSocket-Protocol`.
     pub name: &'static str,
     /// Makes it for a connection.
-    pub make: fn(&UpgradeRequest<'_>) -> Box<dyn Carried>,
+    pub make: Make,
 }
+
+/// Makes a carried protocol for the connection of a request.
+pub type Make = Box<dyn Fn(&UpgradeRequest<'_>) -> Box<dyn Carried> + Send + Sync>;
 
 /// Makes WebSocket connections of HTTP requests: `/v1/ws`, and `/v1/echo` if wanted.
 pub struct WsUpgrade {
     subprotocols: Vec<Subprotocol>,
+    /// Paths on which only one of them is spoken.
+    paths: Vec<(&'static str, &'static str)>,
     echoes: bool,
 }
 
 impl WsUpgrade {
     /// With these subprotocols; a client that names none speaks the first.
     pub fn new(subprotocols: Vec<Subprotocol>) -> Self {
-        Self { subprotocols, echoes: false }
+        Self { subprotocols, paths: Vec::new(), echoes: false }
+    }
+
+    /// With a path of its own for a subprotocol.
+    #[must_use]
+    pub fn on(mut self, path: &'static str, subprotocol: &'static str) -> Self {
+        self.paths.push((path, subprotocol));
+        self
     }
 
     /// With `/v1/echo` for conformance tests.
@@ -44,15 +56,17 @@ impl WsUpgrade {
         let values = request.all("sec-websocket-protocol").filter_map(|value| std::str::from_utf8(value).ok());
         let mut named = values.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty());
         let mut names_any = false;
+        let only = self.paths.iter().find(|(path, _)| *path == request.path).map(|(_, name)| *name);
+        let here = || self.subprotocols.iter().filter(|known| only.is_none_or(|only| known.name == only));
         let known = named.find_map(|name| {
             names_any = true;
-            self.subprotocols.iter().find(|known| known.name == name)
+            here().find(|known| known.name == name)
         });
-        match (known, self.subprotocols.first()) {
+        match (known, here().next()) {
             (Some(known), _) => Ok((known, true)),
             (None, Some(first)) if !names_any => Ok((first, false)),
             _ => {
-                let there: Vec<_> = self.subprotocols.iter().map(|known| known.name).collect();
+                let there: Vec<_> = here().map(|known| known.name).collect();
                 Err(denied(400, &format!("no such subprotocol here: there are {}", there.join(", ")), vec![]))
             }
         }
@@ -61,7 +75,8 @@ impl WsUpgrade {
 
 impl Upgrade for WsUpgrade {
     fn serves(&self, path: &str) -> bool {
-        path == "/v1/ws" || (self.echoes && path == "/v1/echo")
+        let is_own = self.paths.iter().any(|(own, _)| *own == path);
+        path == "/v1/ws" || is_own || (self.echoes && path == "/v1/echo")
     }
 
     fn upgrade(&self, cx: &mut Context<'_>, request: &UpgradeRequest<'_>) -> Result<Box<dyn Wire>, Denied> {

@@ -30,5 +30,5 @@ mod tests;
 pub use close::code_of;
 pub use deflate::compress_min_bytes;
 pub use echo::ECHO_MESSAGE_BYTES;
-pub use handshake::{Subprotocol, WsUpgrade};
+pub use handshake::{Make, Subprotocol, WsUpgrade};
 pub use socket::{HEARTBEAT, WebSocket};

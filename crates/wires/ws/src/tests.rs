@@ -281,7 +281,7 @@ impl Wire for Opening {
 }
 
 fn open(request: &str) -> (Bench, String) {
-    let made = || Subprotocol { name: "one", make: |_| Box::new(Echo) };
+    let made = || Subprotocol { name: "one", make: Box::new(|_| Box::new(Echo)) };
     let upgrade = WsUpgrade::new(vec![made(), Subprotocol { name: "two", ..made() }]).with_echo(true);
     let mut bench = Bench::new(|_, _| Box::new(Opening(upgrade)));
     bench.send(request.as_bytes());
