@@ -86,20 +86,26 @@ impl Mqtt {
     }
 
     fn unfit(&mut self, cx: &mut Carrier<'_, '_>, publish: &Publish<'_>, unfit: &Unfit) -> Flow {
-        self.refuse_publish(cx, publish, words::unfit(unfit), &unfit.to_string())
+        match unfit {
+            // Later it may be published: nothing is acknowledged, and the client comes again with it.
+            Unfit::TooFast(wait) if self.version == Version::V3 && publish.qos > 0 => {
+                Flow::Closed(End::Overloaded(*wait))
+            }
+            _ => self.refuse_publish(cx, publish, words::unfit(unfit), &unfit.to_string()),
+        }
     }
 
-    /// 5.0 is told; 3.1.1 has no word for it, so what it wants to be sure of ends the connection (MQTT-3.3.5-2 of 3.1.1).
+    /// What can't be published, now or later. 5.0 is told. 3.1.1 has no word for it, and a client whose connection ended
+    /// would come with it again and again: it is acknowledged and dropped (MQTT-3.3.5-2 of 3.1.1).
     fn refuse_publish(&mut self, cx: &mut Carrier<'_, '_>, publish: &Publish<'_>, reason: Reason, why: &str) -> Flow {
-        match (publish.packet_id, self.version) {
-            (None, _) => {}
-            (Some(_), Version::V3) => return Flow::Closed(End::Forbidden),
-            (Some(number), Version::V5) => {
-                let kind = if publish.qos == 1 { AckKind::Puback } else { AckKind::Pubrec };
-                let mut ack = Ack::new(kind, number, reason);
+        if let Some(number) = publish.packet_id {
+            let kind = if publish.qos == 1 { AckKind::Puback } else { AckKind::Pubrec };
+            let mut ack = Ack::new(kind, number, reason);
+            // Where the code says it all, the answer stays as short as the shortest clients expect it.
+            if reason != Reason::NotAuthorized {
                 ack.properties = Properties::default().with_text(Id::ReasonString, why);
-                self.answer_in_turn(cx, Packet::Ack(ack));
             }
+            self.answer_in_turn(cx, Packet::Ack(ack));
         }
         self.flow(cx)
     }
