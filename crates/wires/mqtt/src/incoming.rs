@@ -43,7 +43,7 @@ impl Body<'_> {
 impl Incoming {
     /// Takes the next packet of at most `bound` bytes. With `keeps`, what isn't whole is kept here.
     pub(crate) fn next<'a>(&mut self, bytes: &'a [u8], bound: usize, keeps: bool) -> Next<'a> {
-        if !self.partial.is_empty() {
+        if self.is_amid() {
             return self.complete(bytes, bound);
         }
         match frame(bytes) {
@@ -57,6 +57,11 @@ impl Incoming {
             _ if keeps && !bytes.is_empty() => self.keep(bytes),
             _ => Next::Wait(0),
         }
+    }
+
+    /// Whether a packet has begun.
+    pub(crate) fn is_amid(&self) -> bool {
+        !self.partial.is_empty()
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Next<'static> {

@@ -28,6 +28,8 @@ const RECHECK: Duration = Duration::from_millis(50);
 /// Answers may fill the outbox so many times over before a client counts as one that doesn't read.
 const UNREAD: usize = 4;
 
+const NO_CONNECT: End = End::Protocol("a client begins with CONNECT");
+
 /// One client's connection.
 pub struct Mqtt {
     pub(crate) config: Arc<MqttConfig>,
@@ -119,6 +121,11 @@ impl Mqtt {
         if let State::Open(client) = &mut self.state {
             client.heard = cx.cx.now.monotonic;
         }
+        // MQTT-3.1.0-1: of whatever else speaks here nothing is waited for.
+        let begins = matches!(self.state, State::Connecting(_)) && !self.incoming.is_amid();
+        if begins && bytes.first().is_some_and(|first| first >> 4 != 1) {
+            return (bytes.len(), Flow::Closed(NO_CONNECT));
+        }
         let bound = self.bound(cx);
         let mut used = 0;
         loop {
@@ -151,7 +158,7 @@ impl Mqtt {
             (Ok(Packet::Connect(connect)), State::Connecting(_)) => self.connect(cx, *connect),
             // Whatever speaks here, nothing of it is answered (MQTT-3.1.0-1), but that its version isn't known.
             (Err(error), State::Connecting(_)) if first >> 4 == 1 => self.refuse_connect(cx, body, error),
-            (_, State::Connecting(_)) => Flow::Closed(End::Protocol("a client begins with CONNECT")),
+            (_, State::Connecting(_)) => Flow::Closed(NO_CONNECT),
             (Ok(packet), State::Open(_)) => self.open_packet(cx, packet),
             (Ok(Packet::Auth(auth)), State::Entering(_)) => self.go_on_entering(cx, auth),
             (Ok(_), State::Entering(_)) => self.fail(cx, out_of_turn()),

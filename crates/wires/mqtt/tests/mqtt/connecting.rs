@@ -1,0 +1,223 @@
+//! CONNECT, CONNACK, the end of a connection (MQTT-5.0 §3.1, §3.2, §3.14).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use everywire_base::ask::{AuthError, Goodbye, SessionWish};
+use everywire_base::identity::Identity;
+use everywire_base::reason::Reason as End;
+use everywire_base::rules::Anonymous;
+use everywire_mqtt::MqttConfig;
+use everywire_mqtt_packets::{Connect, Disconnect, Id, Packet, Properties, Reason, Will};
+
+use crate::setup::{Client, V3, V5, hello, message, numbered, who};
+
+fn goodbye(reason: Reason, properties: Properties) -> Packet<'static> {
+    Packet::Disconnect(Disconnect { reason, properties })
+}
+
+#[test]
+fn a_client_is_told_the_bounds_and_the_name_that_it_got() {
+    let config = MqttConfig { server_keep_alive: Some(60), maximum_packet_size: Some(4096), ..MqttConfig::default() };
+    let mut client = Client::with(V5, config);
+    client.pair.bench.limits.session_expiry_max = Duration::from_secs(100);
+    let properties = Properties::default().with(Id::SessionExpiryInterval, u32::MAX);
+    let connack = client.connect(Connect { client_id: "".into(), properties, ..hello(V5) });
+    let told = |id| connack.properties.number(id);
+    assert_eq!(told(Id::ServerKeepAlive), Some(60), "none is longer than this");
+    assert_eq!(told(Id::MaximumPacketSize), Some(4096));
+    assert_eq!(told(Id::ReceiveMaximum), Some(1024));
+    assert_eq!(told(Id::TopicAliasMaximum), Some(32));
+    assert_eq!(told(Id::SessionExpiryInterval), Some(100), "MQTT-3.2.2-23 tells what holds instead");
+    assert!(connack.properties.text(Id::AssignedClientIdentifier).is_some());
+}
+
+#[test]
+fn sessions_are_wished_for_as_each_version_says_it() {
+    let wish = |connect: Connect| {
+        let mut client = Client::silent(connect.version);
+        client.connect(connect);
+        match &client.pair.node.logins()[0].session {
+            SessionWish::Named { id, expiry, fresh, window } => (id.to_string(), expiry.as_secs(), *fresh, *window),
+            other => panic!("{other:?}"),
+        }
+    };
+    let week = 7 * 24 * 3600;
+    assert_eq!(wish(hello(V3)), ("me".into(), 0, true, u16::MAX));
+    assert_eq!(wish(Connect { clean_start: false, ..hello(V3) }), ("me".into(), week, false, u16::MAX));
+    let properties = Properties::default().with(Id::SessionExpiryInterval, 60u32).with(Id::ReceiveMaximum, 5u32);
+    assert_eq!(wish(Connect { properties, ..hello(V5) }), ("me".into(), 60, true, 5));
+}
+
+#[test]
+fn what_is_not_a_client_is_told_so_where_there_are_words_for_it() {
+    let cases: [(&[u8], &[u8]); 6] = [
+        // Of a version that isn't known, MQTT-3.1.2-2.
+        (b"\x10\x0c\x00\x04MQTT\x02\x02\0\0\0\0", b"\x20\x02\0\x01"),
+        // Of 5.0 with a reserved flag, MQTT-3.1.2-3.
+        (b"\x10\x0d\x00\x04MQTT\x05\x03\0\0\0\0\0", b"\x20"),
+        // Of 3.1.1 with one: no return code says it.
+        (b"\x10\x0c\x00\x04MQTT\x04\x03\0\0\0\0", b""),
+        // A packet before CONNECT, MQTT-3.1.0-1.
+        (b"\xc0\0", b""),
+        (b"GET / HTTP/1.1\r\n", b""),
+        // A name is needed for a session that lasts, MQTT-3.1.3-8 of 3.1.1.
+        (b"\x10\x0c\x00\x04MQTT\x04\x00\0\0\0\0", b"\x20\x02\0\x02"),
+    ];
+    for (said, heard) in cases {
+        let mut client = Client::silent(V3);
+        client.pair.send(said);
+        let out = client.pair.bench.take_output();
+        assert!(out.starts_with(heard) && out.is_empty() == heard.is_empty(), "{}", out.escape_ascii());
+        assert!(client.pair.bench.closed().is_some(), "{}", said.escape_ascii());
+    }
+}
+
+#[test]
+fn a_client_that_says_nothing_is_not_waited_for() {
+    let mut client = Client::silent(V5);
+    client.pair.advance(Duration::from_secs(11));
+    assert_eq!(client.end(), (None, End::Timeout));
+}
+
+#[test]
+fn who_shows_a_token_or_a_password_is_who_it_proves() {
+    let enter = |connect: Connect| {
+        let mut client = Client::silent(V5);
+        let identities = &mut client.pair.node.identities;
+        identities.insert("eyJ.t.s".into(), Ok(Arc::new(Identity::user("ann"))));
+        identities.insert("ann:secret".into(), Ok(Arc::new(Identity::user("ann"))));
+        identities.insert("later:x".into(), Err(AuthError::Unavailable("come again".into())));
+        let reason = client.connect(connect).reason;
+        let user = client.pair.node.logins().first().and_then(|login| login.identity.as_ref()?.user.clone());
+        (reason, user)
+    };
+    let ann = Some("ann".into());
+    assert_eq!(enter(who(hello(V5), "", "eyJ.t.s")), (Reason::Success, ann.clone()));
+    assert_eq!(enter(who(hello(V5), "token", "eyJ.t.s")), (Reason::Success, ann.clone()));
+    assert_eq!(enter(who(hello(V5), "ann", "eyJ.t.s")), (Reason::Success, ann.clone()));
+    assert_eq!(enter(who(hello(V5), "ann", "secret")), (Reason::Success, ann));
+    assert_eq!(enter(who(hello(V5), "bob", "eyJ.t.s")), (Reason::NotAuthorized, None), "it is another's");
+    assert_eq!(enter(who(hello(V5), "ann", "wrong")), (Reason::BadUserNameOrPassword, None));
+    assert_eq!(enter(who(hello(V5), "later", "x")), (Reason::ServerBusy, None));
+    let name_alone = Connect { user_name: Some("ann".into()), ..hello(V5) };
+    assert_eq!(enter(name_alone), (Reason::Success, None), "a name proves nothing");
+    let bytes = Connect { password: Some(Bytes::from_static(&[0xff])), ..hello(V5) };
+    assert_eq!(enter(bytes), (Reason::BadUserNameOrPassword, None));
+    let method = Properties::default().with_text(Id::AuthenticationMethod, "unknown");
+    assert_eq!(enter(Connect { properties: method, ..hello(V5) }).0, Reason::BadAuthenticationMethod);
+}
+
+#[test]
+fn without_an_identity_nobody_is_let_in_where_one_is_needed() {
+    for (version, code) in [(V3, Reason::NotAuthorized), (V5, Reason::NotAuthorized)] {
+        let mut client = Client::silent(version);
+        client.pair.bench.rules.anonymous = Anonymous::Refused;
+        assert_eq!(client.connect(hello(version)).reason, code);
+        assert_eq!(client.end(), (None, End::Unauthorized));
+    }
+}
+
+#[test]
+fn a_second_connect_is_a_protocol_error() {
+    let mut client = Client::connected(V5);
+    client.say(&Packet::Connect(Box::new(hello(V5))));
+    assert_eq!(client.end(), (Some(Reason::ProtocolError), End::Protocol("a second CONNECT")));
+}
+
+#[test]
+fn silence_for_one_and_a_half_keep_alives_ends_a_connection() {
+    for (version, said) in [(V3, None), (V5, Some(Reason::KeepAliveTimeout))] {
+        let mut client = Client::silent(version);
+        client.connect(Connect { keep_alive: 10, ..hello(version) });
+        client.pair.advance(Duration::from_secs(14));
+        client.say(&Packet::Pingreq);
+        assert_eq!(client.hear_one(), Packet::Pingresp);
+        client.pair.advance(Duration::from_secs(14));
+        assert!(client.pair.bench.closed().is_none(), "it was heard 14 s ago");
+        client.pair.advance(Duration::from_secs(2));
+        assert_eq!(client.end(), (said, End::Timeout));
+    }
+}
+
+#[test]
+fn a_goodbye_voids_the_will_unless_it_asks_for_it() {
+    for (reason, will) in [(Reason::Success, false), (Reason::DisconnectWithWill, true)] {
+        let mut client = Client::connected(V5);
+        client.say(&goodbye(reason, Properties::default()));
+        assert_eq!(client.pair.node.goodbyes(), [Goodbye { expiry: None, will }]);
+        assert_eq!(client.end(), (None, End::Done));
+    }
+}
+
+#[test]
+fn a_session_that_ends_with_its_connection_cannot_get_an_expiry_at_the_end() {
+    let mut client = Client::connected(V5);
+    client.say(&goodbye(Reason::Success, Properties::default().with(Id::SessionExpiryInterval, 5u32)));
+    assert_eq!(client.end().0, Some(Reason::ProtocolError), "MQTT-3.14.2.2.2");
+    assert!(client.pair.node.goodbyes().is_empty());
+}
+
+#[test]
+fn a_will_is_checked_before_the_client_is_let_in() {
+    let will = |topic: &str| Will {
+        topic: topic.into(),
+        payload: Bytes::from_static(b"gone"),
+        qos: 1,
+        retain: true,
+        properties: Properties::default().with(Id::WillDelayInterval, 5u32).with(Id::MessageExpiryInterval, 9u32),
+    };
+    let mut client = Client::silent(V5);
+    client.connect(Connect { will: Some(will("state/me")), ..hello(V5) });
+    let noted = client.pair.node.logins()[0].will.clone().unwrap();
+    let seconds = Duration::from_secs;
+    assert_eq!((noted.delay, noted.ttl), (seconds(5), Some(seconds(9))));
+    let message = &noted.draft.message;
+    assert_eq!((message.qos, message.retain, &*message.body), (1, true, &b"gone"[..]));
+    let mut client = Client::silent(V5);
+    assert_eq!(client.connect(Connect { will: Some(will("$users/ann")), ..hello(V5) }).reason, Reason::NotAuthorized);
+}
+
+#[test]
+fn the_server_says_why_it_ends_a_connection() {
+    let cases = [
+        (End::TakenOver, Reason::SessionTakenOver),
+        (End::Kicked("begone".into()), Reason::AdministrativeAction),
+        (End::Drain(Duration::from_secs(1)), Reason::ServerShuttingDown),
+        (End::Expired, Reason::NotAuthorized),
+        (End::SlowConsumer, Reason::QuotaExceeded),
+    ];
+    for (end, reason) in cases {
+        let mut client = Client::connected(V5);
+        client.pair.farewell(&end);
+        assert_eq!(client.end(), (Some(reason), end));
+    }
+    let mut client = Client::connected(V3);
+    client.pair.farewell(&End::TakenOver);
+    assert_eq!(client.end(), (None, End::TakenOver), "3.1.1 has no word for it");
+}
+
+#[test]
+fn a_client_that_wants_no_explanations_gets_none() {
+    for (wants, is_told) in [(1u32, true), (0, false)] {
+        let mut client = Client::silent(V5);
+        let properties = Properties::default().with(Id::RequestProblemInformation, wants);
+        client.connect(Connect { properties, ..hello(V5) });
+        let lie = Properties::default().with(Id::PayloadFormatIndicator, 1u32);
+        let payload = everywire_mqtt_packets::Publish { properties: lie, payload: &[0xff], ..numbered("a", "", 1, 1) };
+        client.say(&Packet::Publish(payload));
+        let Packet::Ack(ack) = client.hear_one() else { panic!("no PUBACK") };
+        assert_eq!(ack.reason, Reason::PayloadFormatInvalid);
+        assert_eq!(ack.properties.text(Id::ReasonString).is_some(), is_told);
+    }
+}
+
+#[test]
+fn a_packet_above_the_maximum_ends_the_connection() {
+    let mut client = Client::with(V5, MqttConfig { maximum_packet_size: Some(100), ..MqttConfig::default() });
+    client.connect(hello(V5));
+    let long = "x".repeat(200);
+    client.say(&Packet::Publish(message("a", &long)));
+    assert_eq!(client.end(), (Some(Reason::PacketTooLarge), End::TooLarge("mqtt.maximum_packet_size")));
+}

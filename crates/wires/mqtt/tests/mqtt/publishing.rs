@@ -1,0 +1,152 @@
+//! PUBLISH from the client (MQTT-5.0 §3.3, §4.3).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use everywire_base::ask::PublishError;
+use everywire_base::clock::UnixMillis;
+use everywire_base::reason::Reason as End;
+use everywire_mqtt::MqttConfig;
+use everywire_mqtt_packets::{AckKind, Id, Packet, Properties, Publish, Reason, Value};
+
+use crate::setup::{Client, V3, V5, ack, hello, message, numbered};
+
+fn reasons(packets: &[Packet<'_>]) -> Vec<(AckKind, u16, Reason)> {
+    let acks = packets.iter().filter_map(|packet| match packet {
+        Packet::Ack(ack) => Some(ack),
+        _ => None,
+    });
+    acks.map(|ack| (ack.kind, ack.packet_id.get(), ack.reason)).collect()
+}
+
+#[test]
+fn each_qos_is_acknowledged_in_its_way_when_the_log_has_it() {
+    for version in [V3, V5] {
+        let mut client = Client::connected(version);
+        client.pair.node.holds = true;
+        client.say(&Packet::Publish(message("a", "0")));
+        client.say(&Packet::Publish(numbered("a", "1", 1, 11)));
+        client.say(&Packet::Publish(numbered("a", "2", 2, 12)));
+        assert_eq!(client.hear(), [], "not before it is kept");
+        client.pair.node.holds = false;
+        client.pair.run();
+        let expected = [(AckKind::Puback, 11, Reason::Success), (AckKind::Pubrec, 12, Reason::Success)];
+        assert_eq!(reasons(&client.hear()), expected);
+        client.say(&ack(AckKind::Pubrel, 12));
+        assert_eq!(client.hear_one(), ack(AckKind::Pubcomp, 12));
+        let published: Vec<u8> = client.pair.node.published().iter().map(|r| r.message().unwrap().qos).collect();
+        assert_eq!(published, [0, 1, 2]);
+    }
+}
+
+#[test]
+fn exactly_once_is_published_once() {
+    let mut client = Client::connected(V5);
+    client.say(&Packet::Publish(numbered("a", "x", 2, 5)));
+    client.say(&Packet::Publish(Publish { dup: true, ..numbered("a", "x", 2, 5) }));
+    assert_eq!(reasons(&client.hear()).len(), 2);
+    assert_eq!(client.pair.node.published().len(), 1);
+    client.say(&ack(AckKind::Pubrel, 5));
+    client.say(&ack(AckKind::Pubrel, 5));
+    let expected = [(AckKind::Pubcomp, 5, Reason::Success), (AckKind::Pubcomp, 5, Reason::PacketIdNotFound)];
+    assert_eq!(reasons(&client.hear()), expected);
+    client.say(&Packet::Publish(numbered("a", "y", 2, 5)));
+    assert_eq!(client.pair.node.published().len(), 2, "the number is free");
+}
+
+#[test]
+fn what_the_log_refuses_is_not_acknowledged() {
+    let mut client = Client::connected(V5);
+    client.pair.node.failures.extend([PublishError::DiskFull, PublishError::OutcomeUnknown]);
+    client.say(&Packet::Publish(numbered("a", "x", 1, 1)));
+    client.say(&Packet::Publish(numbered("a", "x", 2, 2)));
+    let expected = [(AckKind::Puback, 1, Reason::QuotaExceeded), (AckKind::Pubrec, 2, Reason::UnspecifiedError)];
+    assert_eq!(reasons(&client.hear()), expected);
+    let mut client = Client::connected(V3);
+    client.pair.node.failures.push_back(PublishError::Busy);
+    client.say(&Packet::Publish(numbered("a", "x", 1, 1)));
+    assert_eq!(client.end(), (None, End::Overloaded(Duration::from_secs(1))), "the client comes again with it");
+}
+
+#[test]
+fn what_may_not_be_published_is_refused_for_itself() {
+    for (version, reason) in [(V3, Reason::Success), (V5, Reason::NotAuthorized)] {
+        let mut client = Client::connected(version);
+        client.say(&Packet::Publish(message("$users/ann", "x")));
+        client.say(&Packet::Publish(numbered("$users/ann", "x", 1, 1)));
+        client.say(&Packet::Publish(numbered("$users/ann", "x", 2, 2)));
+        client.say(&Packet::Publish(numbered("a", "x", 1, 3)));
+        let expected =
+            [(AckKind::Puback, 1, reason), (AckKind::Pubrec, 2, reason), (AckKind::Puback, 3, Reason::Success)];
+        assert_eq!(reasons(&client.hear()), expected);
+        assert_eq!(client.pair.node.published().len(), 1);
+    }
+}
+
+#[test]
+fn more_under_way_than_the_receive_maximum_ends_the_connection() {
+    let mut client = Client::with(V5, MqttConfig { receive_maximum: 2, ..MqttConfig::default() });
+    client.connect(hello(V5));
+    for round in 0..3 {
+        // PUBREC doesn't end what is under way, PUBCOMP does (§3.3.4).
+        client.say(&Packet::Publish(numbered("a", "x", 2, 1)));
+        client.say(&Packet::Publish(numbered("a", "x", 1, 2)));
+        client.say(&ack(AckKind::Pubrel, 1));
+        assert_eq!(client.hear().len(), 3, "round {round}");
+    }
+    client.pair.node.holds = true;
+    for number in 1..=3 {
+        client.say(&Packet::Publish(numbered("a", "x", 1, number)));
+    }
+    assert_eq!(client.end().0, Some(Reason::ReceiveMaximumExceeded));
+}
+
+#[test]
+fn an_alias_stands_for_its_topic_until_it_is_given_another() {
+    let alias = |number: u32| Properties::default().with(Id::TopicAlias, number);
+    let mut client = Client::connected(V5);
+    for (topic, expected) in [("one", "one"), ("", "one"), ("two", "two"), ("", "two")] {
+        client.say(&Packet::Publish(Publish { properties: alias(3), ..message(topic, "x") }));
+        assert_eq!(client.pair.node.published().last().unwrap().message().unwrap().topic.as_str(), expected);
+    }
+    client.say(&Packet::Publish(Publish { properties: alias(4), ..message("", "x") }));
+    assert_eq!(client.end().0, Some(Reason::TopicAliasInvalid), "it stands for nothing");
+    let mut client = Client::connected(V5);
+    client.say(&Packet::Publish(Publish { properties: alias(33), ..message("one", "x") }));
+    assert_eq!(client.end().0, Some(Reason::TopicAliasInvalid), "above the maximum");
+}
+
+#[test]
+fn properties_become_what_other_wires_say() {
+    let properties = Properties::default()
+        .with(Id::PayloadFormatIndicator, 1u32)
+        .with(Id::MessageExpiryInterval, 60u32)
+        .with_text(Id::ContentType, "text/plain")
+        .with_text(Id::ResponseTopic, "answers")
+        .with_pair("event", "chat")
+        .with_pair("colour", "red")
+        .with_pair("from", "a liar");
+    let mut client = Client::connected(V5);
+    let mut publish = Publish { properties, ..message("a", "hi") };
+    publish.properties.push(Id::CorrelationData, Value::Binary(Bytes::from_static(b"7")));
+    client.say(&Packet::Publish(publish));
+    let record = client.pair.node.published()[0].clone();
+    let message = record.message().unwrap();
+    assert_eq!(message.event.as_deref(), Some("chat"));
+    assert_eq!(message.from, None, "the server says who published it");
+    assert_eq!(message.content_type.as_deref(), Some("text/plain"));
+    assert_eq!(message.expires, Some(UnixMillis(1_795_378_321_345 + 60_000)));
+    let extras = message.extras.as_ref().unwrap();
+    assert_eq!(extras.properties, [("colour".into(), "red".into())]);
+    assert_eq!(extras.response_topic.as_deref(), Some("answers"));
+    assert_eq!(extras.correlation.as_deref(), Some(&b"7"[..]));
+    assert!(extras.is_text);
+}
+
+#[test]
+fn a_payload_that_is_not_what_it_says_is_refused() {
+    let json = Properties::default().with_text(Id::ContentType, "application/json");
+    let mut client = Client::connected(V5);
+    client.say(&Packet::Publish(Publish { properties: json, ..numbered("a", "{", 1, 1) }));
+    assert_eq!(reasons(&client.hear()), [(AckKind::Puback, 1, Reason::PayloadFormatInvalid)]);
+}
