@@ -71,10 +71,15 @@ impl Topic {
         self.hash
     }
 
+    /// Whether the name belongs to the server (`$…`).
+    pub fn is_servers(&self) -> bool {
+        self.name.starts_with('$')
+    }
+
     /// Whether the name belongs to the server (`$…`) or to one user (`user/…`): no filter that begins with a
     /// wildcard matches it.
     pub fn is_reserved(&self) -> bool {
-        self.name.starts_with('$') || self.name.starts_with("user/")
+        self.is_servers() || self.name.starts_with("user/")
     }
 }
 

@@ -225,6 +225,10 @@ impl Applier {
         self.newest = self.newest.max(record.time);
         let Some(message) = record.message() else { return Ok(()) };
         let keeps = record.durability != Durability::None;
+        if !keeps && !message.retain && message.topic.is_servers() {
+            // Nobody reads it later: that it was there needn't be known.
+            return Ok(());
+        }
         let offset = record.offset.0;
         self.change(&message.topic, now, |slot, _| {
             if keeps && slot.history.max_messages > 0 {
