@@ -67,6 +67,13 @@ pub fn once_topic(session: &Topic, tag: u16) -> Option<Topic> {
     Topic::parse(&format!("{}/{tag}", session.as_str())).ok()
 }
 
+/// The topic of a group that shares a filter.
+pub fn group_topic(group: &str, filter: &str) -> Option<Topic> {
+    let text = format!("{GROUPS}{group}/{filter}");
+    // Levels that are wildcards in the filter are names here.
+    Topic::parse(&text.replace('%', "%25").replace('+', "%2B").replace('#', "%23")).ok()
+}
+
 /// The topic of a device's last sighting.
 pub fn seen_topic(user: &str, device: Option<&str>) -> Option<Topic> {
     Topic::parse(&format!("{SEEN}{}/{}", encode(user), device.map(encode).unwrap_or_default())).ok()
@@ -187,6 +194,46 @@ pub struct SentState {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 fn is_zero(number: &u16) -> bool {
     *number == 0
+}
+
+/// Somebody joins or leaves a group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupChange {
+    /// From above this record on, messages are for it too.
+    Join {
+        /// The connection.
+        member: Box<str>,
+        /// Where its session stood, if it has one from before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<u64>,
+        /// Whether that session's node died.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        crashed: bool,
+    },
+    /// From above this record on, messages are not for it any more.
+    Leave {
+        /// The connection.
+        member: Box<str>,
+        /// What of its is left for others.
+        ranges: Vec<GroupRange>,
+        /// Until then it may come back, in milliseconds since 1970; 0 if it doesn't.
+        until_ms: u64,
+    },
+}
+
+/// Messages that a member leaves to others.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GroupRange {
+    /// Those above this offset …
+    #[serde(rename = "a")]
+    pub after: u64,
+    /// … and up to this one, or to the record that says so …
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub up_to: Option<u64>,
+    /// … that were this member's, or all.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Box<str>>,
 }
 
 /// The will of a session's owner.

@@ -311,6 +311,8 @@ impl Hub {
             held,
             window,
             table: &self.table,
+            groups: &self.groups,
+            worker: self.setup.worker,
             rules: &self.setup.rules,
             parcels: &mut self.parcels,
             counters: &mut self.counters,

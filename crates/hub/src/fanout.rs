@@ -32,6 +32,8 @@ pub(crate) struct Walk {
     /// The lists that it goes to, and those of them that are still to come.
     all: SmallVec<[ListId; 4]>,
     lists: SmallVec<[ListId; 4]>,
+    /// Of those that are shared, which connection gets it; none if it is another worker's.
+    drawn: SmallVec<[(ListId, u32); 1]>,
     /// How many subscribers of the last list are still to come.
     place: usize,
 }
@@ -42,11 +44,16 @@ impl Walk {
         self.lists.iter_mut().filter(|l| **l == list).for_each(|l| *l = NONE);
     }
 
+    /// Whether a connection gets the record by this list.
+    fn is_for(&self, list: ListId, index: u32) -> bool {
+        self.drawn.iter().find(|(shared, _)| *shared == list).is_none_or(|(_, drawn)| *drawn == index)
+    }
+
     /// Hands the record to a live connection by its `nth` filter: whether it got it, or what it waits for.
     fn push(
         &self,
         connection: &mut Connection,
-        nth: usize,
+        (index, nth): (u32, usize),
         deliver: impl FnOnce(&Delivery<'_>) -> Taken,
     ) -> Result<bool, State> {
         let (held, window) = connection.parts();
@@ -61,17 +68,18 @@ impl Walk {
             window.push(Sent::up_to(self.partition, self.offset));
             return Ok(true);
         }
-        let terms = self.matching(held, nth).map(|held| Terms::unpack(held.terms));
+        let terms = self.matching(held, (index, nth)).map(|held| Terms::unpack(held.terms));
         let Some(matched) = Matched::of(terms, self.parcel.message(), window.origin()) else { return Ok(false) };
         let outgoing = Outgoing { parcel: &self.parcel, matched: &matched, partition: self.partition, retained: false };
         outgoing.send(window, deliver).map(|()| true)
     }
 
     /// Those of a connection's filters that take the record.
-    fn matching<'a>(&'a self, held: &'a [Held], nth: usize) -> impl Iterator<Item = &'a Held> {
+    fn matching<'a>(&'a self, held: &'a [Held], (index, nth): (u32, usize)) -> impl Iterator<Item = &'a Held> {
         // Of one list there can be no other.
         let only = self.all.len() == 1;
-        let all = held.iter().filter(move |held| !only && self.all.contains(&held.list));
+        let all =
+            held.iter().filter(move |held| !only && self.all.contains(&held.list) && self.is_for(held.list, index));
         held.get(nth).filter(|_| only).into_iter().chain(all)
     }
 }
@@ -123,7 +131,12 @@ impl Hub {
         self.stamp += 1;
         let (offset, stamp) = (record.offset, self.stamp);
         let (all, parcel) = (lists.clone(), Rc::new(parcel));
-        self.walk = Some(Walk { partition, offset, stamp, parcel, all, lists, place: usize::MAX });
+        let draw = |list: &ListId| {
+            let topic = self.table.share(*list)?;
+            Some((*list, self.groups.drawn(topic, self.setup.worker, offset).unwrap_or(NONE)))
+        };
+        let drawn = all.iter().filter_map(draw).collect();
+        self.walk = Some(Walk { partition, offset, stamp, parcel, all, lists, drawn, place: usize::MAX });
         self.walk_on(budget, to)
     }
 
@@ -138,9 +151,12 @@ impl Hub {
                     walk.place = place;
                     return false;
                 }
-                *budget -= 1;
                 place -= 1;
                 let index = subscribers[place].connection;
+                if !walk.is_for(*list, index) {
+                    continue;
+                }
+                *budget -= 1;
                 let Some(connection) = self.connections.get_mut(index) else { continue };
                 // Only live ones are pushed to: a lagging one reads this record itself.
                 if connection.lag.is_some() || connection.stamp == walk.stamp {
@@ -148,7 +164,7 @@ impl Hub {
                 }
                 let slot = Slot { index, generation: connection.generation };
                 let nth = subscribers[place].nth as usize;
-                let sent = walk.push(connection, nth, |delivery| to.deliver(slot, delivery));
+                let sent = walk.push(connection, (index, nth), |delivery| to.deliver(slot, delivery));
                 let Err(state) = sent else {
                     connection.stamp = walk.stamp;
                     self.counters.deliveries += u64::from(sent == Ok(true));

@@ -17,6 +17,7 @@
 //! | `fanout` | from the mark to the head |
 //! | `catchup`, `replay`, `page`, `greet` | lagging connections, from the tail and from the store |
 //! | `member`, `own`, `inspect` | the registry: who is connected, the server's own records, what operators ask |
+//! | `group` | shared subscriptions |
 //! | `session`, `ownership` | what outlives a connection, and who has it |
 //! | `window`, `manner`, `once`, `wills` | acknowledgements, how a message is handed over, exactly once, last words |
 //! | `table`, `trie`, `chunked`, `connection` | small tables |
@@ -26,6 +27,7 @@ mod chunked;
 mod connection;
 mod fanout;
 mod greet;
+mod group;
 mod inspect;
 mod manner;
 mod member;
@@ -67,6 +69,7 @@ use smallvec::SmallVec;
 use crate::chunked::Chunked;
 use crate::connection::{Connection, Positions, State};
 use crate::fanout::Walk;
+use crate::group::Groups;
 use crate::inspect::Recent;
 use crate::parcels::Parcels;
 use crate::table::{Held, Table};
@@ -204,6 +207,7 @@ pub struct Hub {
     /// When the last records were fanned out.
     recent: VecDeque<Recent>,
     wills: Wills,
+    groups: Groups,
     /// Connections with deliveries whose tags must be durable first.
     wanting: Vec<Slot>,
     counters: Counters,
@@ -237,6 +241,7 @@ impl Hub {
             answers: VecDeque::new(),
             recent: VecDeque::new(),
             wills: Wills::default(),
+            groups: Groups::default(),
             wanting: Vec::new(),
             counters: Counters::default(),
         };
@@ -269,6 +274,9 @@ impl Hub {
     /// Subscribes a connection as [`Hub::subscribe`] does. The answer is among [`Hub::answers`]; that of a session comes
     /// when the subscription is durable.
     pub fn subscribe_for(&mut self, slot: Slot, ask: AskId, subscribe: &Subscribe, now: Now) {
+        if subscribe.group.is_some() {
+            return self.join(slot, ask, subscribe, now);
+        }
         let filters = subscribe.filters.clone();
         let subscribed = self.subscribe(slot, subscribe, now);
         self.note_filters(slot, ask, &filters, subscribed, now);
@@ -287,6 +295,9 @@ impl Hub {
                 }
             }
             Unsubscribe::One(filter, group) => {
+                if let Some(group) = group {
+                    self.unsubscribe_group(slot, filter, group);
+                }
                 let was_there = self.leave_filter(slot.index, filter, group.as_deref());
                 return self.say_durably(slot, ask, Said::Unsubscribed(was_there), now);
             }
@@ -325,6 +336,7 @@ impl Hub {
         }
         let slot = Slot { index: ticket.slot.generation, generation: ticket.ask.0 };
         if result.is_err() && self.is_here(slot) {
+            self.give_up_joining(slot);
             self.append_failed(slot, now);
         }
     }
@@ -355,6 +367,7 @@ impl Hub {
     /// The connection is gone. What it leaves behind, its session and when it was last seen, goes to the log.
     pub fn close(&mut self, slot: Slot, origin: Origin, now: Now) {
         if self.is_here(slot) {
+            self.leave_groups(slot, now);
             self.leave_registry(slot, origin, now);
             self.leave_all(slot.index);
         }

@@ -20,6 +20,8 @@ impl Hub {
             self.session_record(record, message, now);
         } else if topic.starts_with(system::WILLS) {
             self.will_record(message, now);
+        } else if topic.starts_with(system::GROUPS) {
+            self.group_record(record, message, now);
         } else if topic == system::KICK {
             self.kick(message);
         } else if topic.starts_with(system::JOINED) {

@@ -218,6 +218,9 @@ impl Hub {
             session.stage = Stage::Waiting(Box::new(state), opening);
             self.watch(slot, now.monotonic + HANDOVER);
         } else {
+            if let (Some(_), Some(session)) = (&state.owner, self.session_mut(slot.index)) {
+                session.crashed = true;
+            }
             self.take_up(slot, state, opening, now);
         }
     }
@@ -300,6 +303,10 @@ impl Hub {
         }
         let (terms, group) = (Terms::unpack(wanted.terms), wanted.group.clone());
         let start = Start::After(begin.clone());
+        if group.is_some() {
+            self.rejoin(slot, Subscribe { start, terms, group, ..Subscribe::to([filter]) }, begin);
+            return None;
+        }
         Some(self.subscribe_connection(slot, &Subscribe { start, terms, group, ..Subscribe::to([filter]) }).refused)
     }
 
@@ -329,7 +336,10 @@ impl Hub {
             // Its own claim comes later, and so it wins.
             Stage::Claiming(_) | Stage::Ended => return,
             Stage::Open if fresh && session.is_durable() => self.write_nothing(slot),
-            Stage::Open => self.write_last(slot, now),
+            Stage::Open => {
+                self.leave_groups(slot, now);
+                self.write_last(slot, now);
+            }
             Stage::Reading(..) | Stage::Waiting(..) | Stage::Opening(..) => {}
         }
         self.lose_will(slot, fresh, now);

@@ -18,6 +18,7 @@ use everywire_base::topic::{Filter, Topic};
 use smallvec::SmallVec;
 
 use crate::connection::{Lag, State};
+use crate::group::Groups;
 use crate::manner::{Matched, Outgoing};
 use crate::parcels::Parcels;
 use crate::table::{Held, Table};
@@ -47,6 +48,8 @@ pub(crate) struct Replay<'a> {
     /// What its session counts, if it has one.
     pub(crate) window: Option<&'a mut Window>,
     pub(crate) table: &'a Table,
+    pub(crate) groups: &'a Groups,
+    pub(crate) worker: u16,
     pub(crate) rules: &'a Rules,
     pub(crate) parcels: &'a mut Parcels,
     pub(crate) counters: &'a mut Counters,
@@ -139,7 +142,12 @@ impl Replay<'_> {
         let is_taken = |held: &Held| {
             if is_few { self.table.filter(held.list).matches(&message.topic) } else { lists.contains(&held.list) }
         };
-        let all = self.held.iter().enumerate().filter(|(nth, held)| has_begun(*nth) && is_taken(held));
+        let is_for = |held: &Held| {
+            let share = self.table.share(held.list);
+            share.is_none_or(|topic| self.groups.takes(topic, (self.worker, self.slot), record.offset))
+        };
+        let all = self.held.iter().enumerate();
+        let all = all.filter(|(nth, held)| has_begun(*nth) && is_taken(held) && is_for(held));
         let all: SmallVec<[Held; 4]> = all.map(|(_, held)| *held).collect();
         if !all.is_empty() && message.is_expired(self.now.wall) {
             self.counters.expired += 1;

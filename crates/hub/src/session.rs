@@ -43,6 +43,8 @@ pub(crate) struct Session {
     /// Whether what was there before is thrown away.
     pub(crate) fresh: bool,
     pub(crate) resumed: bool,
+    /// Whether its former owner died with its node.
+    pub(crate) crashed: bool,
     /// Whether a record of it is under way.
     pub(crate) writing: bool,
     /// Whether it must be written again.
@@ -104,6 +106,7 @@ impl Session {
             stage: Stage::Ended,
             fresh: false,
             resumed: false,
+            crashed: false,
             writing: false,
             dirty: false,
             window,
@@ -180,7 +183,16 @@ impl Hub {
             let group = self.table.group(held.list).map(Into::into);
             SessionFilter { filter: filter.as_str().into(), since: since(filter), terms: held.terms, group }
         };
-        let filters = self.held(index).iter().map(filter).collect();
+        let joining = self.groups.joining(self.slot_at(index)).flat_map(|subscribe| {
+            let (terms, group) = (subscribe.terms.pack(), &subscribe.group);
+            let filter = move |f: &Filter| (f.as_str().into(), terms, group.clone());
+            subscribe.filters.iter().map(filter)
+        });
+        let joining = joining.map(|(filter, terms, group)| {
+            let since = acknowledged.to_string().into();
+            SessionFilter { filter, since, terms, group }
+        });
+        let filters = self.held(index).iter().map(filter).chain(joining).collect();
         let (expiry_s, sent) = (session.expiry.as_secs(), session.window.state());
         let received = session.received.iter().map(|(number, _)| *number).collect();
         let acknowledged = acknowledged.to_string().into();

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use everywire_base::system::group_topic;
 use everywire_base::topic::{Filter, Topic};
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -40,6 +41,8 @@ pub(crate) struct Held {
 struct Share {
     plain: ListId,
     group: Box<str>,
+    /// The topic of the group's records.
+    topic: Topic,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +102,11 @@ impl Table {
     /// The group that shares a list.
     pub(crate) fn group(&self, list: ListId) -> Option<&str> {
         self.shares.get(&list).map(|share| &*share.group)
+    }
+
+    /// The topic of the group that shares a list.
+    pub(crate) fn share(&self, list: ListId) -> Option<&Topic> {
+        if self.shares.is_empty() { None } else { self.shares.get(&list).map(|share| &share.topic) }
     }
 
     /// Appends the lists of all filters that take the topic; none twice.
@@ -193,9 +201,11 @@ impl Table {
 
     fn begin_in(&mut self, filter: &Filter, group: Option<&str>) -> ListId {
         let plain = self.find(filter).unwrap_or_else(|| self.begin(filter));
-        let Some(group) = group else { return plain };
+        let Some((group, topic)) = group.and_then(|group| Some((group, group_topic(group, filter.as_str())?))) else {
+            return plain;
+        };
         let list = self.fresh(filter);
-        self.shares.insert(list, Share { plain, group: group.into() });
+        self.shares.insert(list, Share { plain, group: group.into(), topic });
         self.beside.entry(plain).or_default().push(list);
         list
     }

@@ -177,6 +177,15 @@ impl Window {
         self.sent.push_back(sent);
     }
 
+    /// Takes out what a group gives to others: what was sent at least once, and what is to be sent.
+    pub(crate) fn take_back(&mut self, is_shared: impl Fn(Offset) -> bool) -> Vec<Offset> {
+        let goes = |sent: &Sent| sent.stage == Stage::Sent && !sent.retained && is_shared(sent.offset);
+        let stays = |sent: &Sent| sent.is_out() || sent.retained || !is_shared(sent.offset);
+        let taken = self.sent.iter().filter(|sent| goes(sent)).map(|sent| sent.offset).collect();
+        self.sent.retain(|sent| !goes(sent) && stays(sent));
+        taken
+    }
+
     /// Notes a delivery whose tag must be durable first.
     pub(crate) fn reserve(&mut self, partition: usize, offset: Offset, retained: bool) {
         let (tag, partition) = (self.next_tag().get(), partition as u16);

@@ -1,0 +1,336 @@
+//! Two workers of one node over one log, and clients that take everything.
+#![allow(dead_code, unused_imports, reason = "each test uses what it needs")]
+#![allow(clippy::unnecessary_wraps, reason = "identities stand where anonymous ones could")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use everywire_base::ask::{
+    Ack, AckError, Append, Login, Page, PublishError, Published, ReadKind, SessionWish, Subscribe, Subscribed,
+    Unsubscribe, Welcome,
+};
+use everywire_base::clock::{Monotonic, Now, UnixMillis};
+use everywire_base::cursor::{Cursor, Epoch, Lineage, Offset, Partition};
+use everywire_base::id::{AskId, Nameplate, Slot};
+use everywire_base::identity::Identity;
+use everywire_base::limits::Limits;
+use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::quota::{Account, Quota};
+use everywire_base::reason::Reason;
+use everywire_base::record::{Durability, Entry, Message, Record};
+use everywire_base::registry::{Fate, TraceQuestion};
+use everywire_base::rules::{Logins, Refusal, Rules};
+use everywire_base::system::{self, Kick, Seen, Whom};
+use everywire_base::terms::Greet;
+use everywire_base::topic::{Filter, Topic};
+use everywire_hub::{Deliver, Hub, Origin, Said, Setup};
+use everywire_log::hint::RetainedHint;
+use everywire_log::tail::TailWriter;
+
+pub(crate) const EPOCH: Epoch = Epoch(7);
+pub(crate) const ORIGIN: Origin =
+    Origin { wire: "test", address: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1) };
+
+/// Two workers of one node, and all around them.
+pub(crate) struct World {
+    pub(crate) hubs: Vec<Hub>,
+    pub(crate) clients: Vec<Clients>,
+    pub(crate) writer: TailWriter,
+    pub(crate) records: Vec<Arc<Record>>,
+    pub(crate) retained: BTreeMap<Topic, Arc<Record>>,
+    pub(crate) now: Now,
+    pub(crate) hint: Arc<RetainedHint>,
+    /// Whether the log takes records.
+    pub(crate) takes: bool,
+}
+
+/// What reached the clients of one worker.
+#[derive(Default)]
+pub(crate) struct Clients {
+    pub(crate) messages: HashMap<u32, Vec<String>>,
+    pub(crate) ended: HashMap<u32, Reason>,
+    pub(crate) welcomes: HashMap<(u32, u32), Result<Welcome, Refusal>>,
+    pub(crate) subscribed: HashMap<(u32, u32), Subscribed>,
+    /// How messages came, and tags that were released.
+    pub(crate) deliveries: HashMap<u32, Vec<Got>>,
+    /// Other answers.
+    pub(crate) said: Vec<(u32, u32, Said)>,
+}
+
+/// A delivery.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Got {
+    /// A message: body, `QoS`, tag, whether again, whether retained, identifiers.
+    Message(String, u8, u16, bool, bool, Vec<u32>),
+    /// A tag is released.
+    Release(u16),
+}
+
+impl Deliver for Clients {
+    fn deliver(&mut self, slot: Slot, delivery: &Delivery<'_>) -> Taken {
+        let got = match delivery {
+            Delivery::Message(parcel, manner) | Delivery::Retained(parcel, manner) => {
+                let body = String::from_utf8(parcel.message().body.to_vec()).unwrap();
+                self.messages.entry(slot.index).or_default().push(body.clone());
+                let tag = manner.tag.map_or(0, std::num::NonZeroU16::get);
+                Got::Message(body, manner.qos, tag, manner.again, manner.retain, manner.identifiers.to_vec())
+            }
+            Delivery::Release(tag) => Got::Release(tag.get()),
+            Delivery::Gap(_) => return Taken::Yes,
+        };
+        self.deliveries.entry(slot.index).or_default().push(got);
+        Taken::Yes
+    }
+    fn settled(&mut self, _: Slot) {}
+    fn end(&mut self, slot: Slot, reason: Reason) {
+        self.ended.insert(slot.index, reason);
+    }
+}
+
+pub(crate) fn slot(index: u32) -> Slot {
+    Slot { index, generation: 0 }
+}
+
+pub(crate) fn user(name: &str) -> Option<Arc<Identity>> {
+    Some(Arc::new(Identity::user(name)))
+}
+
+pub(crate) fn on(name: &str, device: &str) -> Option<Arc<Identity>> {
+    Some(Arc::new(Identity { device: Some(device.into()), ..Identity::user(name) }))
+}
+
+pub(crate) const EXPIRY: Duration = Duration::from_hours(1);
+
+impl World {
+    pub(crate) fn new(rules: &Rules, limits: Limits) -> Self {
+        let limits = Arc::new(limits);
+        let writer = TailWriter::new(Offset(0), &limits);
+        let drawn = Arc::new(AtomicU64::new(0));
+        let hint = Arc::new(RetainedHint::default());
+        let hub = |worker| {
+            let drawn = Arc::clone(&drawn);
+            Hub::new(Setup {
+                tails: vec![Arc::clone(writer.tail())],
+                lineages: vec![Arc::new(Lineage { epoch: EPOCH, ..Lineage::default() })],
+                retained: Arc::clone(&hint),
+                limits: Arc::clone(&limits),
+                rules: Arc::new(rules.clone()),
+                worker,
+                plate: Nameplate { node: "n".into(), boot: 1 },
+                draw: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed))),
+            })
+        };
+        Self {
+            hubs: vec![hub(0), hub(1)],
+            clients: vec![Clients::default(), Clients::default()],
+            writer,
+            records: Vec::new(),
+            retained: BTreeMap::new(),
+            now: Now { monotonic: Monotonic(1000), wall: UnixMillis(1_000_000) },
+            hint,
+            takes: true,
+        }
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now.monotonic = self.now.monotonic + time;
+        self.now.wall.0 += time.as_millis() as u64;
+        self.settle();
+    }
+
+    pub(crate) fn append(&mut self, message: Message, durability: Durability) -> Offset {
+        let offset = self.writer.tail().head().next();
+        let entry = Entry::Message(message.clone());
+        let record = Record { partition: Partition(0), offset, time: self.now.wall, durability, entry };
+        let record = Arc::new(record);
+        if message.retain {
+            let newer = self.retained.get(&message.topic).and_then(|r| r.message()).map_or(0, |m| m.generation);
+            if message.generation >= newer && message.body.is_empty() {
+                if self.retained.remove(&message.topic).is_some() {
+                    self.hint.remove(&message.topic);
+                }
+            } else if message.generation >= newer {
+                if !self.retained.contains_key(&message.topic) {
+                    self.hint.add(&message.topic);
+                }
+                self.retained.insert(message.topic, Arc::clone(&record));
+            }
+        }
+        self.records.push(Arc::clone(&record));
+        self.writer.push(vec![record]);
+        self.writer.tail().set_applied(offset);
+        offset
+    }
+
+    pub(crate) fn publish(&mut self, topic: &str, body: &str) -> Offset {
+        let offset =
+            self.append(Message::new(Topic::parse(topic).unwrap(), body.as_bytes().to_vec()), Durability::Fsync);
+        self.settle();
+        offset
+    }
+
+    /// Until nothing happens any more.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..1000 {
+            let mut busy = false;
+            for worker in 0..self.hubs.len() {
+                busy |= self.turn(worker);
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("the hubs do not come to rest");
+    }
+
+    pub(crate) fn turn(&mut self, worker: usize) -> bool {
+        let (now, hub, clients) = (self.now, &mut self.hubs[worker], &mut self.clients[worker]);
+        let mut busy = hub.turn(now, clients);
+        while let Some((slot, ask, said)) = hub.answers().pop_front() {
+            match said {
+                Said::Welcomed(welcome) => drop(clients.welcomes.insert((slot.index, ask.0), welcome)),
+                Said::Subscribed(subscribed) => drop(clients.subscribed.insert((slot.index, ask.0), subscribed)),
+                other => clients.said.push((slot.index, ask.0, other)),
+            }
+        }
+        let reads: Vec<_> = hub.reads().drain(..).collect();
+        let appends: Vec<Append> = hub.appends().drain(..).collect();
+        busy |= !reads.is_empty() || !appends.is_empty();
+        for read in reads {
+            let takes = |r: &Record| read.interests.iter().any(|i| i.filter.matches(&r.message().unwrap().topic));
+            let alive = |r: &&Arc<Record>| takes(r) && !r.message().unwrap().is_expired(now.wall);
+            let (records, upto) = match read.kind {
+                ReadKind::Retained { .. } => (self.retained.values().filter(alive).cloned().collect(), Offset(0)),
+                ReadKind::History { after, up_to, .. } => {
+                    let within = |r: &&Arc<Record>| r.offset > after && r.offset <= up_to && alive(r);
+                    (self.records.iter().filter(within).cloned().collect(), up_to)
+                }
+                ReadKind::Records(offsets) => {
+                    let meant = |r: &&Arc<Record>| offsets.contains(&r.offset);
+                    (self.records.iter().filter(meant).cloned().collect(), Offset(0))
+                }
+            };
+            let (ticket, partition) = (read.ticket, read.partition);
+            let page = Page { ticket, partition, records, upto, next: None, lost: None, failed: false };
+            self.hubs[worker].page(&page, now, &mut self.clients[worker]);
+        }
+        for append in appends {
+            if self.takes {
+                let durability = append.draft.durability;
+                let offset = self.append(append.draft.message, durability);
+                let (epoch, partition, time) = (EPOCH, Partition(0), now.wall);
+                let published = Published { epoch, partition, offset, time, durability };
+                self.hubs[worker].appended(append.ticket, &Ok(published), now);
+            } else {
+                self.hubs[worker].appended(append.ticket, &Err(PublishError::DiskFull), now);
+            }
+        }
+        busy
+    }
+
+    pub(crate) fn login(&mut self, worker: usize, index: u32, identity: Option<Arc<Identity>>, session: SessionWish) {
+        let login = Login { identity, agent: Some("test/1".into()), inbox: true, session, will: None };
+        self.hubs[worker].login(slot(index), AskId(1), login, self.now);
+        self.settle();
+    }
+
+    pub(crate) fn welcome(
+        &mut self,
+        worker: usize,
+        index: u32,
+        identity: Option<Arc<Identity>>,
+        session: SessionWish,
+    ) -> Welcome {
+        self.login(worker, index, identity, session);
+        self.clients[worker].welcomes.remove(&(index, 1)).expect("a welcome").unwrap()
+    }
+
+    pub(crate) fn subscribe(&mut self, worker: usize, index: u32, filter: &str) -> Subscribed {
+        let filters = [Filter::parse(filter).unwrap()];
+        let subscribe = Subscribe { greet: Greet::Always, ..Subscribe::to(filters) };
+        self.hubs[worker].subscribe_for(slot(index), AskId(2), &subscribe, self.now);
+        self.settle();
+        self.clients[worker].subscribed.remove(&(index, 2)).expect("an answer")
+    }
+
+    pub(crate) fn got(&mut self, worker: usize, index: u32) -> Vec<String> {
+        self.clients[worker].messages.remove(&index).unwrap_or_default()
+    }
+
+    pub(crate) fn ack(&mut self, worker: usize, index: u32, offset: Offset) -> Result<(), AckError> {
+        let done =
+            self.hubs[worker].acknowledge(slot(index), AskId(0), &Ack::UpTo(Cursor::single(EPOCH, offset)), self.now);
+        self.settle();
+        done
+    }
+
+    pub(crate) fn close(&mut self, worker: usize, index: u32) {
+        self.hubs[worker].close(slot(index), ORIGIN, self.now);
+        self.settle();
+    }
+
+    pub(crate) fn kick(&mut self, whom: Whom) {
+        let kick = Kick { whom, reason: "enough".into() };
+        self.append(system::message(Topic::parse(system::KICK).unwrap(), &kick, false), Durability::None);
+        self.settle();
+    }
+
+    pub(crate) fn resume(id: &str) -> SessionWish {
+        SessionWish::Resume { id: id.into(), expiry: EXPIRY }
+    }
+}
+
+pub(crate) fn world() -> World {
+    World::new(&Rules::default(), Limits::default())
+}
+
+pub(crate) const NEW: SessionWish = SessionWish::New { expiry: EXPIRY };
+
+/// A session that the client has named, which acknowledges one by one.
+pub(crate) fn named(id: &str, expiry: Duration, fresh: bool, window: u16) -> SessionWish {
+    SessionWish::Named { id: id.into(), expiry, fresh, window }
+}
+
+impl World {
+    /// An anonymous client with a session of its own name.
+    pub(crate) fn enter(&mut self, worker: usize, index: u32, session: SessionWish) -> Welcome {
+        self.welcome(worker, index, None, session)
+    }
+
+    pub(crate) fn subscribe_on(&mut self, worker: usize, index: u32, subscribe: &Subscribe) -> Subscribed {
+        self.hubs[worker].subscribe_for(slot(index), AskId(2), subscribe, self.now);
+        self.settle();
+        self.clients[worker].subscribed.remove(&(index, 2)).expect("an answer")
+    }
+
+    pub(crate) fn publish_at(&mut self, topic: &str, body: &str, qos: u8) -> Offset {
+        let message = Message { qos, ..Message::new(Topic::parse(topic).unwrap(), body.as_bytes().to_vec()) };
+        let offset = self.append(message, Durability::Fsync);
+        self.settle();
+        offset
+    }
+
+    pub(crate) fn tell(&mut self, worker: usize, index: u32, ack: &Ack) -> Result<(), AckError> {
+        let done = self.hubs[worker].acknowledge(slot(index), AskId(3), ack, self.now);
+        self.settle();
+        done
+    }
+
+    /// What has come to a client since it was last asked.
+    pub(crate) fn came(&mut self, worker: usize, index: u32) -> Vec<Got> {
+        self.clients[worker].messages.remove(&index);
+        self.clients[worker].deliveries.remove(&index).unwrap_or_default()
+    }
+
+    /// Bodies and tags of what has come.
+    pub(crate) fn tagged(&mut self, worker: usize, index: u32) -> Vec<(String, u16)> {
+        let message = |got| match got {
+            Got::Message(body, _, tag, ..) => Some((body, tag)),
+            Got::Release(_) => None,
+        };
+        self.came(worker, index).into_iter().filter_map(message).collect()
+    }
+}
