@@ -301,8 +301,8 @@ pub fn lease(expiry_s: u64) -> Duration {
 /// The server's message on a topic: `body` as JSON, retained or not.
 pub fn message<T: Serialize>(topic: Topic, body: &T, retain: bool) -> Message {
     // Plain structs of texts and numbers are always JSON.
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    Message { content_type: Some("application/json".into()), retain, ..Message::new(topic, body) }
+    let body = serde_json::to_vec(body).unwrap_or_default().into_boxed_slice();
+    Message { retain, ..Message::new(topic, body) }
 }
 
 /// Reads a body.

@@ -428,6 +428,9 @@ impl<N: Net> Worker<N> {
         }
         self.connections.here = self.hub.position(NOBODY);
         self.busy = self.hub.turn(self.connections.now, &mut self.connections);
+        for (tail, mark) in self.tails.iter().zip(self.hub.marks()) {
+            tail.has_read(self.number.into(), *mark);
+        }
         self.send_reads();
         self.see_to_questions();
     }

@@ -378,6 +378,11 @@ impl Hub {
         self.resume(slot, State::Full);
     }
 
+    /// What the hub has come to: all up to here is fanned out, for each partition.
+    pub fn marks(&self) -> &[Offset] {
+        &self.marks
+    }
+
     /// Where a connection stands.
     pub fn position(&self, slot: Slot) -> Position {
         if !self.is_here(slot) {

@@ -15,10 +15,10 @@ impl Hub {
     /// A message that its session wants to be published once; `None` if that was done already.
     pub fn publish_once(&mut self, slot: Slot, ask: AskId, number: u16, draft: Draft, now: Now) -> Option<Draft> {
         let Some(session) = self.session_mut(slot.index).filter(|s| s.is_open()) else { return Some(draft) };
-        if session.received.iter().any(|(known, _)| *known == number) {
+        if session.received().iter().any(|(known, _)| *known == number) {
             return None;
         }
-        session.received.push((number, ask));
+        session.open_ends().received.push((number, ask));
         let mut draft = draft;
         if session.is_durable() {
             session.dirty = true;
@@ -33,16 +33,16 @@ impl Hub {
         if self.is_here(slot)
             && let Some(session) = self.session_mut(slot.index)
         {
-            session.received.retain(|(_, publishing)| *publishing != ask);
+            session.open_ends().received.retain(|(_, publishing)| *publishing != ask);
         }
     }
 
     /// A number is released. Answered when that is durable.
     pub fn release(&mut self, slot: Slot, ask: AskId, number: u16, now: Now) {
-        let found = self.session(slot.index).and_then(|s| s.received.iter().position(|(known, _)| *known == number));
+        let found = self.session(slot.index).and_then(|s| s.received().iter().position(|(known, _)| *known == number));
         match (found, self.session_mut(slot.index)) {
             (Some(at), Some(session)) => {
-                session.received.remove(at);
+                session.open_ends().received.remove(at);
                 self.say_durably(slot, ask, Said::Released(true), now);
             }
             _ => self.say(slot, ask, Said::Released(false)),

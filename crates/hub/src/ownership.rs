@@ -270,7 +270,10 @@ impl Hub {
         self.connections.reach(slot.index).windowed = true;
         if let Some(session) = self.session_mut(slot.index) {
             session.window.restore(&state.sent);
-            session.received = state.received.iter().map(|number| (*number, AskId(u32::MAX))).collect();
+            if !state.received.is_empty() {
+                let known = |number: &u16| (*number, AskId(u32::MAX));
+                session.open_ends().received = state.received.iter().map(known).collect();
+            }
         }
         let refused =
             state.filters.iter().filter_map(|f| self.reopen(slot, f, acknowledged.as_ref())).flatten().collect();
@@ -299,7 +302,7 @@ impl Hub {
         if begin == &since
             && let Some(session) = self.session_mut(slot.index).filter(|s| s.is_durable())
         {
-            session.later.push((filter.clone(), since.clone()));
+            session.open_ends().later.push((filter.clone(), since.clone()));
         }
         let (terms, group) = (Terms::unpack(wanted.terms), wanted.group.clone());
         let start = Start::After(begin.clone());

@@ -51,18 +51,25 @@ pub(crate) struct Session {
     pub(crate) dirty: bool,
     /// What was sent and isn't acknowledged.
     pub(crate) window: Window,
-    /// Filters that begin above what is acknowledged.
-    pub(crate) later: Vec<(Filter, Cursor)>,
+    /// None while it rests.
+    pub(crate) open_ends: Option<Box<OpenEnds>>,
     pub(crate) acknowledged: Option<UnixMillis>,
-    /// What is confirmed when it is durable; the first `covered` stand in the record under way.
-    pub(crate) held: VecDeque<(AskId, Said)>,
-    pub(crate) covered: usize,
     /// When it is to be looked at again.
     pub(crate) due: Option<Monotonic>,
-    /// Numbers of what was published exactly once and isn't released, each with the ask that published it.
-    pub(crate) received: Vec<(u16, AskId)>,
     /// What is published if the connection ends without a goodbye.
     pub(crate) will: Option<Box<Will>>,
+}
+
+/// What a session has not come to an end with, besides its deliveries.
+#[derive(Debug, Default)]
+pub(crate) struct OpenEnds {
+    /// Filters that begin above what is acknowledged.
+    pub(crate) later: Vec<(Filter, Cursor)>,
+    /// What is confirmed when it is durable; the first `covered` stand in the record under way.
+    held: VecDeque<(AskId, Said)>,
+    covered: usize,
+    /// Numbers of what was published exactly once and isn't released, each with the ask that published it.
+    pub(crate) received: Vec<(u16, AskId)>,
 }
 
 /// How far the opening of a session is.
@@ -110,12 +117,9 @@ impl Session {
             writing: false,
             dirty: false,
             window,
-            later: Vec::new(),
+            open_ends: None,
             acknowledged: None,
-            held: VecDeque::new(),
-            covered: 0,
             due: None,
-            received: Vec::new(),
             will: None,
         }
     }
@@ -126,6 +130,27 @@ impl Session {
 
     fn is_settled(&self) -> bool {
         matches!(self.stage, Stage::Open | Stage::Ended)
+    }
+
+    pub(crate) fn open_ends(&mut self) -> &mut OpenEnds {
+        self.open_ends.get_or_insert_default()
+    }
+
+    /// An idle session owns no memory for them.
+    fn tie_up(&mut self) {
+        let is_over = |ends: &mut Box<OpenEnds>| {
+            ends.later.is_empty() && ends.held.is_empty() && ends.received.is_empty()
+        };
+        self.open_ends.take_if(is_over);
+    }
+
+    /// What was published exactly once and isn't released.
+    pub(crate) fn received(&self) -> &[(u16, AskId)] {
+        self.open_ends.as_ref().map_or(&[], |ends| &ends.received)
+    }
+
+    fn later(&self) -> &[(Filter, Cursor)] {
+        self.open_ends.as_ref().map_or(&[], |ends| &ends.later)
     }
 
     /// Whether it outlives its connection, or something of it stands in the log.
@@ -150,9 +175,11 @@ impl Hub {
         let Some(session) = self.session_mut(slot.index) else { return };
         session.writing = false;
         session.window.written(true);
-        let confirmed: Vec<_> = session.held.drain(..session.covered).collect();
-        session.covered = 0;
-        let (dirty, urgent) = (session.dirty, !session.held.is_empty() || session.window.is_urgent());
+        let ends = session.open_ends();
+        let confirmed: Vec<_> = ends.held.drain(..std::mem::take(&mut ends.covered)).collect();
+        let urgent = !ends.held.is_empty() || session.window.is_urgent();
+        let dirty = session.dirty;
+        session.tie_up();
         for (ask, said) in confirmed {
             self.say(slot, ask, said);
         }
@@ -175,7 +202,7 @@ impl Hub {
         }
         let acknowledged = self.cursor(&positions);
         let since = |filter: &Filter| {
-            let later = session.later.iter().rfind(|(f, since)| f == filter && is_above(since, &acknowledged));
+            let later = session.later().iter().rfind(|(f, since)| f == filter && is_above(since, &acknowledged));
             later.map_or(&acknowledged, |(_, since)| since).to_string().into()
         };
         let filter = |held: &Held| {
@@ -194,7 +221,7 @@ impl Hub {
         });
         let filters = self.held(index).iter().map(filter).chain(joining).collect();
         let (expiry_s, sent) = (session.expiry.as_secs(), session.window.state());
-        let received = session.received.iter().map(|(number, _)| *number).collect();
+        let received = session.received().iter().map(|(number, _)| *number).collect();
         let acknowledged = acknowledged.to_string().into();
         Some(SessionState { owner, expiry_s, acknowledged, filters, sent, received })
     }
@@ -208,10 +235,13 @@ impl Hub {
         let owner = Some(self.name(slot));
         let Some(state) = self.state(slot.index, owner) else { return };
         let Some(session) = self.session_mut(slot.index) else { return };
-        (session.writing, session.dirty, session.covered) = (true, false, session.held.len());
+        (session.writing, session.dirty) = (true, false);
         session.window.writing();
         let acknowledged: Option<Cursor> = state.acknowledged.parse().ok();
-        session.later.retain(|(_, since)| acknowledged.as_ref().is_none_or(|at| is_above(since, at)));
+        if let Some(ends) = &mut session.open_ends {
+            ends.covered = ends.held.len();
+            ends.later.retain(|(_, since)| acknowledged.as_ref().is_none_or(|at| is_above(since, at)));
+        }
         let lives = system::lease(state.expiry_s);
         let message = record_of(session, &state, Some(lives), now);
         self.append_for(slot, message, Durability::Fsync);
@@ -276,7 +306,8 @@ impl Hub {
     pub(crate) fn append_failed(&mut self, slot: Slot, now: Now) {
         let Some(session) = self.session_mut(slot.index) else { return };
         if session.is_settled() {
-            (session.writing, session.dirty, session.covered) = (false, true, 0);
+            (session.writing, session.dirty) = (false, true);
+            session.open_ends().covered = 0;
             session.window.written(false);
             self.watch(slot, now.monotonic + RETRY);
         } else {
@@ -322,7 +353,7 @@ impl Hub {
     ) {
         if let Some(session) = self.session_mut(slot.index).filter(|s| s.is_open() && s.is_durable()) {
             let granted = filters.iter().filter(|f| !subscribed.refused.iter().any(|(refused, _)| refused == *f));
-            session.later.extend(granted.map(|f| (f.clone(), subscribed.cursor.clone())));
+            session.open_ends().later.extend(granted.map(|f| (f.clone(), subscribed.cursor.clone())));
         }
         self.say_durably(slot, ask, Said::Subscribed(subscribed), now);
     }
@@ -332,7 +363,7 @@ impl Hub {
         let Some(session) = self.session_mut(slot.index).filter(|s| s.is_open() && s.is_durable()) else {
             return self.say(slot, ask, said);
         };
-        session.held.push_back((ask, said));
+        session.open_ends().held.push_back((ask, said));
         session.dirty = true;
         self.write_session(slot, now);
     }

@@ -99,7 +99,7 @@ impl Sent {
 pub(crate) struct Window {
     sent: VecDeque<Sent>,
     kind: Kind,
-    bound: usize,
+    bound: u32,
     /// The hash of its session, which its messages carry.
     origin: u64,
     last_tag: u16,
@@ -114,7 +114,7 @@ impl Window {
         Self {
             sent: VecDeque::new(),
             kind,
-            bound,
+            bound: u32::try_from(bound).unwrap_or(u32::MAX),
             origin,
             last_tag: 0,
             has_wrapped: false,
@@ -143,7 +143,7 @@ impl Window {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.sent.len() >= self.bound
+        self.sent.len() >= self.bound as usize
     }
 
     pub(crate) fn len(&self) -> usize {

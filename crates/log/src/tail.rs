@@ -2,16 +2,17 @@
 //!
 //! One engine thread writes, all workers and the store read. Nobody locks: records stand in chunks whose places are
 //! filled once, the list of chunks is replaced as a whole, and the head mark is moved after the records are in place.
-//! The window is bounded by records and by bytes, and lets go only of what the store has applied.
+//! The window is bounded by records and by bytes, and lets go only of what the store has applied. What only passes on the
+//! server's own topics nobody reads later: it goes as soon as every worker has it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use everywire_base::cursor::Offset;
 use everywire_base::limits::Limits;
-use everywire_base::record::Record;
+use everywire_base::record::{Durability, Message, Record};
 use everywire_base::topic::Topic;
 
 const CHUNK_RECORDS: usize = 256;
@@ -27,6 +28,8 @@ pub struct Tail {
     applied: AtomicU64,
     /// For each hash of a topic the highest offset of any topic with that hash: never too low.
     heads: Box<[AtomicU64]>,
+    /// How far each worker has read, if they say so.
+    readers: OnceLock<Box<[AtomicU64]>>,
     max_records: usize,
     max_bytes: usize,
 }
@@ -36,6 +39,8 @@ struct Chunk {
     first: Offset,
     places: Box<[OnceLock<Arc<Record>>]>,
     bytes: AtomicU64,
+    /// Whether somebody may want something of it later.
+    lasts: AtomicBool,
     /// How many places were filled when the next chunk was begun.
     sealed: OnceLock<usize>,
 }
@@ -45,10 +50,16 @@ fn weight(record: &Record) -> usize {
     record.message().map_or(0, everywire_base::record::Message::weight) + 256
 }
 
+/// Whether it only passes, on a topic of the server's own.
+fn passes(record: &Record) -> bool {
+    let is_servers = |message: &Message| message.topic.is_servers() && !message.retain;
+    record.durability == Durability::None && record.message().is_some_and(is_servers)
+}
+
 impl Chunk {
     fn new(first: Offset) -> Arc<Self> {
         let places = (0..CHUNK_RECORDS).map(|_| OnceLock::new()).collect();
-        Arc::new(Self { first, places, bytes: AtomicU64::new(0), sealed: OnceLock::new() })
+        Arc::new(Self { first, places, bytes: AtomicU64::new(0), lasts: AtomicBool::new(false), sealed: OnceLock::new() })
     }
 }
 
@@ -60,6 +71,7 @@ impl Tail {
             head: AtomicU64::new(last.0),
             applied: AtomicU64::new(0),
             heads: (0..HEADS).map(|_| AtomicU64::new(last.0)).collect(),
+            readers: OnceLock::new(),
             max_records: limits.tail_records,
             max_bytes: limits.tail_bytes,
         }
@@ -78,6 +90,26 @@ impl Tail {
     /// Tells how far the store is.
     pub fn set_applied(&self, offset: Offset) {
         self.applied.fetch_max(offset.0, Ordering::AcqRel);
+    }
+
+    /// So many workers read, and will say how far.
+    pub fn set_readers(&self, readers: usize) {
+        let head = self.head().0;
+        // Only the first call counts.
+        let _ = self.readers.set((0..readers).map(|_| AtomicU64::new(head)).collect());
+    }
+
+    /// A worker has read everything up to here.
+    pub fn has_read(&self, reader: usize, up_to: Offset) {
+        if let Some(mark) = self.readers.get().and_then(|readers| readers.get(reader)) {
+            mark.store(up_to.0, Ordering::Release);
+        }
+    }
+
+    /// All workers have read everything up to here.
+    fn read_by_all(&self) -> u64 {
+        let readers = self.readers.get().map_or(&[][..], |readers| readers);
+        readers.iter().map(|mark| mark.load(Ordering::Acquire)).min().unwrap_or(0)
     }
 
     /// A reader that has everything up to this can go on from the window alone.
@@ -148,6 +180,9 @@ impl Tail {
             None => self.begin_chunk(&chunks, record.offset),
         };
         chunk.bytes.fetch_add(weight, Ordering::Relaxed);
+        if !passes(&record) {
+            chunk.lasts.store(true, Ordering::Relaxed);
+        }
         let index = (record.offset.0 - chunk.first.0) as usize;
         // Each place is filled once: offsets only go up.
         let _ = chunk.places[index].set(record);
@@ -166,15 +201,16 @@ impl Tail {
 
     /// How many of the oldest chunks the window can let go.
     fn surplus(&self, chunks: &[Arc<Chunk>]) -> usize {
-        let applied = self.applied();
+        let (applied, read) = (self.applied(), self.read_by_all());
         let filled = |c: &Arc<Chunk>| c.sealed.get().copied().unwrap_or(CHUNK_RECORDS);
         let mut records: usize = chunks.iter().map(filled).sum();
         let mut bytes: u64 = chunks.iter().map(|c| c.bytes.load(Ordering::Relaxed)).sum();
         let mut surplus = 0;
         for chunk in chunks {
             let last = chunk.first.0 + filled(chunk) as u64 - 1;
-            let over = records > self.max_records || bytes > self.max_bytes as u64;
-            if !over || last > applied.0 {
+            let is_over = records > self.max_records || bytes > self.max_bytes as u64;
+            let is_done = !chunk.lasts.load(Ordering::Relaxed) && last <= read;
+            if !(is_over || is_done) || last > applied.0 {
                 break;
             }
             records -= filled(chunk);
@@ -373,4 +409,30 @@ mod tests {
             is_over.store(true, Ordering::Release);
         });
     }
+
+    #[test]
+    fn what_only_passes_goes_when_every_worker_has_it() {
+        let passing = |offset: u64| {
+            let record = record(offset, "$sessions/ann/1", 1);
+            Arc::new(Record { durability: Durability::None, ..Record::clone(&record) })
+        };
+        let fill = |writer: &mut TailWriter, from: u64| {
+            (from..from + 300).for_each(|n| writer.push(vec![passing(n)]));
+            writer.tail().set_applied(Offset(from + 299));
+        };
+        let mut writer = TailWriter::new(Offset(0), &Limits::default());
+        writer.tail().set_readers(2);
+        fill(&mut writer, 1);
+        writer.tail().has_read(0, Offset(300));
+        fill(&mut writer, 301);
+        assert_eq!(writer.tail().start(), Offset(0), "one worker hasn't read it");
+        writer.tail().has_read(1, Offset(300));
+        fill(&mut writer, 601);
+        assert_eq!(writer.tail().start(), Offset(256));
+        writer.push(vec![record(901, "t", 1)]);
+        (0..2).for_each(|reader| writer.tail().has_read(reader, Offset(901)));
+        fill(&mut writer, 902);
+        assert_eq!(writer.tail().start(), Offset(768), "a message stays as long as there is room");
+    }
+
 }

@@ -287,6 +287,7 @@ fn spawn_workers(
     metrics: &Arc<[Arc<WorkerMetrics>]>,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let workers = seats.len();
+    hubs.tails().iter().for_each(|tail| tail.set_readers(workers));
     let rules = Arc::new(hubs.config.rules.clone());
     let mut listeners = Vec::new();
     for Listening { socket, tls, wires, .. } in bound {

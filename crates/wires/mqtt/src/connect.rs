@@ -187,7 +187,7 @@ impl Mqtt {
         let State::Entering(entering) = &self.state else { return self.flow(cx) };
         let now = cx.cx.now.monotonic;
         let keep_alive = self.keep_alive(entering.connect.keep_alive);
-        let patience = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
+        let patience = u32::from(keep_alive) * 1500;
         let identity = entering.identity.clone();
         let user = identity.as_ref().and_then(|identity| identity.user.as_deref());
         let session = welcome.session.unwrap_or_default();
@@ -196,7 +196,7 @@ impl Mqtt {
             origin: system::session_topic(user, &session).map_or(0, |topic| topic.stable_hash()),
             patience,
             heard: now,
-            beat: patience.map(|patience| now + patience),
+            beat: (patience > 0).then(|| now + Duration::from_millis(patience.into())),
             maximum_packet: entering.number(Id::MaximumPacketSize, 0),
             wants_texts: entering.wants_texts(),
             is_brief: entering.expiry(most).is_zero(),

@@ -61,8 +61,9 @@ pub(crate) struct Client {
     pub(crate) expires: Option<Monotonic>,
     /// The hash of its session, which its messages carry.
     pub(crate) origin: u64,
-    /// How long it may be silent, one and a half times what was agreed on (MQTT-3.1.2-22).
-    pub(crate) patience: Option<Duration>,
+    /// How long it may be silent, in milliseconds: one and a half times what was agreed on (MQTT-3.1.2-22); 0 is for
+    /// ever.
+    pub(crate) patience: u32,
     /// When it was last heard, and when that is looked at.
     pub(crate) heard: Monotonic,
     pub(crate) beat: Option<Monotonic>,
@@ -432,7 +433,8 @@ impl Mqtt {
         if is_due(client.expires) {
             return self.end(cx, Reason::NotAuthorized, End::Expired);
         }
-        if let Some(patience) = client.patience.filter(|_| is_due(client.beat)) {
+        if is_due(client.beat) {
+            let patience = Duration::from_millis(client.patience.into());
             if client.heard + patience <= now {
                 return self.end(cx, Reason::KeepAliveTimeout, End::Timeout);
             }
