@@ -13,6 +13,8 @@ use everywire_base::record::Record;
 use everywire_base::rules::overlaps;
 use everywire_base::topic::{Filter, Topic};
 use everywire_http::{Http, HttpConfig, Service};
+use everywire_mqtt::MqttTcp;
+use everywire_mqtt_packets::{Frame, Packet, Side, Version, frame};
 use everywire_native::{Native, NativeTcp};
 use everywire_proto::{Encode as _, Length, PREAMBLE, ServerFrame, length};
 use everywire_wire::kit::{Bench, Cut, Pair};
@@ -86,6 +88,44 @@ pub fn native_frame(data: &[u8]) {
         let (frame, more) = rest.split_at(at + len as usize);
         assert!(ServerFrame::decode(&frame[at..]).is_ok_and(|frame| frame.frame.is_some()));
         rest = more;
+    }
+}
+
+/// Any bytes as packets of MQTT, after a byte that says the version and who sends them: what is one survives its own bytes.
+pub fn mqtt_packet(data: &[u8]) {
+    let Some((how, mut rest)) = data.split_first() else { return };
+    let mut version = if how & 1 == 0 { Version::V3 } else { Version::V5 };
+    let side = if how & 2 == 0 { Side::Client } else { Side::Server };
+    while let Frame::Known { first, header, body } = frame(rest) {
+        let Some(whole) = rest.get(header..header + body) else { return };
+        rest = &rest[header + body..];
+        let Ok(packet) = Packet::read(version, side, first, whole) else { continue };
+        if let Packet::Connect(connect) = &packet {
+            version = connect.version;
+        }
+        let mut bytes = Vec::new();
+        packet.write(version, &mut bytes);
+        let Frame::Known { first, header, .. } = frame(&bytes) else { panic!("a packet has a length") };
+        assert_eq!(Packet::read(version, side, first, &bytes[header..]), Ok(packet));
+    }
+}
+
+/// Any bytes after a CONNECT of either version: what comes back is packets of a server.
+pub fn mqtt_session(data: &[u8]) {
+    let Some((how, data)) = data.split_first() else { return };
+    let (version, hello): (_, &[u8]) = match how & 1 {
+        0 => (Version::V3, b"\x10\x0d\0\x04MQTT\x04\x00\0\x0a\0\x01c"),
+        _ => (Version::V5, b"\x10\x11\0\x04MQTT\x05\x02\0\x0a\x03\x22\0\x02\0\x01c"),
+    };
+    let mut pair = Pair::new(Bench::new(|limits, now| Box::new(MqttTcp::new(Arc::default(), limits, now))));
+    pair.send(hello);
+    Cut::At(data.len() / 2).send(&mut pair, data);
+    let output = pair.bench.take_output();
+    let mut rest = &output[..];
+    while !rest.is_empty() {
+        let Frame::Known { first, header, body } = frame(rest) else { panic!("a packet has a length") };
+        assert!(Packet::read(version, Side::Server, first, &rest[header..header + body]).is_ok());
+        rest = &rest[header + body..];
     }
 }
 

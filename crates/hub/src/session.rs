@@ -138,9 +138,8 @@ impl Session {
 
     /// An idle session owns no memory for them.
     fn tie_up(&mut self) {
-        let is_over = |ends: &mut Box<OpenEnds>| {
-            ends.later.is_empty() && ends.held.is_empty() && ends.received.is_empty()
-        };
+        let is_over =
+            |ends: &mut Box<OpenEnds>| ends.later.is_empty() && ends.held.is_empty() && ends.received.is_empty();
         self.open_ends.take_if(is_over);
     }
 

@@ -59,7 +59,13 @@ fn passes(record: &Record) -> bool {
 impl Chunk {
     fn new(first: Offset) -> Arc<Self> {
         let places = (0..CHUNK_RECORDS).map(|_| OnceLock::new()).collect();
-        Arc::new(Self { first, places, bytes: AtomicU64::new(0), lasts: AtomicBool::new(false), sealed: OnceLock::new() })
+        Arc::new(Self {
+            first,
+            places,
+            bytes: AtomicU64::new(0),
+            lasts: AtomicBool::new(false),
+            sealed: OnceLock::new(),
+        })
     }
 }
 
@@ -434,5 +440,4 @@ mod tests {
         fill(&mut writer, 902);
         assert_eq!(writer.tail().start(), Offset(768), "a message stays as long as there is room");
     }
-
 }

@@ -76,4 +76,14 @@ mod replay {
     fn record() {
         replay("record", targets::record);
     }
+
+    #[test]
+    fn mqtt_packet() {
+        replay("mqtt_packet", targets::mqtt_packet);
+    }
+
+    #[test]
+    fn mqtt_session() {
+        replay("mqtt_session", targets::mqtt_session);
+    }
 }

@@ -110,13 +110,17 @@ const SUBSCRIBED: &[Reason] = &[
     Reason::WildcardSubscriptionsNotSupported,
 ];
 
+/// Those of 3.1.1 (MQTT-3.9.3-2 there).
+const SUBSCRIBED_V3: &[Reason] = &[Reason::Success, Reason::GrantedQos1, Reason::GrantedQos2, Reason::UnspecifiedError];
+
 impl Suback {
     pub(crate) fn read(version: Version, fields: &mut Fields<'_>) -> Result<Self, PacketError> {
         let packet_id = fields.packet_id()?;
         let properties = properties(version, Side::Server, place::SUBACK, fields)?;
         let mut reasons = Vec::new();
+        let allowed = if version == Version::V3 { SUBSCRIBED_V3 } else { SUBSCRIBED };
         while !fields.is_empty() {
-            reasons.push(Packet::reason(fields, SUBSCRIBED)?);
+            reasons.push(Packet::reason(fields, allowed)?);
         }
         Ok(Self { packet_id, reasons, properties })
     }
