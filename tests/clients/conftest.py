@@ -37,7 +37,7 @@ def node(tmp_path, settings):
     binary = pathlib.Path(os.environ["EVERYWIRE_BIN"])
     assert binary.is_file(), f"there is no binary at {binary}: cargo build -p everywire-server"
     ready = tmp_path / "ready.json"
-    arguments = [binary, "serve", "--http", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--data", tmp_path / "data", "--ready-file", ready]
+    arguments = [binary, "serve", "--http", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data", tmp_path / "data", "--ready-file", ready]
     process = subprocess.Popen(arguments, cwd=tmp_path, env=os.environ | settings)
     try:
         drain = functools.cache(process.terminate)

@@ -31,16 +31,18 @@ export class Server {
     if (!existsSync(binary ?? '')) throw new Error(`there is no binary at ${binary}: cargo build -p everywire-server`);
     const ready = join(this.home, 'ready.json');
     await rm(ready, { force: true });
-    const options = ['serve', '--http', http, '--tcp', 'off', '--data', join(this.home, 'data'), '--ready-file', ready];
+    const options = ['serve', '--http', http, '--tcp', 'off', '--mqtt', this.mqtt ?? '127.0.0.1:0', '--data', join(this.home, 'data'), '--ready-file', ready];
     this.process = spawn(binary, options, { cwd: this.home, stdio: ['ignore', 'ignore', 'inherit'] });
-    this.url = `http://${await this.address(ready)}`;
+    const addresses = await this.addresses(ready);
+    this.url = `http://${addresses.http}`;
+    this.mqtt = addresses.mqtt;
   }
 
-  async address(file) {
+  async addresses(file) {
     for (const begun = Date.now(); Date.now() - begun < READY_MS; await pause(10)) {
       if (this.process.exitCode !== null) throw new Error('the server ended instead of getting ready');
       try {
-        return JSON.parse(await readFile(file, 'utf8')).http;
+        return JSON.parse(await readFile(file, 'utf8'));
       } catch { /* not there yet, or not whole yet */ }
     }
     throw new Error('the server did not get ready');

@@ -35,7 +35,8 @@ fn the_default_port_in_use_is_a_warning() {
     // Somebody else may have the port already, which is as good.
     let _taken = TcpListener::bind("127.0.0.1:8080");
     // Without any other listener the server serves nobody, and says so.
-    let failed = Setup::new().http(None).argument("--tcp").argument("off").fail();
+    let off = ["--tcp", "off", "--mqtt", "off"];
+    let failed = off.into_iter().fold(Setup::new().http(None), |setup, word| setup.argument(word)).fail();
     assert_eq!(failed.code, Some(1), "{}", failed.errors);
     let warning = failed.errors.lines().find(|line| line.contains("WARN")).unwrap_or_default();
     assert!(warning.contains("http") && warning.contains("127.0.0.1:8080"), "{}", failed.errors);

@@ -1,0 +1,284 @@
+"""MQTT as paho-mqtt, aiomqtt and mosquitto's clients speak it, over TCP and WebSocket, and across wires."""
+
+import asyncio
+import json
+import queue
+import socket
+import subprocess
+
+import aiomqtt
+import paho.mqtt.client as paho
+import pytest
+import requests
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+WAIT = 30
+VERSIONS = [paho.MQTTv311, paho.MQTTv5]
+WAYS = ["tcp", "/mqtt", "/v1/ws"]
+SECRET = "a secret of the tests, long enough for HS256"
+
+
+def address(server):
+    host, port = server.rsplit(":", 1)
+    return host, int(port)
+
+
+class Client:
+    """A paho client on a thread of its own; what happens to it stands in queues."""
+
+    def __init__(self, node, name, version=paho.MQTTv5, way="tcp", user=None, clean=True, expiry=0, will=None):
+        transport = "tcp" if way == "tcp" else "websockets"
+        options = {"clean_session": clean} if version == paho.MQTTv311 else {}
+        self.paho = paho.Client(CallbackAPIVersion.VERSION2, name, protocol=version, transport=transport, **options)
+        if way != "tcp":
+            self.paho.ws_set_options(path=way)
+        if user:
+            self.paho.username_pw_set(*user)
+        if will:
+            self.paho.will_set(*will)
+        self.messages, self.answers, self.ends = queue.Queue(), queue.Queue(), queue.Queue()
+        self.paho.on_connect = lambda _, __, flags, reason, ___: self.answers.put((flags, reason))
+        self.paho.on_message = lambda _, __, message: self.messages.put(message)
+        self.paho.on_subscribe = lambda _, __, ___, reasons, ____: self.answers.put(reasons)
+        self.paho.on_unsubscribe = lambda _, __, ___, reasons, ____: self.answers.put(reasons)
+        self.paho.on_disconnect = lambda _, __, ___, reason, ____: self.ends.put(reason)
+        host, port = address(node["mqtt"] if way == "tcp" else node["http"])
+        more = {}
+        if version == paho.MQTTv5:
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = expiry
+            more = {"clean_start": clean, "properties": properties}
+        self.paho.connect(host, port, **more)
+        self.paho.loop_start()
+        self.flags, self.reason = self.answers.get(timeout=WAIT)
+
+    def __enter__(self):
+        assert self.reason == "Success", self.reason
+        return self
+
+    def __exit__(self, *_):
+        self.paho.disconnect()
+        self.paho.loop_stop()
+
+    def subscribe(self, *arguments, **more):
+        self.paho.subscribe(*arguments, **more)
+        return self.answers.get(timeout=WAIT)
+
+    def publish(self, topic, body, qos=1, **more):
+        self.paho.publish(topic, body, qos, **more).wait_for_publish(WAIT)
+
+    def hear(self):
+        return self.messages.get(timeout=WAIT)
+
+    def cut(self):
+        """The network is gone: no goodbye."""
+        self.paho.on_disconnect = None
+        self.paho.loop_stop()
+        self.paho.socket().shutdown(socket.SHUT_RDWR)
+
+
+def user_properties(message):
+    return dict(message.properties.UserProperty)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("way", WAYS)
+def test_every_qos_both_ways(node, version, way):
+    with Client(node, "a", version, way) as reader, Client(node, "b", version, way) as writer:
+        reader.subscribe("room/#", 2)
+        for qos in range(3):
+            writer.publish("room/42", f"qos {qos}", qos)
+            message = reader.hear()
+            assert (message.payload.decode(), message.qos, message.retain) == (f"qos {qos}", qos, False)
+        writer.publish("room/42", b"\xff" * 200_000)
+        assert len(reader.hear().payload) == 200_000
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_many_come_in_order(node, version):
+    with Client(node, "a", version) as reader, Client(node, "b", version) as writer:
+        reader.subscribe("many", 1)
+        sent = [writer.paho.publish("many", str(n), 1) for n in range(5000)]
+        assert [int(reader.hear().payload) for _ in sent] == list(range(5000))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_retained_message_greets_until_it_is_removed(node, version):
+    with Client(node, "a", version) as client:
+        client.publish("state", "on", retain=True)
+        with Client(node, "b", version) as reader:
+            reader.subscribe("state", 1)
+            message = reader.hear()
+            assert (message.payload, message.retain) == (b"on", True)
+        stream = requests.get(f"http://{node['http']}/v1/events?topic=state", stream=True, timeout=WAIT)
+        data = next(line for line in stream.iter_lines() if line.startswith(b"data:"))
+        assert json.loads(data[5:])["body"] == "on"
+        client.publish("state", "", retain=True)
+        with Client(node, "c", version) as reader:
+            reader.subscribe("state", 1)
+            client.publish("state", "live")
+            message = reader.hear()
+            assert (message.payload, message.retain) == (b"live", False)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_goes_on_with_what_was_missed(node, version):
+    lasting = {"version": version, "clean": False, "expiry": 600}
+    with Client(node, "sleeper", **lasting) as sleeper:
+        assert not sleeper.flags.session_present
+        sleeper.subscribe("a", 2)
+    with Client(node, "b", version) as writer:
+        for qos in range(3):
+            writer.publish("a", str(qos), qos)
+    with Client(node, "sleeper", **lasting) as sleeper:
+        assert sleeper.flags.session_present
+        # What is wanted at most once isn't kept.
+        assert [sleeper.hear().payload for _ in range(2)] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_will_is_published_when_the_network_goes_and_not_after_a_goodbye(node, version):
+    with Client(node, "heir", version) as heir:
+        heir.subscribe("will", 1)
+        with Client(node, "polite", version, will=("will", "never", 1)):
+            pass
+        Client(node, "cut", version, will=("will", "gone", 1)).cut()
+        assert heir.hear().payload == b"gone"
+        heir.publish("will", "fence")
+        assert heir.hear().payload == b"fence"
+
+
+def test_the_second_of_a_name_takes_over(node):
+    with Client(node, "same") as first:
+        # One that reconnects at once would take it back.
+        first.paho.reconnect_delay_set(60, 60)
+        with Client(node, "same") as second:
+            assert first.ends.get(timeout=WAIT) == "Session taken over"
+            second.subscribe("a", 1)
+            second.publish("a", "mine")
+            assert second.hear().payload == b"mine"
+
+
+class TestIdentity:
+    @pytest.fixture
+    def settings(self):
+        return {"EVERYWIRE_AUTH_SECRET": SECRET, "EVERYWIRE_AUTH_USERS": "true", "EVERYWIRE_AUTH_ANONYMOUS": "false"}
+
+    def run(self, node, *arguments, **more):
+        environment = {"EVERYWIRE_AUTH_SECRET": SECRET, "PATH": "/usr/bin:/bin"}
+        command = [node["binary"], *arguments]
+        return subprocess.run(command, env=environment, check=True, text=True, capture_output=True, timeout=WAIT, **more).stdout.strip()
+
+    def token(self, node, user, *more):
+        return self.run(node, "token", "--user", user, *more)
+
+    def test_tokens_and_passwords(self, node):
+        operator = (node["data"] / "admin.token").read_text().strip()
+        server = f"http://{node['http']}"
+        self.run(node, "user", "add", "bob", "--server", server, "--token", operator, input="his password\n")
+        with Client(node, "phone", user=("ann", self.token(node, "ann"))) as ann, Client(node, "pad", user=("bob", "his password")) as bob:
+            ann.subscribe("a", 1)
+            bob.publish("a", "from bob")
+            assert user_properties(ann.hear())["from"] == "bob"
+            # The inbox is subscribed without asking.
+            bob.publish("user/ann", "for her")
+            assert ann.hear().payload == b"for her"
+            bob.publish("user/ann/phone", "for her phone")
+            assert ann.hear().payload == b"for her phone"
+            page = requests.get(f"{server}/v1/connections?wire=mqtt&user=ann", headers={"Authorization": f"Bearer {operator}"}, timeout=WAIT).json()
+            connection = page["connections"][0]
+            assert (connection["device"], connection["wire"]) == ("phone", "mqtt")
+            requests.delete(f"{server}/v1/connections/{connection['id']}?reason=enough", headers={"Authorization": f"Bearer {operator}"}, timeout=WAIT)
+            assert ann.ends.get(timeout=WAIT) == "Administrative action"
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_who_proves_nothing_is_not_let_in(self, node, version):
+        for user, reason in [(("bob", "wrong"), "Bad user name or password"), (("ann", "e30.e30.e30"), "Bad user name or password"), (None, "Not authorized")]:
+            client = Client(node, "x", version, user=user)
+            assert client.reason == reason, user
+            client.paho.loop_stop()
+
+    def test_a_token_says_where(self, node):
+        token = self.token(node, "ann", "--subscribe", "a/#", "--publish", "b")
+        with Client(node, "x", user=("ann", token)) as ann:
+            assert [str(reason) for reason in ann.subscribe([("a/b", 1), ("c", 1)])] == ["Granted QoS 1", "Not authorized"]
+
+
+class TestAcrossWires:
+    def test_what_http_publishes_comes_with_its_fields(self, node):
+        server = f"http://{node['http']}"
+        with Client(node, "a") as client:
+            client.subscribe("a", 1)
+            answer = requests.post(f"{server}/v1/messages?topic=a&event=chat&ttl=60", data="hi", headers={"Content-Type": "text/plain"}, timeout=WAIT).json()
+            message = client.hear()
+            assert message.properties.ContentType == "text/plain"
+            assert 55 <= message.properties.MessageExpiryInterval <= 60
+            said = user_properties(message)
+            assert (said["event"], said["id"], said["cursor"]) == ("chat", answer["id"], answer["cursor"])
+            for body in ["two", "three"]:
+                client.publish("a", body)
+                client.hear()
+        with Client(node, "b") as late:
+            after = Properties(PacketTypes.SUBSCRIBE)
+            after.UserProperty = ("after", answer["cursor"])
+            late.subscribe("a", qos=1, properties=after)
+            assert [late.hear().payload for _ in range(2)] == [b"two", b"three"]
+
+    def test_what_mqtt_publishes_is_read_over_http(self, node):
+        with Client(node, "a") as client:
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.ContentType = "application/json"
+            properties.UserProperty = ("event", "reading")
+            client.publish("sensor/1", '{"t": 21}', properties=properties)
+        page = requests.get(f"http://{node['http']}/v1/messages?topic=sensor/1", timeout=WAIT).json()
+        message = page["messages"][0]
+        assert (message["body"], message["event"], message["type"]) == ({"t": 21}, "reading", "application/json")
+
+
+class TestShared:
+    def test_each_message_goes_to_one_and_a_dying_members_to_the_others(self, node):
+        with Client(node, "one") as one, Client(node, "w") as writer:
+            two = Client(node, "two")
+            for member in [one, two]:
+                member.subscribe("$share/g/t", 1)
+            for n in range(100):
+                writer.publish("t", str(n))
+            got = [int(member.messages.get(timeout=WAIT).payload) for member in [one, two] for _ in range(10)]
+            two.cut()
+            # It may have got more than it has handed out.
+            got += [int(message.payload) for message in two.messages.queue]
+            while len(set(got)) < 100:
+                got.append(int(one.hear().payload))
+
+
+def test_aiomqtt(node):
+    host, port = address(node["mqtt"])
+
+    async def talk():
+        async with aiomqtt.Client(host, port, identifier="aio") as client:
+            await client.subscribe("a/+", qos=2)
+            for qos in range(3):
+                await client.publish("a/b", f"qos {qos}", qos=qos)
+            got = []
+            async for message in client.messages:
+                got.append((message.payload.decode(), message.qos))
+                if len(got) == 3:
+                    return got
+
+    assert asyncio.run(asyncio.wait_for(talk(), WAIT)) == [("qos 0", 0), ("qos 1", 1), ("qos 2", 2)]
+
+
+@pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
+def test_mosquitto(node, version):
+    host, port = address(node["mqtt"])
+    common = ["-h", host, "-p", str(port), "-V", version]
+    reader = subprocess.Popen(["stdbuf", "-oL", "mosquitto_sub", *common, "-t", "a/#", "-q", "2", "-C", "3", "-F", "%q %p", "-d"], stdout=subprocess.PIPE, text=True)
+    lines = iter(reader.stdout.readline, "")
+    assert any(line.startswith("Subscribed") for line in lines)
+    for qos in range(3):
+        subprocess.run(["mosquitto_pub", *common, "-t", "a/b", "-m", f"hello {qos}", "-q", str(qos)], check=True, timeout=WAIT)
+    got = [line.strip() for line in lines if line[0].isdigit()]
+    assert got == ["0 hello 0", "1 hello 1", "2 hello 2"]
+    assert reader.wait(timeout=WAIT) == 0

@@ -1,0 +1,153 @@
+"""The server is killed again and again under load, or every connection is cut: at least once loses nothing, exactly once
+is exactly once, end to end."""
+
+import os
+import random
+import socket
+import subprocess
+import threading
+import time
+
+import paho.mqtt.client as paho
+import pytest
+from conftest import until, wait_ready
+from paho.mqtt.enums import CallbackAPIVersion
+
+KILLS = 25
+CUTS = 10
+
+
+class Victim:
+    """A server that is killed and started again on its data and its port."""
+
+    def __init__(self, folder):
+        self.folder, self.port = folder, 0
+        self.start()
+
+    def start(self):
+        ready = self.folder / "ready.json"
+        ready.unlink(missing_ok=True)
+        arguments = [os.environ["EVERYWIRE_BIN"], "serve", "--http", "off", "--tcp", "off", "--mqtt", f"127.0.0.1:{self.port}"]
+        arguments += ["--data", self.folder / "data", "--ready-file", ready]
+        self.process = subprocess.Popen(arguments, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.port = int(wait_ready(self.process, ready)["mqtt"].rsplit(":", 1)[1])
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Proxy:
+    """Passes bytes on, and cuts all connections when it is told to."""
+
+    def __init__(self, port):
+        self.target, self.pairs = ("127.0.0.1", port), []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            near, _ = self.listener.accept()
+            far = socket.create_connection(self.target)
+            self.pairs.append((near, far))
+            for one, other in [(near, far), (far, near)]:
+                threading.Thread(target=self.pump, args=(one, other), daemon=True).start()
+
+    def pump(self, one, other):
+        try:
+            while data := one.recv(65536):
+                other.sendall(data)
+        except OSError:
+            pass
+        for end in (one, other):
+            end.close()
+
+    def cut(self):
+        pairs, self.pairs = self.pairs, []
+        for pair in pairs:
+            for end in pair:
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+
+class Pair:
+    """A publisher that counts, and a subscriber whose session lasts."""
+
+    def __init__(self, port, qos):
+        self.qos, self.got, self.sent = qos, [], 0
+        self.reader, self.writer = self.client(f"reader {qos}", port), self.client(f"writer {qos}", port)
+        subscribed = threading.Event()
+        self.reader.on_subscribe = lambda *_: subscribed.set()
+        self.reader.on_message = lambda _, __, message: self.got.append(int(message.payload))
+        self.reader.subscribe(f"count/{qos}", qos)
+        assert subscribed.wait(30)
+
+    def client(self, name, port):
+        client = paho.Client(CallbackAPIVersion.VERSION2, name, protocol=paho.MQTTv311, clean_session=False)
+        # With 20 acknowledgements under way it waits for room, so that nothing is sent blindly.
+        client.max_inflight_messages_set(20)
+        client.reconnect_delay_set(1, 1)
+        connected = threading.Event()
+        client.on_connect = lambda *_: connected.set()
+        client.connect("127.0.0.1", port)
+        client.loop_start()
+        assert connected.wait(30)
+        return client
+
+    def publish(self, count):
+        for _ in range(count):
+            self.last = self.writer.publish(f"count/{self.qos}", str(self.sent), self.qos)
+            self.sent += 1
+
+    def finish(self):
+        def all_came():
+            return len(set(self.got)) == self.sent
+
+        until(all_came)
+        for client in (self.reader, self.writer):
+            client.disconnect()
+            client.loop_stop()
+
+    def check(self):
+        assert sorted(set(self.got)) == list(range(self.sent)), "nothing is lost"
+        if self.qos == 2:
+            assert sorted(self.got) == list(range(self.sent)), "nothing comes twice"
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_kills_lose_nothing(tmp_path, qos):
+    moments = random.Random(qos)
+    victim = Victim(tmp_path)
+    pair = Pair(victim.port, qos)
+    try:
+        for _ in range(KILLS):
+            # So that it dies at any point of the exchange.
+            pair.publish(moments.randrange(1, 40))
+            time.sleep(moments.random() / 10)
+            victim.kill()
+            victim.start()
+            until(pair.writer.is_connected)
+            until(pair.reader.is_connected)
+        pair.finish()
+    finally:
+        victim.kill()
+    pair.check()
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_cuts_lose_nothing(tmp_path, qos):
+    victim = Victim(tmp_path)
+    proxy = Proxy(victim.port)
+    pair = Pair(proxy.port, qos)
+    try:
+        for _ in range(CUTS):
+            pair.publish(200)
+            until(lambda: len(set(pair.got)) > pair.sent - 100)
+            proxy.cut()
+        pair.finish()
+    finally:
+        victim.kill()
+    pair.check()
