@@ -36,7 +36,7 @@ fn the_default_port_in_use_is_a_warning() {
     let _taken = TcpListener::bind("127.0.0.1:8080");
     // Without any other listener the server serves nobody, and says so.
     let off = ["--tcp", "off", "--mqtt", "off"];
-    let failed = off.into_iter().fold(Setup::new().http(None), |setup, word| setup.argument(word)).fail();
+    let failed = off.into_iter().fold(Setup::new().http(None), Setup::argument).fail();
     assert_eq!(failed.code, Some(1), "{}", failed.errors);
     let warning = failed.errors.lines().find(|line| line.contains("WARN")).unwrap_or_default();
     assert!(warning.contains("http") && warning.contains("127.0.0.1:8080"), "{}", failed.errors);

@@ -4,14 +4,16 @@ use std::fmt;
 
 use crate::error::ClientError;
 
-/// A server's address, from `http://host[:port]`, or `tcp://host:port` for the native protocol.
+/// A server's address, from `http://host[:port]`, or `tcp://host:port` and `mqtt://host:port` for
+/// these wires alone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
     /// Host and port, as the header `Host` has them.
     authority: String,
     host: String,
     port: u16,
-    is_native: bool,
+    /// `http`, `tcp` or `mqtt`.
+    scheme: &'static str,
 }
 
 impl Server {
@@ -21,16 +23,16 @@ impl Server {
         if url.starts_with("https://") {
             return Err(wrong("needs TLS, which this client does not speak in this version"));
         }
-        let native = url.strip_prefix("tcp://");
-        let rest =
-            native.or_else(|| url.strip_prefix("http://")).ok_or_else(|| wrong("does not begin with http://"))?;
+        let of = |scheme: &'static str| Some((scheme, url.strip_prefix(scheme)?.strip_prefix("://")?));
+        let known = ["http", "tcp", "mqtt"].into_iter().find_map(of);
+        let (scheme, rest) = known.ok_or_else(|| wrong("does not begin with http://"))?;
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
         if authority.is_empty() || !authority.chars().all(plain) {
             return Err(wrong("is not the address of a server: it has a host and perhaps a port, nothing else"));
         }
         let (host, port) = split(authority).ok_or_else(|| wrong("has no valid port"))?;
-        Ok(Self { authority: authority.to_owned(), host: host.to_owned(), port, is_native: native.is_some() })
+        Ok(Self { authority: authority.to_owned(), host: host.to_owned(), port, scheme })
     }
 
     /// Host and port, as the header `Host` has them.
@@ -38,9 +40,9 @@ impl Server {
         &self.authority
     }
 
-    /// The port of the native protocol, if the address names that.
-    pub(crate) fn native_port(&self) -> Option<u16> {
-        self.is_native.then_some(self.port)
+    /// The port of a wire, if the address is that wire's.
+    pub(crate) fn port_of(&self, scheme: &str) -> Option<u16> {
+        (self.scheme == scheme).then_some(self.port)
     }
 
     /// What a socket connects to.
@@ -65,7 +67,7 @@ fn split(authority: &str) -> Option<(&str, u16)> {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.is_native { "tcp" } else { "http" }, self.authority)
+        write!(f, "{}://{}", self.scheme, self.authority)
     }
 }
 

@@ -29,6 +29,7 @@ mod body;
 mod client;
 mod connection;
 mod error;
+mod mqtt;
 mod native;
 mod publish;
 mod read;

@@ -1,4 +1,4 @@
-//! The native protocol (docs/protocol.md), in JSON over WebSocket and in protobuf over TCP.
+//! Wires that answer: the native protocol (docs/protocol.md), in JSON over WebSocket and in protobuf over TCP, and MQTT.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -21,6 +21,7 @@ use tungstenite::{Message, WebSocket};
 
 use crate::address::Server;
 use crate::error::{ClientError, Problem};
+use crate::mqtt::{self, Mqtt};
 use crate::publish::{Publish, Published};
 use crate::subscription::{Close, Gap};
 
@@ -28,7 +29,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long the server may be silent: it pings after 25 s of that.
 pub(crate) const SILENCE: Duration = Duration::from_secs(50);
 /// The longest frame that is taken, in bytes.
-const MAX_FRAME: u64 = 64 << 20;
+pub(crate) const MAX_FRAME: u64 = 64 << 20;
 /// Where the native protocol listens, unless the address says.
 const TCP_PORT: u16 = 7222;
 
@@ -39,6 +40,8 @@ pub enum Over {
     WebSocket,
     /// TCP, in protobuf.
     Tcp,
+    /// TCP, as MQTT.
+    Mqtt,
 }
 
 /// What a server says.
@@ -63,6 +66,7 @@ pub(crate) struct Native {
 enum Link {
     WebSocket(Box<WebSocket<TcpStream>>),
     Tcp(TcpStream),
+    Mqtt(Mqtt),
 }
 
 /// A frame in JSON.
@@ -107,7 +111,11 @@ impl Native {
     pub(crate) fn connect(server: &Server, over: Over, token: Option<&str>) -> Result<Self, ClientError> {
         let what = || format!("connecting to {server}");
         let (host, port) = server.place();
-        let port = if over == Over::Tcp { server.native_port().unwrap_or(TCP_PORT) } else { port };
+        let port = match over {
+            Over::WebSocket => port,
+            Over::Tcp => server.port_of("tcp").unwrap_or(TCP_PORT),
+            Over::Mqtt => server.port_of("mqtt").unwrap_or(mqtt::PORT),
+        };
         let mut addresses = (host, port).to_socket_addrs().map_err(|error| ClientError::io(what(), &error))?;
         let address = addresses.next().ok_or_else(|| ClientError::Address(format!("{host} has no address")))?;
         let stream = TcpStream::connect_timeout(&address, CONNECT_WITHIN);
@@ -119,6 +127,7 @@ impl Native {
         let link = match over {
             Over::WebSocket => websocket(server, stream, token)?,
             Over::Tcp => Link::Tcp(stream),
+            Over::Mqtt => Link::Mqtt(Mqtt::login(stream, token)?),
         };
         let mut native = Self { link, server: server.to_string() };
         if let Link::Tcp(stream) = &mut native.link {
@@ -132,6 +141,9 @@ impl Native {
 
     /// Asks for topics.
     pub(crate) fn subscribe(&mut self, topics: &[Filter], start: &Start) -> Result<(), ClientError> {
+        if let Link::Mqtt(mqtt) = &mut self.link {
+            return mqtt.subscribe(topics, start);
+        }
         let topics: Vec<String> = topics.iter().map(|filter| filter.as_str().to_owned()).collect();
         let after = match start {
             Start::Latest => "latest".to_owned(),
@@ -144,6 +156,11 @@ impl Native {
 
     /// Publishes a message, and waits for its acknowledgement.
     pub(crate) fn publish(&mut self, message: &Publish) -> Result<Published, ClientError> {
+        if let Link::Mqtt(mqtt) = &mut self.link {
+            // PUBACK says nothing else.
+            let topic = message.topic.to_string();
+            return mqtt.publish(message).map(|()| Published { topic, ..Published::default() });
+        }
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let (topic, ttl) = (message.topic.to_string(), message.ttl.map_or(0, |ttl| ttl.as_secs()));
         let mut fields = json!({
@@ -182,6 +199,8 @@ impl Native {
                 pb::frame(&ClientFrame { frame: Some(frame) }.encode_to_vec(), &mut bytes);
                 stream.write_all(&bytes).map_err(|error| error.to_string())
             }
+            // It has packets of its own.
+            Link::Mqtt(_) => Ok(()),
         };
         sent.map_err(|message| self.cut(message))
     }
@@ -189,6 +208,7 @@ impl Native {
     /// The next thing that the server says.
     pub(crate) fn receive(&mut self) -> Result<Told, ClientError> {
         match &mut self.link {
+            Link::Mqtt(mqtt) => mqtt.receive(),
             Link::WebSocket(socket) => match socket.read() {
                 Ok(Message::Text(text)) => told(text.as_str()),
                 Ok(Message::Close(_)) => Err(self.ended("it closed the WebSocket")),

@@ -43,7 +43,7 @@ impl Publish {
 }
 
 /// An acknowledged message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     /// Its id.
     pub id: String,

@@ -242,6 +242,7 @@ pub(crate) enum PubVia {
     Http,
     Ws,
     Tcp,
+    Mqtt,
 }
 
 #[derive(Args, Debug)]
@@ -273,6 +274,7 @@ pub(crate) enum SubVia {
     Sse,
     Ws,
     Tcp,
+    Mqtt,
 }
 
 fn topic(text: &str) -> Result<Topic, String> {

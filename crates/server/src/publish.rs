@@ -18,9 +18,14 @@ pub(crate) fn run(arguments: &Pub) -> Result<(), Failure> {
         PubVia::Http => client.publish(&message),
         PubVia::Ws => client.publish_over(Over::WebSocket, &message),
         PubVia::Tcp => client.publish_over(Over::Tcp, &message),
+        PubVia::Mqtt => client.publish_over(Over::Mqtt, &message),
     };
     let published = published.map_err(|error| error.to_string())?;
-    let line = format!("{} {} {}\n", published.id, published.cursor, published.durability);
+    let line = match arguments.via {
+        // Its acknowledgement has no room for more.
+        PubVia::Mqtt => "acknowledged\n".to_owned(),
+        _ => format!("{} {} {}\n", published.id, published.cursor, published.durability),
+    };
     // It is published, whether or not somebody reads that.
     let _ = io::stdout().write_all(line.as_bytes());
     Ok(())

@@ -27,6 +27,7 @@ pub(crate) fn run(arguments: &Sub) -> Result<(), Failure> {
         SubVia::Sse => Via::Sse,
         SubVia::Ws => Via::Native(Over::WebSocket),
         SubVia::Tcp => Via::Native(Over::Tcp),
+        SubVia::Mqtt => Via::Native(Over::Mqtt),
     };
     end_by_signal()?;
     print_all(arguments, Subscription::new(client, arguments.topics.clone(), via, arguments.after.clone()))

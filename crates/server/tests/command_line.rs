@@ -151,7 +151,17 @@ impl Server {
     fn start(file: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("everywire.toml"), file).unwrap();
-        let ports = ["serve", "--http", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--ready-file", "ready.json"];
+        let ports = [
+            "serve",
+            "--http",
+            "127.0.0.1:0",
+            "--tcp",
+            "127.0.0.1:0",
+            "--mqtt",
+            "127.0.0.1:0",
+            "--ready-file",
+            "ready.json",
+        ];
         let mut command = everywire(folder.path(), &ports);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let url = page_address(&mut child);

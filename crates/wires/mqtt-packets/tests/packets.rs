@@ -322,10 +322,18 @@ fn properties() -> impl Strategy<Value = Properties> {
     (any::<Option<u32>>(), proptest::option::of(text()), proptest::option::of(any::<Vec<u8>>()), pairs).prop_map(
         |(expiry, content_type, correlation, pairs)| {
             let mut properties = Properties::default();
-            expiry.into_iter().for_each(|n| properties.push(Id::MessageExpiryInterval, Value::Number(n)));
-            content_type.into_iter().for_each(|text| properties.push(Id::ContentType, Value::Text(text)));
-            correlation.into_iter().for_each(|data| properties.push(Id::CorrelationData, Value::Binary(data.into())));
-            pairs.into_iter().for_each(|(name, value)| properties.push(Id::UserProperty, Value::Pair(name, value)));
+            if let Some(n) = expiry {
+                properties.push(Id::MessageExpiryInterval, Value::Number(n));
+            }
+            if let Some(text) = content_type {
+                properties.push(Id::ContentType, Value::Text(text));
+            }
+            if let Some(data) = correlation {
+                properties.push(Id::CorrelationData, Value::Binary(data.into()));
+            }
+            for (name, value) in pairs {
+                properties.push(Id::UserProperty, Value::Pair(name, value));
+            }
             properties
         },
     )

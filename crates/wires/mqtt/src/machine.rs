@@ -223,7 +223,10 @@ impl Mqtt {
             Answer::Published(result) => return self.published(cx, ask, result),
             Answer::KnownAlready => self.fill(cx, ask, |_, id| Self::received(id)),
             Answer::Released(was_known) => self.fill(cx, ask, |_, id| Self::complete(id, was_known)),
-            Answer::Subscribed(subscribed) => self.fill_filter(cx, ask, |filters, at| filters.granted(at, &subscribed)),
+            Answer::Subscribed(subscribed) => {
+                let tells = self.config.user_properties;
+                self.fill_filter(cx, ask, |filters, at| filters.granted(at, &subscribed, tells));
+            }
             Answer::Unsubscribed(was_there) => self.fill_filter(cx, ask, |filters, at| filters.ended(at, was_there)),
             Answer::Received(tag) => self.release(cx, tag, Reason::Success),
             Answer::NotAcknowledged(AckError::UnknownTag(tag)) => self.release(cx, tag, Reason::PacketIdNotFound),

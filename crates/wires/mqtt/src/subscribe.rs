@@ -25,11 +25,13 @@ pub(crate) struct Filters {
     reasons: Vec<(Option<AskId>, Reason)>,
     /// Why something was refused.
     why: Option<Box<str>>,
+    /// Where the first subscription began, if that is told.
+    cursor: Option<Box<str>>,
 }
 
 impl Filters {
     fn new(packet_id: NonZeroU16, subscribes: bool) -> Self {
-        Self { packet_id, subscribes, reasons: Vec::new(), why: None }
+        Self { packet_id, subscribes, reasons: Vec::new(), why: None, cursor: None }
     }
 
     fn refuse(&mut self, reason: Reason, why: &str) {
@@ -43,8 +45,11 @@ impl Filters {
     }
 
     /// A subscription was granted or refused.
-    pub(crate) fn granted(&mut self, at: usize, subscribed: &Subscribed) -> Option<Packet<'static>> {
+    pub(crate) fn granted(&mut self, at: usize, subscribed: &Subscribed, tells: bool) -> Option<Packet<'static>> {
         self.reasons[at].0 = None;
+        if tells && self.cursor.is_none() {
+            self.cursor = Some(subscribed.cursor.to_string().into());
+        }
         if let Some((_, refusal)) = subscribed.refused.first() {
             self.reasons[at].1 = words::refusal(refusal);
             self.why.get_or_insert_with(|| refusal.to_string().into());
@@ -69,6 +74,9 @@ impl Filters {
         let mut properties = Properties::default();
         if let Some(why) = &self.why {
             properties = properties.with_text(Id::ReasonString, why);
+        }
+        if let Some(cursor) = &self.cursor {
+            properties = properties.with_pair("cursor", cursor);
         }
         let (packet_id, reasons) = (self.packet_id, self.reasons.iter().map(|(_, reason)| *reason).collect());
         if self.subscribes {
