@@ -253,6 +253,14 @@ class TestShared:
                 got.append(int(one.hear().payload))
 
 
+def test_the_node_tells_of_itself(node):
+    with Client(node, "operator") as client:
+        client.subscribe("#", 0)
+        client.subscribe("$SYS/broker/clients/connected", 0)
+        message = client.hear()
+        assert (message.topic, message.payload) == ("$SYS/broker/clients/connected", b"1")
+
+
 def test_aiomqtt(node):
     host, port = address(node["mqtt"])
 

@@ -2,8 +2,8 @@
 //!
 //! One engine thread writes, all workers and the store read. Nobody locks: records stand in chunks whose places are
 //! filled once, the list of chunks is replaced as a whole, and the head mark is moved after the records are in place.
-//! The window is bounded by records and by bytes, and lets go only of what the store has applied. What only passes on the
-//! server's own topics nobody reads later: it goes as soon as every worker has it.
+//! The window is bounded by records and by bytes, and lets go only of what the store has applied. What stands on
+//! the server's own topics nobody reads here later: it goes as soon as every worker has it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use everywire_base::cursor::Offset;
 use everywire_base::limits::Limits;
-use everywire_base::record::{Durability, Message, Record};
+use everywire_base::record::Record;
 use everywire_base::topic::Topic;
 
 const CHUNK_RECORDS: usize = 256;
@@ -50,10 +50,9 @@ fn weight(record: &Record) -> usize {
     record.message().map_or(0, everywire_base::record::Message::weight) + 256
 }
 
-/// Whether it only passes, on a topic of the server's own.
-fn passes(record: &Record) -> bool {
-    let is_servers = |message: &Message| message.topic.is_servers() && !message.retain;
-    record.durability == Durability::None && record.message().is_some_and(is_servers)
+/// Whether it stands on a topic of the server's own.
+fn is_servers(record: &Record) -> bool {
+    record.message().is_some_and(|message| message.topic.is_servers())
 }
 
 impl Chunk {
@@ -186,7 +185,7 @@ impl Tail {
             None => self.begin_chunk(&chunks, record.offset),
         };
         chunk.bytes.fetch_add(weight, Ordering::Relaxed);
-        if !passes(&record) {
+        if !is_servers(&record) {
             chunk.lasts.store(true, Ordering::Relaxed);
         }
         let index = (record.offset.0 - chunk.first.0) as usize;
@@ -417,13 +416,9 @@ mod tests {
     }
 
     #[test]
-    fn what_only_passes_goes_when_every_worker_has_it() {
-        let passing = |offset: u64| {
-            let record = record(offset, "$sessions/ann/1", 1);
-            Arc::new(Record { durability: Durability::None, ..Record::clone(&record) })
-        };
+    fn what_is_the_servers_own_goes_when_every_worker_has_it() {
         let fill = |writer: &mut TailWriter, from: u64| {
-            (from..from + 300).for_each(|n| writer.push(vec![passing(n)]));
+            (from..from + 300).for_each(|n| writer.push(vec![record(n, "$sessions/ann/1", 1)]));
             writer.tail().set_applied(Offset(from + 299));
         };
         let mut writer = TailWriter::new(Offset(0), &Limits::default());

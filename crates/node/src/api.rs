@@ -1,4 +1,5 @@
-//! The API's thread: a small tokio runtime that calls the router in process, a bounded number of calls at a time.
+//! The API's thread: a small tokio runtime that calls the router in process, a bounded number of calls at a time, and
+//! tells of the node on `$SYS`.
 
 use std::io;
 use std::sync::Arc;
@@ -10,6 +11,9 @@ use everywire_driver::mio_net::Socket;
 use everywire_driver::{Mail, Post};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::sys::{self, Sys};
 
 /// Calls on their way to the API. Clones share the thread.
 #[derive(Clone)]
@@ -23,10 +27,16 @@ impl Calls {
         control: Arc<dyn Control>,
         posts: Arc<[Post<Socket>]>,
         bound: usize,
+        sys: Sys,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (queue, calls) = mpsc::channel(bound);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let serve = move || runtime.block_on(serve(control, posts, calls, bound));
+        let serve = move || {
+            runtime.block_on(async {
+                tokio::spawn(tell(sys));
+                serve(control, posts, calls, bound).await;
+            });
+        };
         let thread = thread::Builder::new().name("api".into()).spawn(serve)?;
         Ok((Self { queue }, thread))
     }
@@ -34,6 +44,16 @@ impl Calls {
     /// Takes a call, or gives it back when too many wait.
     pub(crate) fn call(&self, call: Call) -> Result<(), Call> {
         self.queue.try_send(call).map_err(mpsc::error::TrySendError::into_inner)
+    }
+}
+
+/// Tells of the node until the thread ends.
+async fn tell(sys: Sys) {
+    let begun = Instant::now();
+    let mut ticks = tokio::time::interval_at(begun + sys::PERIOD, sys::PERIOD);
+    loop {
+        ticks.tick().await;
+        sys.tell(begun.elapsed());
     }
 }
 

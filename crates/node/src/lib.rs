@@ -15,6 +15,7 @@ mod node;
 mod open;
 mod process;
 mod readers;
+mod sys;
 
 pub use config::{Bind, Config, EngineKind, Listener, StartError, Tls};
 pub use everywire_http::HttpConfig;

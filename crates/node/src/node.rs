@@ -33,6 +33,7 @@ use crate::control::NodeControl;
 use crate::doorbell::{Appends, Doorbell, wall_clock};
 use crate::open::{Opened, open};
 use crate::readers::Readers;
+use crate::sys::Sys;
 
 /// HTTP/1.1 is all that the HTTP wire speaks (RFC 7301).
 const HTTP_ALPN: [&str; 1] = ["http/1.1"];
@@ -63,7 +64,6 @@ impl Node {
     /// Binds the listeners, opens and restores log and store, starts the threads, and accepts.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let bound = bind(&config)?;
-        let addresses = bound.iter().map(|listening| (listening.name, listening.socket.local())).collect();
         let nets = (0..config.workers.max(1)).map(|_| MioNet::new()).collect::<io::Result<Vec<_>>>();
         let nets = nets.map_err(system("event loop"))?;
         let (mut seats, mut posts) = (Vec::new(), Vec::new());
@@ -77,7 +77,7 @@ impl Node {
         let bell = Arc::new(Doorbell::new(posts.clone(), Arc::clone(&store_thread), Arc::clone(&appends)));
         let opened = open(&config, bell)?;
         let posts: Arc<[Post<Socket>]> = posts.into();
-        let assembly = Assembly { config, posts, addresses, appends };
+        let assembly = Assembly { config, posts, appends };
         assembly.start(opened, seats, bound, &store_thread)
     }
 
@@ -128,6 +128,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 /// A bound listener.
 struct Listening {
     name: &'static str,
+    bind: Bind,
     socket: Bound,
     tls: Option<Arc<tls::ServerConfig>>,
     wires: Arc<dyn Listen>,
@@ -162,15 +163,16 @@ fn bind(config: &Config) -> Result<Vec<Listening>, StartError> {
     wanted.extend(config.listeners.iter().map(|others| (others.name, Some(others.bind), None, &others.wires)));
     let mut bound = Vec::new();
     for (name, at, tls, wires) in wanted {
-        let socket = at.map(|at| bind_one(name, at)).transpose()?.flatten();
-        bound.extend(socket.map(|socket| Listening { name, socket, tls, wires: Arc::clone(wires) }));
+        let Some(bind) = at else { continue };
+        let socket = settle(name, bind, Bound::bind(bind.address))?;
+        bound.extend(socket.map(|socket| Listening { name, bind, socket, tls, wires: Arc::clone(wires) }));
     }
     Ok(bound)
 }
 
-/// Binds a listener. One that nobody asked for may stay off (RULES 36).
-fn bind_one(name: &str, bind: Bind) -> Result<Option<Bound>, StartError> {
-    match Bound::bind(bind.address) {
+/// What became of a listener. One that nobody asked for may stay off (RULES 36).
+fn settle<T>(name: &str, bind: Bind, socket: io::Result<T>) -> Result<Option<T>, StartError> {
+    match socket {
         Ok(socket) => Ok(Some(socket)),
         Err(source) if bind.configured => Err(StartError::Bind { address: bind.address, source }),
         Err(error) => {
@@ -187,7 +189,6 @@ fn bind_one(name: &str, bind: Bind) -> Result<Option<Bound>, StartError> {
 struct Assembly {
     config: Config,
     posts: Arc<[Post<Socket>]>,
-    addresses: Vec<(&'static str, SocketAddr)>,
     appends: Arc<Appends>,
 }
 
@@ -201,7 +202,7 @@ impl Assembly {
     ) -> Result<Node, StartError> {
         let Opened { engine, log_metrics, appender, store, applier } = opened;
         let thread = system("thread");
-        let Self { config, posts, addresses, appends } = self;
+        let Self { config, posts, appends } = self;
         let metrics: Arc<[Arc<WorkerMetrics>]> = seats.iter().map(|_| Arc::default()).collect();
         let draining = Arc::new(AtomicBool::new(false));
         let (readers, reader_threads) = Readers::start(&store, &posts, config.limits.read_queue).map_err(thread)?;
@@ -222,7 +223,8 @@ impl Assembly {
             limits: Arc::clone(&config.limits),
             draining: Arc::clone(&draining),
         };
-        let calls = Calls::start(Arc::new(control), Arc::clone(&posts), config.limits.api_calls);
+        let sys = Sys { engine: Arc::clone(&engine), workers: Arc::clone(&metrics), store: store.clone() };
+        let calls = Calls::start(Arc::new(control), Arc::clone(&posts), config.limits.api_calls, sys);
         let (calls, api) = calls.map_err(system("thread"))?;
         let applying = Applying::start(applier, store_thread).map_err(system("thread"))?;
         let appender = appender.spawn().map_err(system("thread"))?;
@@ -231,7 +233,8 @@ impl Assembly {
         let boot = wall_clock().0 as u32;
         let plate = Nameplate { node: config.node.as_str().into(), boot };
         let hubs = Hubs { store: &store, engine: &*engine, config: &config, plate: &plate };
-        let workers = spawn_workers(seats, bound, &hubs, &desk, &posts, &metrics)?;
+        let (addresses, listeners) = listen(bound)?;
+        let workers = spawn_workers(seats, listeners, &hubs, &desk, &posts, &metrics)?;
         Ok(Node {
             addresses,
             posts,
@@ -278,9 +281,24 @@ impl Hubs<'_> {
     }
 }
 
+/// What listens where, and its listeners.
+type Listeners = (Vec<(&'static str, SocketAddr)>, Vec<Listener<MioNet>>);
+
+/// Lets clients come. Between binding and this somebody else may have begun to listen on the same address.
+fn listen(bound: Vec<Listening>) -> Result<Listeners, StartError> {
+    let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
+    for Listening { name, bind, socket, tls, wires } in bound {
+        let local = socket.local();
+        let Some(socket) = settle(name, bind, socket.listen())? else { continue };
+        addresses.push((name, local));
+        listeners.push(Listener { socket: Some(socket), local, wires, tls });
+    }
+    Ok((addresses, listeners))
+}
+
 fn spawn_workers(
     seats: Vec<(MioNet, Mailbox<Socket>)>,
-    bound: Vec<Listening>,
+    mut listeners: Vec<Listener<MioNet>>,
     hubs: &Hubs<'_>,
     desk: &Desk,
     posts: &Arc<[Post<Socket>]>,
@@ -289,11 +307,6 @@ fn spawn_workers(
     let workers = seats.len();
     hubs.tails().iter().for_each(|tail| tail.set_readers(workers));
     let rules = Arc::new(hubs.config.rules.clone());
-    let mut listeners = Vec::new();
-    for Listening { socket, tls, wires, .. } in bound {
-        let (local, socket) = (socket.local(), socket.listen().map_err(system("listening socket"))?);
-        listeners.push(Listener { socket: Some(socket), local, wires, tls });
-    }
     let spawn = |(number, (net, mailbox)): (usize, (MioNet, Mailbox<Socket>))| {
         // Each listener is accepted from by one worker, which spreads its connections over all.
         let share = |(i, listener): (usize, &mut Listener<MioNet>)| Listener {
