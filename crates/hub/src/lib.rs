@@ -17,7 +17,7 @@
 //! | `fanout` | from the mark to the head |
 //! | `catchup`, `replay`, `page`, `greet` | lagging connections, from the tail and from the store |
 //! | `member`, `own`, `inspect` | the registry: who is connected, the server's own records, what operators ask |
-//! | `group` | shared subscriptions |
+//! | `group`, `share` | shared subscriptions |
 //! | `session`, `ownership` | what outlives a connection, and who has it |
 //! | `window`, `manner`, `once`, `wills` | acknowledgements, how a message is handed over, exactly once, last words |
 //! | `table`, `trie`, `chunked`, `connection` | small tables |
@@ -38,6 +38,7 @@ mod page;
 mod parcels;
 mod replay;
 mod session;
+mod share;
 mod start;
 mod subscribe;
 mod table;
