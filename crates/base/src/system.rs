@@ -217,8 +217,8 @@ pub enum GroupChange {
         member: Box<str>,
         /// What of its is left for others.
         ranges: Vec<GroupRange>,
-        /// Until then it may come back, in milliseconds since 1970; 0 if it doesn't.
-        until_ms: u64,
+        /// For so long it may come back, in milliseconds; 0 if it doesn't.
+        lives_ms: u64,
     },
 }
 

@@ -11,15 +11,19 @@
 //! * Of a former life of the node nothing is known but what sessions say: whoever comes first goes on from where his
 //!   stood, so that nothing is lost, and what others did since may come again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use everywire_base::ask::Subscribe;
+use everywire_base::clock::{Monotonic, UnixMillis};
 use everywire_base::cursor::Offset;
 use everywire_base::id::{AskId, Slot};
+use everywire_base::record::Message;
 use everywire_base::topic::Topic;
 
 /// Changes of a group that are remembered for readers who are behind them.
 const CHANGES: usize = 256;
+/// Up to so many groups none is looked for that is over.
+const FEW: usize = 64;
 
 /// A member: its worker, and its place there.
 pub(crate) type Member = (u16, Slot);
@@ -28,8 +32,22 @@ pub(crate) type Member = (u16, Slot);
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     pub(crate) all: BTreeMap<Topic, Group>,
+    /// The groups that connections of this worker are members of.
+    pub(crate) of: BTreeMap<Slot, Vec<Topic>>,
     /// Connections of this worker that have asked to join.
     pub(crate) joining: VecDeque<Joining>,
+    /// Records on their way to the log, which must take them.
+    pub(crate) insisted: Insisted,
+    /// With so many groups those are looked for that are over.
+    full_at: usize,
+}
+
+/// Records that are said again until the log takes them.
+#[derive(Debug, Default)]
+pub(crate) struct Insisted {
+    pub(crate) under_way: BTreeMap<u32, Message>,
+    pub(crate) again: BTreeSet<(Monotonic, u32)>,
+    pub(crate) last: u32,
 }
 
 #[derive(Debug)]
@@ -44,13 +62,15 @@ pub(crate) struct Joining {
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     /// The members from above each offset on.
-    pub(crate) changes: VecDeque<(Offset, Vec<Member>)>,
+    changes: VecDeque<(Offset, Vec<Member>)>,
+    /// Who was drawn up to here isn't known any more.
+    forgotten: Offset,
     /// Members of this worker.
     pub(crate) here: Vec<Here>,
     /// What waits for somebody to come: ranges, and all above the offset.
     pub(crate) waiting: Option<(Vec<Range>, Offset)>,
-    /// Until then somebody may come back, in milliseconds since 1970.
-    pub(crate) until: u64,
+    /// Until then somebody may come back.
+    pub(crate) until: UnixMillis,
     /// Where the first of this life began who went on from where his session stood.
     pub(crate) from: Option<Offset>,
 }
@@ -61,8 +81,31 @@ pub(crate) struct Here {
     pub(crate) slot: Slot,
     /// What it reads besides what it is drawn for.
     pub(crate) ranges: Vec<Range>,
-    /// What it was drawn for up to here it has read before it went back.
+    /// What it has read of them, as far as it may not be acknowledged.
+    read: Vec<Range>,
+    /// What it was drawn for up to here it has read already, or it wasn't there.
     pub(crate) had: Offset,
+    joined: Offset,
+}
+
+impl Here {
+    pub(crate) fn new(slot: Slot, ranges: Vec<Range>, joined: Offset) -> Self {
+        Self { slot, ranges, read: Vec::new(), had: joined, joined }
+    }
+
+    /// Takes up what another has left, having read everything up to `current` and nothing unacknowledged below `first`.
+    /// What it has read it doesn't read again.
+    pub(crate) fn take_up(&mut self, ranges: Vec<Range>, current: Offset, first: Offset) {
+        let read = self.ranges.iter().filter(|range| range.after < current);
+        self.read.extend(read.map(|range| Range { up_to: range.up_to.min(current), ..*range }));
+        self.read.retain(|range| range.up_to >= first);
+        self.ranges.retain(|range| range.up_to > current);
+        self.ranges.iter_mut().for_each(|range| range.after = range.after.max(current));
+        if ranges.iter().any(|range| range.after < current) {
+            self.had = self.had.max(current);
+        }
+        self.ranges.extend(ranges);
+    }
 }
 
 /// Messages above `after` and up to `up_to`, all or those of a member.
@@ -74,8 +117,23 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    pub(crate) fn holds(&self, offset: Offset, drawn: Option<Member>) -> bool {
-        self.after < offset && offset <= self.up_to && (self.of.is_none() || self.of == drawn)
+    fn holds(&self, offset: Offset, drawn: &Drawn) -> bool {
+        self.after < offset && offset <= self.up_to && self.of.is_none_or(|of| drawn.may_be(of))
+    }
+}
+
+/// Who was drawn for a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Drawn {
+    Nobody,
+    Somebody(Member),
+    /// It is too long ago: better twice than never.
+    Forgotten,
+}
+
+impl Drawn {
+    fn may_be(&self, member: Member) -> bool {
+        *self == Drawn::Somebody(member) || *self == Drawn::Forgotten
     }
 }
 
@@ -97,20 +155,36 @@ impl Group {
         self.changes.back().map_or(&[], |(_, members)| members)
     }
 
-    /// Who is drawn for a message.
-    fn drawn(&self, offset: Offset) -> Option<Member> {
+    fn drawn(&self, offset: Offset) -> Drawn {
+        if offset <= self.forgotten {
+            return Drawn::Forgotten;
+        }
         let at = self.changes.partition_point(|(from, _)| *from < offset);
-        let (_, members) = self.changes.get(at.saturating_sub(1))?;
-        draw(members, offset)
+        let members = at.checked_sub(1).and_then(|at| self.changes.get(at)).map_or(&[][..], |(_, members)| members);
+        draw(members, offset).map_or(Drawn::Nobody, Drawn::Somebody)
     }
 
     pub(crate) fn change(&mut self, from: Offset, change: impl FnOnce(&mut Vec<Member>)) {
         let mut members = self.members().to_vec();
         change(&mut members);
-        if self.changes.len() >= CHANGES {
-            self.changes.pop_front();
-        }
         self.changes.push_back((from, members));
+        if self.changes.len() > CHANGES {
+            self.changes.pop_front();
+            self.forgotten = self.changes.front().map_or(from, |(first, _)| *first);
+        }
+    }
+
+    /// Whether nobody is there, and nobody may come back.
+    pub(crate) fn is_over(&self, now: UnixMillis) -> bool {
+        self.members().is_empty() && self.until <= now
+    }
+
+    /// Has what a member leaves wait for whoever comes first, if somebody may.
+    pub(crate) fn keep(&mut self, ranges: Vec<Range>, from: Offset) {
+        match &mut self.waiting {
+            Some((waiting, _)) => waiting.extend(ranges),
+            None => self.waiting = Some((ranges, from)),
+        }
     }
 
     pub(crate) fn here(&mut self, slot: Slot) -> Option<&mut Here> {
@@ -119,18 +193,36 @@ impl Group {
 }
 
 impl Groups {
+    /// The group of a topic; a new one takes the place of those that are over.
+    pub(crate) fn reach(&mut self, topic: &Topic, now: UnixMillis) -> &mut Group {
+        if self.all.len() >= self.full_at && !self.all.contains_key(topic) {
+            self.all.retain(|_, group| !group.is_over(now));
+            self.full_at = (self.all.len() * 2).max(FEW);
+        }
+        self.all.entry(topic.clone()).or_default()
+    }
+
     /// Whether a member of this worker gets the message of this offset.
     pub(crate) fn takes(&self, topic: &Topic, member: Member, offset: Offset) -> bool {
         let Some(group) = self.all.get(topic) else { return false };
         let Some(here) = group.here.iter().find(|here| here.slot == member.1) else { return false };
         let drawn = group.drawn(offset);
-        here.ranges.iter().any(|range| range.holds(offset, drawn)) || (drawn == Some(member) && offset > here.had)
+        here.ranges.iter().any(|range| range.holds(offset, &drawn)) || (drawn.may_be(member) && offset > here.had)
+    }
+
+    /// Whether what a member of this worker was sent came by this group.
+    pub(crate) fn gave(&self, topic: &Topic, member: Member, offset: Offset) -> bool {
+        let Some(group) = self.all.get(topic) else { return false };
+        let Some(here) = group.here.iter().find(|here| here.slot == member.1) else { return false };
+        let drawn = group.drawn(offset);
+        let mut ranges = here.ranges.iter().chain(&here.read);
+        ranges.any(|range| range.holds(offset, &drawn)) || (drawn.may_be(member) && offset > here.joined)
     }
 
     /// The connection of this worker that is drawn for a message; `None` if it is another's.
     pub(crate) fn drawn(&self, topic: &Topic, worker: u16, offset: Offset) -> Option<u32> {
         let group = self.all.get(topic)?;
-        let (of, slot) = group.drawn(offset)?;
+        let Drawn::Somebody((of, slot)) = group.drawn(offset) else { return None };
         let is_here = of == worker && group.here.iter().any(|here| here.slot == slot);
         is_here.then_some(slot.index)
     }
@@ -138,5 +230,29 @@ impl Groups {
     /// Filters that a connection is about to share.
     pub(crate) fn joining(&self, slot: Slot) -> impl Iterator<Item = &Subscribe> {
         self.joining.iter().filter(move |joining| joining.slot == slot).map(|joining| &joining.subscribe)
+    }
+
+    /// Takes out who is about to join, all of a connection or one group of it.
+    pub(crate) fn take_joining(&mut self, slot: Slot, topic: Option<&Topic>) -> VecDeque<Joining> {
+        if self.joining.is_empty() {
+            return VecDeque::new();
+        }
+        let is_meant = |joining: &Joining| joining.slot == slot && topic.is_none_or(|topic| joining.topic == *topic);
+        let (taken, others) = std::mem::take(&mut self.joining).into_iter().partition(is_meant);
+        self.joining = others;
+        taken
+    }
+
+    /// Takes a connection out of a group: what it was there.
+    pub(crate) fn take_here(&mut self, topic: &Topic, slot: Slot) -> Option<Here> {
+        if let Some(topics) = self.of.get_mut(&slot) {
+            topics.retain(|other| other != topic);
+            if topics.is_empty() {
+                self.of.remove(&slot);
+            }
+        }
+        let group = self.all.get_mut(topic)?;
+        let at = group.here.iter().position(|here| here.slot == slot)?;
+        Some(group.here.swap_remove(at))
     }
 }

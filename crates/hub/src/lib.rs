@@ -289,17 +289,18 @@ impl Hub {
             return;
         }
         match which {
-            Unsubscribe::All => self.leave_all(slot.index),
+            Unsubscribe::All => {
+                self.unsubscribe_groups(slot);
+                self.leave_all(slot.index);
+            }
             Unsubscribe::These(filters) => {
                 for filter in filters {
                     self.leave_filter(slot.index, filter, None);
                 }
             }
             Unsubscribe::One(filter, group) => {
-                if let Some(group) = group {
-                    self.unsubscribe_group(slot, filter, group);
-                }
-                let was_there = self.leave_filter(slot.index, filter, group.as_deref());
+                let was_joining = group.as_ref().is_some_and(|group| self.unsubscribe_group(slot, filter, group));
+                let was_there = self.leave_filter(slot.index, filter, group.as_deref()) || was_joining;
                 return self.say_durably(slot, ask, Said::Unsubscribed(was_there), now);
             }
         }
@@ -332,12 +333,11 @@ impl Hub {
 
     /// What came of an append of the hub's own.
     pub fn appended(&mut self, ticket: Ticket, result: &Result<Published, PublishError>, now: Now) {
-        if self.fired(ticket, result, now) {
+        if self.fired(ticket, result, now) || self.insisted(ticket, result, now) {
             return;
         }
         let slot = Slot { index: ticket.slot.generation, generation: ticket.ask.0 };
         if result.is_err() && self.is_here(slot) {
-            self.give_up_joining(slot);
             self.append_failed(slot, now);
         }
     }
@@ -368,9 +368,10 @@ impl Hub {
     /// The connection is gone. What it leaves behind, its session and when it was last seen, goes to the log.
     pub fn close(&mut self, slot: Slot, origin: Origin, now: Now) {
         if self.is_here(slot) {
-            self.leave_groups(slot, now);
+            self.leave_groups(slot);
             self.leave_registry(slot, origin, now);
             self.leave_all(slot.index);
+            self.groups.take_joining(slot, None);
         }
     }
 
@@ -398,6 +399,7 @@ impl Hub {
     pub fn turn(&mut self, now: Now, to: &mut dyn Deliver) -> bool {
         self.see_to_sessions(now);
         self.see_to_wills(now);
+        self.see_to_groups(now);
         let whole = self.setup.limits.deliveries_per_turn.max(1);
         let mut budget = whole.saturating_sub(std::mem::take(&mut self.debt)).max(1);
         self.fan_out(&mut budget, now, to);
@@ -424,7 +426,8 @@ impl Hub {
     pub fn deadline(&self) -> Option<Monotonic> {
         let retry = self.retries.first().map(|(at, _)| *at);
         let session = self.watched.first().map(|(at, _)| *at);
-        retry.into_iter().chain(session).chain(self.wills.deadline()).min()
+        let said_again = self.groups.insisted.again.first().map(|(at, _)| *at);
+        [retry, session, said_again, self.wills.deadline()].into_iter().flatten().min()
     }
 
     /// Reads for the store that wait to be sent; the driver takes from the front as many as the pool accepts.

@@ -15,6 +15,7 @@ use everywire_base::terms::Greet;
 use everywire_base::topic::{Filter, hash_name};
 
 use crate::session::Session;
+use crate::table::Held;
 use crate::{Hub, Origin, Said};
 
 /// What the hub knows of a connection that has logged in.
@@ -101,14 +102,20 @@ impl Hub {
 
     /// Ends the filters that a renewed identity may not have.
     fn recheck(&mut self, index: u32) -> Vec<(Filter, Refusal)> {
-        let filters: Vec<Filter> = self.filters(index).cloned().collect();
         let who = self.caller(index);
-        let refused = |f: Filter| self.setup.rules.may_subscribe(who.as_deref(), &f).err().map(|refusal| (f, refusal));
-        let refused: Vec<_> = filters.into_iter().filter_map(refused).collect();
-        for (filter, _) in &refused {
-            self.leave_filter(index, filter, None);
+        let refused = |held: &Held| {
+            let filter = self.table.filter(held.list).clone();
+            let refusal = self.setup.rules.may_subscribe(who.as_deref(), &filter).err()?;
+            Some((filter, self.table.group(held.list).map(Box::<str>::from), refusal))
+        };
+        let refused: Vec<_> = self.held(index).iter().filter_map(refused).collect();
+        for (filter, group, _) in &refused {
+            if let Some(group) = group {
+                self.lose_group(self.slot_at(index), filter, group);
+            }
+            self.leave_filter(index, filter, group.as_deref());
         }
-        refused
+        refused.into_iter().map(|(filter, _, refusal)| (filter, refusal)).collect()
     }
 
     /// Tells the log of an arrival, where one login ends the others.

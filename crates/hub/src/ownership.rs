@@ -340,7 +340,7 @@ impl Hub {
             Stage::Claiming(_) | Stage::Ended => return,
             Stage::Open if fresh && session.is_durable() => self.write_nothing(slot),
             Stage::Open => {
-                self.leave_groups(slot, now);
+                self.leave_groups(slot);
                 self.write_last(slot, now);
             }
             Stage::Reading(..) | Stage::Waiting(..) | Stage::Opening(..) => {}

@@ -200,14 +200,21 @@ impl Hub {
             *position = Offset(sent.offset.0.saturating_sub(1)).min(*position);
         }
         let acknowledged = self.cursor(&positions);
-        let since = |filter: &Filter| {
+        let lag = self.connections.get(index).and_then(|connection| connection.lag.as_ref());
+        let since = |nth: usize, filter: &Filter| -> Box<str> {
+            if let Some(lag) = lag.filter(|_| session.window.is_tagged()) {
+                // What one filter goes back for the others have had.
+                let begun = positions.iter().enumerate().map(|(p, at)| lag.since(nth, p).max(*at)).collect();
+                return self.cursor(&begun).to_string().into();
+            }
             let later = session.later().iter().rfind(|(f, since)| f == filter && is_above(since, &acknowledged));
+            let later = later.filter(|_| !session.window.is_tagged());
             later.map_or(&acknowledged, |(_, since)| since).to_string().into()
         };
-        let filter = |held: &Held| {
+        let filter = |(nth, held): (usize, &Held)| {
             let filter = self.table.filter(held.list);
             let group = self.table.group(held.list).map(Into::into);
-            SessionFilter { filter: filter.as_str().into(), since: since(filter), terms: held.terms, group }
+            SessionFilter { filter: filter.as_str().into(), since: since(nth, filter), terms: held.terms, group }
         };
         let joining = self.groups.joining(self.slot_at(index)).flat_map(|subscribe| {
             let (terms, group) = (subscribe.terms.pack(), &subscribe.group);
@@ -218,7 +225,7 @@ impl Hub {
             let since = acknowledged.to_string().into();
             SessionFilter { filter, since, terms, group }
         });
-        let filters = self.held(index).iter().map(filter).chain(joining).collect();
+        let filters = self.held(index).iter().enumerate().map(filter).chain(joining).collect();
         let (expiry_s, sent) = (session.expiry.as_secs(), session.window.state());
         let received = session.received().iter().map(|(number, _)| *number).collect();
         let acknowledged = acknowledged.to_string().into();

@@ -1,20 +1,27 @@
 //! How connections of this worker come into groups and leave them; what it is all for stands in `group`.
+//!
+//! What a worker says in the log of a group it says until the log takes it: a member that nobody knows is gone would be
+//! drawn for messages that nobody reads.
 
-use std::collections::VecDeque;
-
-use everywire_base::ask::{Subscribe, Subscribed};
-use everywire_base::clock::Now;
+use everywire_base::ask::{Append, Draft, PublishError, Published, Subscribe, Subscribed};
+use everywire_base::clock::{Now, UnixMillis};
 use everywire_base::cursor::{Cursor, Offset, Partition, Start};
-use everywire_base::id::{AskId, Slot};
+use everywire_base::id::{AskId, Slot, Ticket};
 use everywire_base::record::{Durability, Message, Record};
-use everywire_base::rules::Refusal;
+use everywire_base::rules::{Refusal, overlaps};
 use everywire_base::system::{self, GroupChange, GroupRange};
 use everywire_base::terms::Terms;
 use everywire_base::topic::{Filter, Topic};
 
 use crate::group::{Here, Joining, Member, Range, draw};
-use crate::table::ListId;
-use crate::{Hub, Said};
+use crate::session::RETRY;
+use crate::table::{Held, ListId};
+use crate::{Hub, OWN, Said};
+
+/// The place of who says something in the log of a group.
+const SAYER: Slot = Slot { index: OWN, generation: u32::MAX - 2 };
+/// Of more ranges than this all between them is left.
+const RANGES: usize = 4096;
 
 impl Hub {
     /// Asks to join a group; answered when that stands in the log. Whoever is a member stays one, on the new terms.
@@ -22,20 +29,19 @@ impl Hub {
         let (Some(filter), Some(group)) = (subscribe.filters.first(), subscribe.group.as_deref()) else { return };
         let is_member = self.table.find_in(filter, Some(group)).is_some_and(|list| self.holds(slot.index, list));
         let refusal = self.setup.rules.may_subscribe(self.caller(slot.index).as_deref(), filter).err();
-        let too_many = self.held(slot.index).len() >= self.setup.limits.filters_per_subscription;
+        let filters = self.held(slot.index).len() + self.groups.joining(slot).count();
+        let too_many = filters >= self.setup.limits.filters_per_subscription && !is_member;
         let refusal =
             refusal.or_else(|| too_many.then(|| Refusal::TooMany("filters (filters_per_subscription)".into())));
         let topic = system::group_topic(group, filter.as_str());
         match (topic, refusal) {
             (Some(topic), None) if !is_member => self.ask_to_join(slot, topic, Some(ask), subscribe.clone(), None),
-            (Some(_), None) => {
-                let subscribed = self.subscribe_connection(slot, subscribe);
-                self.note_filters(slot, ask, &subscribe.filters, subscribed, now);
-            }
+            (Some(_), None) => self.renew(slot, Some(ask), subscribe, now),
             (topic, refusal) => {
                 let too_long = || Refusal::TooMany("bytes of a group's name with its filter".into());
                 let refusal = refusal.filter(|_| topic.is_some()).unwrap_or_else(too_long);
-                self.refuse_to_join(slot, ask, filter.clone(), refusal);
+                let cursor = self.cursor(&self.current(slot.index));
+                self.say(slot, ask, Said::Subscribed(Subscribed { cursor, refused: vec![(filter.clone(), refusal)] }));
             }
         }
     }
@@ -44,9 +50,12 @@ impl Hub {
         self.held(index).iter().any(|held| held.list == list)
     }
 
-    fn refuse_to_join(&mut self, slot: Slot, ask: AskId, filter: Filter, refusal: Refusal) {
-        let cursor = self.cursor(&self.current(slot.index));
-        self.say(slot, ask, Said::Subscribed(Subscribed { cursor, refused: vec![(filter, refusal)] }));
+    /// A member's new terms.
+    fn renew(&mut self, slot: Slot, ask: Option<AskId>, subscribe: &Subscribe, now: Now) {
+        let subscribed = self.subscribe_connection(slot, &Subscribe { start: Start::Latest, ..subscribe.clone() });
+        if let Some(ask) = ask {
+            self.note_filters(slot, ask, &subscribe.filters, subscribed, now);
+        }
     }
 
     /// A session's own filter that it shares goes on.
@@ -68,20 +77,8 @@ impl Hub {
     ) {
         let crashed = self.session(slot.index).is_some_and(|session| session.crashed);
         let change = GroupChange::Join { member: self.name(slot), since: since.map(|at| at.0), crashed };
-        self.append_for(slot, system::message(topic.clone(), &change, false), Durability::None);
+        self.insist(system::message(topic.clone(), &change, false));
         self.groups.joining.push_back(Joining { slot, topic, ask, subscribe });
-    }
-
-    /// The log has refused something of a connection: it joins nothing.
-    pub(crate) fn give_up_joining(&mut self, slot: Slot) {
-        let all = std::mem::take(&mut self.groups.joining);
-        let (refused, others): (VecDeque<_>, _) = all.into_iter().partition(|joining| joining.slot == slot);
-        self.groups.joining = others;
-        for Joining { ask, subscribe, .. } in refused {
-            if let (Some(ask), Some(filter)) = (ask, subscribe.filters.first()) {
-                self.refuse_to_join(slot, ask, filter.clone(), Refusal::TooMany("records: the log is busy".into()));
-            }
-        }
     }
 
     /// A record on a group's topic has come out of the log.
@@ -90,9 +87,10 @@ impl Hub {
         match system::read::<GroupChange>(message) {
             Some(GroupChange::Join { member, since, crashed }) => {
                 let Some(member) = self.setup.plate.find(&member) else { return };
-                self.joined_group(topic, member, at, since.map(Offset).map(|since| (since, crashed)), now);
+                let since = since.map(|since| (Offset(since), crashed));
+                self.joined_group(topic, member, (at, record.time), since, now);
             }
-            Some(GroupChange::Leave { member, ranges, until_ms }) => {
+            Some(GroupChange::Leave { member, ranges, lives_ms }) => {
                 let Some(member) = self.setup.plate.find(&member) else { return };
                 let find = |name: &str| self.setup.plate.find(name);
                 let range = |range: GroupRange| Range {
@@ -101,50 +99,75 @@ impl Hub {
                     of: range.of.and_then(|name| find(&name)),
                 };
                 let ranges = ranges.into_iter().map(range).collect();
-                self.left_group(topic, member, at, ranges, until_ms, now);
+                let until = if lives_ms == 0 { 0 } else { record.time.0.saturating_add(lives_ms) };
+                self.left_group(topic, member, (at, record.time), ranges, UnixMillis(until));
             }
             None => {}
         }
     }
 
-    fn joined_group(&mut self, topic: &Topic, member: Member, at: Offset, since: Option<(Offset, bool)>, now: Now) {
-        let group = self.groups.all.entry(topic.clone()).or_default();
-        let waiting = group.waiting.take().filter(|_| group.until > now.wall.0);
+    /// All workers judge by the record's own time, so that they judge alike.
+    fn joined_group(
+        &mut self,
+        topic: &Topic,
+        member: Member,
+        (at, time): (Offset, UnixMillis),
+        since: Option<(Offset, bool)>,
+        now: Now,
+    ) {
+        let group = self.groups.reach(topic, time);
         let mut ranges = Vec::new();
-        let all = |after: Offset, up_to: Offset| Range { after, up_to, of: None };
-        match (waiting, since) {
-            (Some((left, from)), _) => {
-                ranges = left;
-                ranges.push(all(from, at));
+        let is_new = !group.members().contains(&member);
+        if is_new {
+            let waiting = group.waiting.take().filter(|_| group.until > time);
+            let all = |after: Offset, up_to: Offset| Range { after, up_to, of: None };
+            match (waiting, since) {
+                (Some((left, from)), _) => {
+                    ranges = left;
+                    ranges.push(all(from, at));
+                }
+                (None, Some((since, _))) if group.members().is_empty() => {
+                    group.from.get_or_insert(since);
+                    ranges.push(all(since, at));
+                }
+                // His node died: what he was to get before the first of this life went on, nobody else reads.
+                (None, Some((since, true))) => {
+                    ranges.extend(group.from.filter(|from| since < *from).map(|from| all(since, from)));
+                }
+                _ => {}
             }
-            (None, Some((since, _))) if group.members().is_empty() => {
-                group.from.get_or_insert(since);
-                ranges.push(all(since, at));
-            }
-            // His node died: what he was to get before the first of this life went on, nobody else reads.
-            (None, Some((since, true))) => {
-                ranges.extend(group.from.filter(|from| since < *from).map(|from| all(since, from)));
-            }
-            _ => {}
+            group.change(at, |members| {
+                members.push(member);
+                members.sort_unstable();
+            });
         }
-        group.change(at, |members| {
-            members.push(member);
-            members.sort_unstable();
-        });
-        let (worker, slot) = member;
-        if worker != self.setup.worker {
-            return;
+        if member.0 == self.setup.worker {
+            self.come_in(topic, member, at, (is_new, ranges), now);
         }
-        group.here.push(Here { slot, ranges: ranges.clone(), had: Offset::BEGINNING });
+    }
+
+    /// A connection of this worker is in, if it is still there and wants to.
+    fn come_in(&mut self, topic: &Topic, member: Member, at: Offset, (is_new, ranges): (bool, Vec<Range>), now: Now) {
+        let slot = member.1;
         let joining = &mut self.groups.joining;
         let place = joining.iter().position(|joining| joining.slot == slot && joining.topic == *topic);
         let Some(Joining { ask, mut subscribe, .. }) = place.and_then(|place| joining.remove(place)) else {
-            // It has gone meanwhile.
-            return self.leave_group(topic, slot, 0, Vec::new());
+            if is_new {
+                self.pass_on(topic, member, &ranges);
+            }
+            return;
         };
+        if !is_new {
+            return self.renew(slot, ask, &subscribe, now);
+        }
         let begin = ranges.iter().map(|range| range.after).min().unwrap_or(at).min(at);
+        self.groups.of.entry(slot).or_default().push(topic.clone());
+        self.groups.reach(topic, now.wall).here.push(Here::new(slot, ranges, at));
         subscribe.start = Start::After(self.at(begin));
         let subscribed = self.subscribe_connection(slot, &subscribe);
+        if !subscribed.refused.is_empty() {
+            self.leave_group(topic, slot, 0, Vec::new());
+        }
         if let Some(ask) = ask {
             self.note_filters(slot, ask, &subscribe.filters, subscribed, now);
         }
@@ -154,32 +177,45 @@ impl Hub {
         Cursor::single(self.setup.lineages[0].epoch, offset)
     }
 
-    fn left_group(&mut self, topic: &Topic, member: Member, at: Offset, ranges: Vec<Range>, until: u64, now: Now) {
+    fn left_group(
+        &mut self,
+        topic: &Topic,
+        member: Member,
+        (at, time): (Offset, UnixMillis),
+        ranges: Vec<Range>,
+        until: UnixMillis,
+    ) {
         let Some(group) = self.groups.all.get_mut(topic) else { return };
-        group.change(at, |members| members.retain(|other| *other != member));
         group.until = group.until.max(until);
+        if group.members().contains(&member) {
+            group.change(at, |members| members.retain(|other| *other != member));
+        }
         if let Some(heir) = draw(group.members(), at) {
             if heir.0 == self.setup.worker {
-                self.inherit(topic, heir.1, ranges);
+                self.inherit(topic, heir, ranges);
             }
-        } else if group.until > now.wall.0 {
-            group.waiting = Some((ranges, at));
-        } else {
+        } else if group.is_over(time) {
             self.groups.all.remove(topic);
+        } else {
+            group.keep(ranges, at);
         }
     }
 
     /// A member of this worker reads also what another has left.
-    fn inherit(&mut self, topic: &Topic, slot: Slot, ranges: Vec<Range>) {
+    fn inherit(&mut self, topic: &Topic, heir: Member, ranges: Vec<Range>) {
+        let slot = heir.1;
         let Some(begin) = ranges.iter().map(|range| range.after).min() else { return };
         let current = self.current(slot.index)[0];
-        let Some(here) = self.groups.all.get_mut(topic).and_then(|group| group.here(slot)) else { return };
-        here.ranges.retain(|range| range.up_to > current);
-        here.ranges.extend(ranges);
+        let window = self.session(slot.index).map(|session| &session.window);
+        let first = window.and_then(|window| window.iter().map(|sent| sent.offset).min()).unwrap_or(current);
+        let Some(here) = self.groups.all.get_mut(topic).and_then(|group| group.here(slot)) else {
+            // It has said that it leaves, before it heard of this.
+            return self.pass_on(topic, heir, &ranges);
+        };
+        here.take_up(ranges, current, first);
         if begin >= current {
             return;
         }
-        here.had = here.had.max(current);
         let held = self.held(slot.index).iter().find(|held| self.table.share(held.list) == Some(topic)).copied();
         let Some(held) = held else { return };
         let group = self.table.group(held.list).map(Into::into);
@@ -188,57 +224,134 @@ impl Hub {
         self.subscribe_connection(slot, &Subscribe { start, terms, group, ..Subscribe::to([filter]) });
     }
 
-    /// The connection leaves all its groups; what it holds of them its session still knows.
-    pub(crate) fn leave_groups(&mut self, slot: Slot, now: Now) {
-        self.groups.joining.retain(|joining| joining.slot != slot);
-        let shared = |held: &crate::table::Held| self.table.share(held.list).cloned();
-        let topics: Vec<Topic> = self.held(slot.index).iter().filter_map(shared).collect();
-        if topics.is_empty() {
-            return;
-        }
+    /// The connection leaves all its groups, or is about to; what it holds of them its session still knows.
+    pub(crate) fn leave_groups(&mut self, slot: Slot) {
         let session = self.session(slot.index).filter(|session| session.is_durable());
-        let until = session.map_or(0, |session| now.wall.after(session.expiry).0);
-        for topic in topics {
+        let lives_ms = session.map_or(0, |session| session.expiry.as_millis() as u64);
+        for topic in self.groups.of.get(&slot).cloned().unwrap_or_default() {
             let returned = self.take_back(slot, &topic);
-            self.leave_group(&topic, slot, until, returned);
+            self.leave_group(&topic, slot, lives_ms, returned);
         }
     }
 
-    /// The connection ends its subscription: what it was sent it still acknowledges.
-    pub(crate) fn unsubscribe_group(&mut self, slot: Slot, filter: &Filter, group: &str) {
-        if let Some(topic) = system::group_topic(group, filter.as_str()) {
+    /// The connection ends all that it shares: what it was sent it still acknowledges.
+    pub(crate) fn unsubscribe_groups(&mut self, slot: Slot) {
+        self.let_be(slot, None);
+        for topic in self.groups.of.get(&slot).cloned().unwrap_or_default() {
             self.leave_group(&topic, slot, 0, Vec::new());
         }
     }
 
+    /// The connection ends one subscription; says whether it only was about to have it.
+    pub(crate) fn unsubscribe_group(&mut self, slot: Slot, filter: &Filter, group: &str) -> bool {
+        let Some(topic) = system::group_topic(group, filter.as_str()) else { return false };
+        let was_joining = self.let_be(slot, Some(&topic));
+        self.leave_group(&topic, slot, 0, Vec::new());
+        was_joining
+    }
+
+    /// The connection may not be a member any more.
+    pub(crate) fn lose_group(&mut self, slot: Slot, filter: &Filter, group: &str) {
+        if let Some(topic) = system::group_topic(group, filter.as_str()) {
+            let returned = self.take_back(slot, &topic);
+            self.leave_group(&topic, slot, 0, returned);
+        }
+    }
+
+    /// The connection doesn't want to join any more; its subscription is answered first.
+    fn let_be(&mut self, slot: Slot, topic: Option<&Topic>) -> bool {
+        let given_up = self.groups.take_joining(slot, topic);
+        let cursor = self.cursor(&self.current(slot.index));
+        for ask in given_up.iter().filter_map(|joining| joining.ask) {
+            self.say(slot, ask, Said::Subscribed(Subscribed { cursor: cursor.clone(), refused: Vec::new() }));
+        }
+        !given_up.is_empty()
+    }
+
     /// Takes out of a member's window what others shall get: what it hasn't acknowledged at `QoS` 1, or was to get next.
+    /// What another filter of its takes too it keeps as well.
     fn take_back(&mut self, slot: Slot, topic: &Topic) -> Vec<Offset> {
         let member = (self.setup.worker, slot);
+        let held = self.held(slot.index);
+        let share = |held: &Held| self.table.share(held.list);
+        let filter = |held: &Held| self.table.filter(held.list).as_str();
+        let shared = held.iter().find(|held| share(held) == Some(topic));
+        let own = |other: &Held| shared.is_some_and(|shared| overlaps(filter(shared), filter(other)));
+        let keeps = held.iter().any(|held| share(held) != Some(topic) && own(held));
         let groups = std::mem::take(&mut self.groups);
-        let is_shared = |offset: Offset| groups.takes(topic, member, offset);
-        let taken = self.session_mut(slot.index).map(|session| session.window.take_back(is_shared)).unwrap_or_default();
+        let is_shared = |offset: Offset| groups.gave(topic, member, offset);
+        let session = self.session_mut(slot.index);
+        let taken = session.map(|session| session.window.take_back(is_shared, keeps)).unwrap_or_default();
         self.groups = groups;
         taken
     }
 
     /// Says that a member leaves, and what of its is left.
-    fn leave_group(&mut self, topic: &Topic, slot: Slot, until_ms: u64, returned: Vec<Offset>) {
+    fn leave_group(&mut self, topic: &Topic, slot: Slot, lives_ms: u64, returned: Vec<Offset>) {
         let position = self.current(slot.index)[0];
-        let member = self.name(slot);
-        let Some(group) = self.groups.all.get_mut(topic) else { return };
-        let Some(at) = group.here.iter().position(|here| here.slot == slot) else { return };
-        let here = group.here.swap_remove(at);
-        let plate = &self.setup.plate;
-        let name = |(worker, slot): Member| plate.name(worker, slot);
+        let Some(here) = self.groups.take_here(topic, slot) else { return };
         let one = |offset: Offset| GroupRange { after: offset.0 - 1, up_to: Some(offset.0), of: None };
-        let unread = here.ranges.iter().filter(|range| range.up_to > position).map(|range| GroupRange {
-            after: range.after.max(position).0,
-            up_to: Some(range.up_to.0),
-            of: range.of.map(&name),
-        });
-        let own = GroupRange { after: position.max(here.had).0, up_to: None, of: Some(member.clone()) };
+        let unread = here.ranges.into_iter().filter(|range| range.up_to > position);
+        let unread = unread.map(|range| self.said(Range { after: range.after.max(position), ..range }));
+        let own = GroupRange { after: position.max(here.had).0, up_to: None, of: Some(self.name(slot)) };
         let ranges = returned.into_iter().map(one).chain(unread).chain([own]).collect();
-        let change = GroupChange::Leave { member, ranges, until_ms };
-        self.append_passing(system::message(topic.clone(), &change, false));
+        self.say_leave(topic, self.name(slot), ranges, lives_ms);
+    }
+
+    /// What was to be a member's that is gone goes to another.
+    fn pass_on(&mut self, topic: &Topic, (worker, slot): Member, ranges: &[Range]) {
+        let ranges = ranges.iter().map(|range| self.said(*range)).collect();
+        self.say_leave(topic, self.setup.plate.name(worker, slot), ranges, 0);
+    }
+
+    fn say_leave(&mut self, topic: &Topic, member: Box<str>, mut ranges: Vec<GroupRange>, lives_ms: u64) {
+        if ranges.len() > RANGES {
+            let after = ranges.iter().map(|range| range.after).min().unwrap_or_default();
+            ranges = vec![GroupRange { after, up_to: None, of: None }];
+        }
+        let change = GroupChange::Leave { member, ranges, lives_ms };
+        self.insist(system::message(topic.clone(), &change, false));
+    }
+
+    fn said(&self, range: Range) -> GroupRange {
+        let of = range.of.map(|(worker, slot)| self.setup.plate.name(worker, slot));
+        GroupRange { after: range.after.0, up_to: Some(range.up_to.0), of }
+    }
+
+    /// Appends a record that the log must take.
+    fn insist(&mut self, message: Message) {
+        let insisted = &mut self.groups.insisted;
+        insisted.last = insisted.last.wrapping_add(1);
+        let number = insisted.last;
+        insisted.under_way.insert(number, message);
+        self.say_again(number);
+    }
+
+    fn say_again(&mut self, number: u32) {
+        let Some(message) = self.groups.insisted.under_way.get(&number).cloned() else { return };
+        let ticket = Ticket { worker: self.setup.worker, slot: SAYER, ask: AskId(number) };
+        self.appends.push(Append { ticket, draft: Draft { message, durability: Durability::None } });
+    }
+
+    /// What came of an append, if it was insisted on.
+    pub(crate) fn insisted(&mut self, ticket: Ticket, result: &Result<Published, PublishError>, now: Now) -> bool {
+        if ticket.slot != SAYER {
+            return false;
+        }
+        let insisted = &mut self.groups.insisted;
+        match result {
+            Ok(_) | Err(PublishError::Closing) => drop(insisted.under_way.remove(&ticket.ask.0)),
+            Err(_) => drop(insisted.again.insert((now.monotonic + RETRY, ticket.ask.0))),
+        }
+        true
+    }
+
+    /// Says again what the log has refused.
+    pub(crate) fn see_to_groups(&mut self, now: Now) {
+        while let Some((_, number)) = self.groups.insisted.again.first().copied().filter(|(at, _)| *at <= now.monotonic)
+        {
+            self.groups.insisted.again.pop_first();
+            self.say_again(number);
+        }
     }
 }

@@ -192,6 +192,7 @@ impl Hub {
 
     /// Ends all subscriptions of a connection.
     pub(crate) fn leave_all(&mut self, index: u32) {
+        self.leave_groups(self.slot_at(index));
         let Some(connection) = self.connections.get_mut(index) else { return };
         let holding = std::mem::take(&mut connection.holding);
         let lag = connection.lag.take();

@@ -143,7 +143,9 @@ impl Window {
     }
 
     pub(crate) fn is_full(&self) -> bool {
+        // What is done only waits for reading to pass it.
         self.sent.len() >= self.bound as usize
+            && self.sent.iter().filter(|sent| sent.stage != Stage::Done).count() >= self.bound as usize
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -177,12 +179,13 @@ impl Window {
         self.sent.push_back(sent);
     }
 
-    /// Takes out what a group gives to others: what was sent at least once, and what is to be sent.
-    pub(crate) fn take_back(&mut self, is_shared: impl Fn(Offset) -> bool) -> Vec<Offset> {
+    /// What a group gives to others, that was sent at least once. It goes, and so does what is to be sent, unless it is
+    /// the session's own as well.
+    pub(crate) fn take_back(&mut self, is_shared: impl Fn(Offset) -> bool, keeps: bool) -> Vec<Offset> {
         let goes = |sent: &Sent| sent.stage == Stage::Sent && !sent.retained && is_shared(sent.offset);
         let stays = |sent: &Sent| sent.is_out() || sent.retained || !is_shared(sent.offset);
         let taken = self.sent.iter().filter(|sent| goes(sent)).map(|sent| sent.offset).collect();
-        self.sent.retain(|sent| !goes(sent) && stays(sent));
+        self.sent.retain(|sent| keeps || !goes(sent) && stays(sent));
         taken
     }
 
@@ -220,16 +223,14 @@ impl Window {
         self.sent.iter().find(|sent| sent.tag == tag).map(|sent| sent.stage)
     }
 
-    /// A delivery is acknowledged for good. Where reading hasn't come to it, it stays until then.
+    /// A delivery is acknowledged for good. Where reading comes to it yet, it stays until then.
     pub(crate) fn done(&mut self, tag: u16, reached: impl Fn(u16, Offset) -> bool) {
-        let Some(at) = self.sent.iter().position(|sent| sent.tag == tag) else { return };
-        let sent = self.sent[at];
-        if sent.retained || reached(sent.partition, sent.offset) {
-            self.sent.remove(at);
-            self.shrink();
-        } else {
-            self.sent[at].stage = Stage::Done;
-        }
+        let Some(sent) = self.sent.iter_mut().find(|sent| sent.tag == tag) else { return };
+        sent.stage = Stage::Done;
+        let known_to = self.known_to;
+        let comes = |sent: &Sent| !sent.retained && sent.offset <= known_to && !reached(sent.partition, sent.offset);
+        self.sent.retain(|sent| sent.stage != Stage::Done || comes(sent));
+        self.shrink();
     }
 
     /// The first `n` deliveries are acknowledged.

@@ -3,27 +3,32 @@
 
 mod pair;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::ask::{Ack, Subscribe, Unsubscribe};
+use everywire_base::ask::{Ack, Login, SessionWish, Subscribe, Unsubscribe};
 use everywire_base::id::AskId;
+use everywire_base::identity::Identity;
+use everywire_base::record::{Durability, Message};
+use everywire_base::rules::{Rules, TopicRule, Who};
 use everywire_base::terms::Terms;
-use everywire_base::topic::Filter;
+use everywire_base::topic::{Filter, Topic};
+use everywire_hub::Said;
 
-use pair::{EXPIRY, World, named, slot, world};
+use pair::{EXPIRY, ORIGIN, World, named, slot, user, world};
 
 /// A member: its worker, its place, and the name of its session.
-type Who = (usize, u32, &'static str);
+type Member = (usize, u32, &'static str);
 
-const MEMBERS: [Who; 3] = [(0, 1, "one"), (0, 2, "two"), (1, 3, "three")];
+const MEMBERS: [Member; 3] = [(0, 1, "one"), (0, 2, "two"), (1, 3, "three")];
 
 fn shared(qos: u8) -> Subscribe {
     let terms = Terms { qos, ..Terms::default() };
     Subscribe { terms, group: Some("g".into()), ..Subscribe::to([Filter::parse("a/#").unwrap()]) }
 }
 
-fn join(world: &mut World, (worker, index, name): Who, expiry: Duration, window: u16) {
+fn join(world: &mut World, (worker, index, name): Member, expiry: Duration, window: u16) {
     world.enter(worker, index, named(name, expiry, false, window));
     assert!(world.subscribe_on(worker, index, &shared(1)).refused.is_empty());
 }
@@ -35,7 +40,7 @@ fn publish(world: &mut World, numbers: std::ops::Range<u32>) {
 }
 
 /// What each has got, and how often each message came.
-fn count(world: &mut World, members: &[Who]) -> (BTreeMap<u32, usize>, Vec<usize>) {
+fn count(world: &mut World, members: &[Member]) -> (BTreeMap<u32, usize>, Vec<usize>) {
     let mut got = BTreeMap::new();
     for (worker, index, _) in members {
         for (body, tag) in world.tagged(*worker, *index) {
@@ -205,4 +210,346 @@ fn qos_2_stays_with_its_session() {
     world.enter(1, 7, named("three", EXPIRY, false, 1000));
     assert_eq!(world.tagged(1, 7), own, "it comes to its session again");
     assert_eq!(own.len() + others, 20);
+}
+
+#[test]
+fn members_that_leave_at_once_leave_nothing_behind() {
+    // Each may be the other's heir, and has gone before it hears so.
+    for shift in 0..8 {
+        let mut world = world();
+        world.publish("other", &"x".repeat(shift));
+        for who in MEMBERS {
+            join(&mut world, who, Duration::ZERO, 1000);
+        }
+        publish(&mut world, 0..30 + shift as u32);
+        let (mut all, _) = count(&mut world, &MEMBERS[..1]);
+        world.hubs[0].close(slot(2), ORIGIN, world.now);
+        world.hubs[1].close(slot(3), ORIGIN, world.now);
+        world.settle();
+        let (rest, times) = count(&mut world, &MEMBERS[..1]);
+        all.extend(rest);
+        assert_eq!(all.len(), 30 + shift, "nothing is lost");
+        assert!(times.iter().all(|times| *times == 1));
+    }
+}
+
+#[test]
+fn all_leave_at_once_and_messages_wait() {
+    for shift in 0..8 {
+        let mut world = world();
+        for who in MEMBERS {
+            join(&mut world, who, EXPIRY, 1000);
+        }
+        publish(&mut world, 0..30 + shift);
+        for (worker, index, _) in MEMBERS {
+            world.hubs[worker].close(slot(index), ORIGIN, world.now);
+        }
+        world.settle();
+        publish(&mut world, 100..110);
+        let back: Vec<Member> = MEMBERS.iter().map(|who| (who.0, who.1 + 10, who.2)).collect();
+        for (worker, index, name) in &back {
+            world.enter(*worker, *index, named(name, EXPIRY, false, 1000));
+        }
+        let (all, times) = count(&mut world, &back);
+        assert_eq!(all.len() as u32, 40 + shift);
+        assert!(times.iter().all(|times| *times == 1));
+    }
+}
+
+#[test]
+fn a_leave_that_the_log_refuses_is_said_again() {
+    let mut world = world();
+    join(&mut world, MEMBERS[0], Duration::ZERO, 1000);
+    join(&mut world, MEMBERS[2], Duration::ZERO, 1000);
+    publish(&mut world, 0..30);
+    world.takes = false;
+    world.close(1, 3);
+    world.takes = true;
+    publish(&mut world, 30..60);
+    world.pass(Duration::from_secs(1));
+    publish(&mut world, 60..90);
+    let (all, times) = count(&mut world, &MEMBERS[..1]);
+    assert_eq!(all.len(), 90);
+    assert!(times.iter().all(|times| *times == 1));
+}
+
+#[test]
+fn whoever_loses_all_subscriptions_is_a_member_no_more() {
+    let mut world = world();
+    join(&mut world, MEMBERS[0], Duration::ZERO, 1000);
+    join(&mut world, MEMBERS[2], Duration::ZERO, 1000);
+    publish(&mut world, 0..30);
+    let (mut all, _) = count(&mut world, &[MEMBERS[0], MEMBERS[2]]);
+    world.hubs[1].unsubscribe_from(slot(3), AskId(6), &Unsubscribe::All, world.now);
+    publish(&mut world, 30..60);
+    world.close(1, 3);
+    publish(&mut world, 60..90);
+    all.extend(count(&mut world, &MEMBERS[..1]).0);
+    assert_eq!(all.len(), 90);
+}
+
+#[test]
+fn whoever_may_no_more_is_a_member_no_more() {
+    for by_rules in [true, false] {
+        let mut world = world();
+        world.welcome(0, 1, user("ann"), named("one", EXPIRY, false, 1000));
+        world.subscribe_on(0, 1, &shared(1));
+        let eve = if by_rules { None } else { user("eve") };
+        world.welcome(1, 3, eve, named("three", EXPIRY, false, 1000));
+        world.subscribe_on(1, 3, &shared(1));
+        publish(&mut world, 0..30);
+        let (mut all, _) = count(&mut world, &MEMBERS[..1]);
+        if by_rules {
+            let users = TopicRule { subscribe: vec![Who::User], ..TopicRule::fallback() };
+            let rules = Arc::new(Rules::new(vec![users]));
+            world.hubs.iter_mut().for_each(|hub| hub.set_rules(Arc::clone(&rules)));
+        } else {
+            let nothing = Identity { subscribe: Some(Vec::new()), ..Identity::user("eve") };
+            let welcome = world.welcome(1, 3, Some(Arc::new(nothing)), SessionWish::None);
+            assert_eq!(welcome.refused.len(), 1);
+        }
+        world.settle();
+        world.came(1, 3);
+        publish(&mut world, 30..60);
+        assert_eq!(world.tagged(1, 3), [], "by rules: {by_rules}");
+        world.close(1, 3);
+        all.extend(count(&mut world, &MEMBERS[..1]).0);
+        assert_eq!(all.len(), 60, "by rules: {by_rules}");
+    }
+}
+
+#[test]
+fn who_subscribes_twice_in_one_breath_is_one_member() {
+    let mut world = world();
+    join(&mut world, MEMBERS[0], Duration::ZERO, 1000);
+    world.enter(1, 3, named("three", Duration::ZERO, false, 1000));
+    for ask in [2, 3] {
+        world.hubs[1].subscribe_for(slot(3), AskId(ask), &shared(1), world.now);
+    }
+    world.settle();
+    assert!([2, 3].iter().all(|ask| world.clients[1].subscribed.contains_key(&(3, *ask))), "both are answered");
+    publish(&mut world, 0..300);
+    let both = world.tagged(1, 3).len();
+    assert!((100..200).contains(&both), "half of them: {both}");
+    let (mut all, _) = count(&mut world, &MEMBERS[..1]);
+    world.close(1, 3);
+    publish(&mut world, 300..330);
+    let (rest, times) = count(&mut world, &MEMBERS[..1]);
+    all.extend(rest);
+    assert_eq!(all.len(), 330);
+    assert!(times.iter().all(|times| *times == 1));
+}
+
+#[test]
+fn who_unsubscribes_before_he_is_in_is_not_in() {
+    let mut world = world();
+    join(&mut world, MEMBERS[0], Duration::ZERO, 1000);
+    world.enter(1, 3, named("three", EXPIRY, false, 1000));
+    world.hubs[1].subscribe_for(slot(3), AskId(2), &shared(1), world.now);
+    let one = Unsubscribe::One(Filter::parse("a/#").unwrap(), Some("g".into()));
+    world.hubs[1].unsubscribe_from(slot(3), AskId(6), &one, world.now);
+    world.settle();
+    assert!(world.clients[1].subscribed.contains_key(&(3, 2)), "the subscription is answered");
+    assert!(world.clients[1].said.contains(&(3, 6, Said::Unsubscribed(true))));
+    publish(&mut world, 0..30);
+    assert_eq!(world.tagged(1, 3), []);
+    assert_eq!(world.tagged(0, 1).len(), 30);
+}
+
+#[test]
+fn who_goes_before_he_is_in_again_has_lost_nothing() {
+    let mut world = world();
+    join(&mut world, MEMBERS[2], EXPIRY, 1000);
+    world.close(1, 3);
+    publish(&mut world, 0..20);
+    let login = Login { session: named("three", EXPIRY, false, 1000), ..Login::default() };
+    world.hubs[1].login(slot(5), AskId(1), login, world.now);
+    while !world.clients[1].welcomes.contains_key(&(5, 1)) {
+        assert!(world.turn(0) | world.turn(1), "it is welcomed");
+    }
+    world.close(1, 5);
+    world.enter(0, 7, named("three", EXPIRY, false, 1000));
+    let (all, times) = count(&mut world, &[(0, 7, "three")]);
+    assert_eq!(all.len(), 20);
+    assert!(times.iter().all(|times| *times == 1));
+    publish(&mut world, 20..30);
+    assert_eq!(world.tagged(0, 7).len(), 10, "its filter is there still");
+}
+
+#[test]
+fn whoever_is_behind_many_changes_loses_nothing() {
+    let mut world = world();
+    join(&mut world, MEMBERS[0], Duration::ZERO, 1000);
+    join(&mut world, MEMBERS[2], Duration::ZERO, 1);
+    publish(&mut world, 0..40);
+    let mut all: BTreeSet<u32> = count(&mut world, &MEMBERS[..1]).0.into_keys().collect();
+    for n in 0..200 {
+        join(&mut world, (0, 2, "two"), Duration::ZERO, 1000);
+        publish(&mut world, 40 + n..41 + n);
+        all.extend(count(&mut world, &MEMBERS[..2]).0.keys());
+        world.close(0, 2);
+    }
+    loop {
+        let (rest, _) = count(&mut world, &[MEMBERS[0], MEMBERS[2]]);
+        if rest.is_empty() {
+            break;
+        }
+        all.extend(rest.keys());
+    }
+    assert_eq!(all.len(), 240);
+}
+
+#[test]
+fn an_heir_that_is_behind_gets_nothing_twice() {
+    for window in [1, 4, 9] {
+        let mut world = world();
+        for who in MEMBERS {
+            join(&mut world, who, Duration::ZERO, if who.1 == 1 { window } else { 1000 });
+        }
+        publish(&mut world, 0..90);
+        let mut all = Vec::new();
+        let mut take = |world: &mut World, rounds| {
+            for _ in 0..rounds {
+                all.extend(count(world, &MEMBERS[..1]).0.into_keys());
+            }
+        };
+        take(&mut world, 3);
+        world.close(0, 2);
+        take(&mut world, 3);
+        world.close(1, 3);
+        take(&mut world, 100);
+        all.sort_unstable();
+        assert_eq!(all, (0..90).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_a_filter_of_ones_own_takes_too_stays_with_the_session() {
+    let mut world = world();
+    join(&mut world, MEMBERS[0], Duration::ZERO, 1000);
+    join(&mut world, MEMBERS[2], EXPIRY, 1000);
+    let own = Terms { qos: 1, ..Terms::default() };
+    world.subscribe_on(1, 3, &Subscribe { terms: own, ..Subscribe::to([Filter::parse("a/b").unwrap()]) });
+    publish(&mut world, 0..30);
+    assert_eq!(world.tagged(1, 3).len(), 30);
+    let (mut group, _) = count(&mut world, &MEMBERS[..1]);
+    world.close(1, 3);
+    group.extend(count(&mut world, &MEMBERS[..1]).0);
+    assert_eq!(group.len(), 30, "the group has all");
+    world.enter(1, 5, named("three", EXPIRY, false, 1000));
+    assert_eq!(world.tagged(1, 5).len(), 30, "and so has the session");
+}
+
+#[test]
+fn what_other_filters_had_does_not_come_again_after_going_back() {
+    let mut world = world();
+    join(&mut world, MEMBERS[0], EXPIRY, 4);
+    let own = Terms { qos: 1, ..Terms::default() };
+    world.subscribe_on(0, 1, &Subscribe { terms: own, ..Subscribe::to([Filter::parse("own").unwrap()]) });
+    join(&mut world, MEMBERS[2], Duration::ZERO, 1000);
+    publish(&mut world, 0..20);
+    while !count(&mut world, &MEMBERS[..1]).1.is_empty() {}
+    world.publish("own", "1000");
+    assert_eq!(count(&mut world, &MEMBERS[..1]).0.into_keys().collect::<Vec<_>>(), [1000]);
+    // It goes back, and is taken over while it still reads.
+    world.close(1, 3);
+    world.enter(1, 5, named("one", EXPIRY, false, 1000));
+    let got: Vec<u32> = count(&mut world, &[(1, 5, "one")]).0.into_keys().collect();
+    assert!(!got.is_empty() && !got.contains(&1000), "{got:?}");
+}
+
+/// A schedule drawn from a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// Random joins, leaves, cuts, publishes and acknowledgements: no message is lost or acknowledged twice.
+#[test]
+fn random_schedules() {
+    const NAMES: [&str; 4] = ["one", "two", "three", "four"];
+    for seed in 0..200 {
+        let (mut world, mut dice) = (world(), Dice(seed));
+        // What each has under way, by the places of its connections.
+        let mut here: BTreeMap<&str, (usize, u32)> = BTreeMap::new();
+        let mut unacknowledged: BTreeMap<&str, Vec<(String, u16)>> = BTreeMap::new();
+        let mut acknowledged: BTreeMap<String, u32> = BTreeMap::new();
+        let (mut published, mut index) = (0, 10);
+        // One session stays alive as such, so that the group does.
+        join(&mut world, (0, 9, "one"), EXPIRY, 3);
+        here.insert("one", (0, 9));
+        for _ in 0..80 {
+            let name = NAMES[dice.roll(4) as usize];
+            match dice.roll(8) {
+                0..3 => {
+                    let more = 1 + dice.roll(5) as u32;
+                    (published..published + more).for_each(|n| {
+                        let message = Message::new(Topic::parse("a/b").unwrap(), n.to_string());
+                        world.append(message, Durability::Fsync);
+                    });
+                    published += more;
+                }
+                3 => {
+                    index += 1;
+                    let (worker, window) = (dice.roll(2) as usize, 1 + dice.roll(6) as u16);
+                    let lasts = matches!(name, "one" | "two");
+                    let expiry = if lasts { EXPIRY } else { Duration::ZERO };
+                    // Where it is there already it is taken over.
+                    let former = here.insert(name, (worker, index));
+                    unacknowledged.remove(name);
+                    let welcome = world.enter(worker, index, named(name, expiry, false, window));
+                    if let Some((worker, index)) = former {
+                        world.hubs[worker].close(slot(index), ORIGIN, world.now);
+                    }
+                    if !welcome.resumed {
+                        world.subscribe_on(worker, index, &shared(1));
+                    }
+                }
+                4 => {
+                    if let Some((worker, index)) = here.remove(name) {
+                        world.hubs[worker].close(slot(index), ORIGIN, world.now);
+                        world.clients[worker].deliveries.remove(&index);
+                        unacknowledged.remove(name);
+                    }
+                }
+                5 => world.settle(),
+                6 => drop(world.turn(dice.roll(2) as usize)),
+                _ => acknowledge(&mut world, (name, &here), &mut unacknowledged, &mut acknowledged, dice.roll(4)),
+            }
+        }
+        world.settle();
+        if !here.contains_key("one") {
+            world.enter(0, 900, named("one", EXPIRY, false, 3));
+            here.insert("one", (0, 900));
+        }
+        for _ in 0..published + 10 {
+            for name in here.keys() {
+                acknowledge(&mut world, (name, &here), &mut unacknowledged, &mut acknowledged, 9);
+            }
+            world.settle();
+        }
+        let lost: Vec<u32> = (0..published).filter(|n| !acknowledged.contains_key(&n.to_string())).collect();
+        let twice: Vec<_> = acknowledged.iter().filter(|(_, times)| **times > 1).collect();
+        assert!(lost.is_empty() && twice.is_empty(), "seed {seed}: of {published} lost {lost:?}, twice {twice:?}");
+    }
+}
+
+fn acknowledge<'a>(
+    world: &mut World,
+    (name, here): (&'a str, &BTreeMap<&str, (usize, u32)>),
+    unacknowledged: &mut BTreeMap<&'a str, Vec<(String, u16)>>,
+    acknowledged: &mut BTreeMap<String, u32>,
+    most: u64,
+) {
+    let Some((worker, index)) = here.get(name) else { return };
+    let mine = unacknowledged.entry(name).or_default();
+    mine.extend(world.tagged(*worker, *index));
+    for (body, tag) in mine.drain(..mine.len().min(most as usize)) {
+        world.hubs[*worker].acknowledge(slot(*index), AskId(3), &Ack::Done(tag), world.now).unwrap();
+        *acknowledged.entry(body).or_insert(0) += 1;
+    }
 }
