@@ -9,6 +9,7 @@
 //! | the same | a connection wants to own the session | passes |
 //! | `$wills/USER/ID` | what is published if the owner of a session ends without a goodbye | retained, by generation |
 //! | `$share/GROUP/FILTER` | somebody joins or leaves a group, or gives messages back to it | passes |
+//! | the same | what waits while nobody is a member | retained, synced |
 //! | `$seen/USER/DEVICE` | when and where a device was last connected | retained |
 //! | `$joined/USER` | a user's connection came | passes |
 //! | `$kick` | connections shall end | passes |
@@ -204,12 +205,9 @@ pub enum GroupChange {
     Join {
         /// The connection.
         member: Box<str>,
-        /// Where its session stood, if it has one from before.
+        /// What it knows that a former life of the node has left.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        since: Option<u64>,
-        /// Whether that session's node died.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        crashed: bool,
+        past: Option<GroupState>,
     },
     /// From above this record on, messages are not for it any more.
     Leave {
@@ -220,6 +218,18 @@ pub enum GroupChange {
         /// For so long it may come back, in milliseconds; 0 if it doesn't.
         lives_ms: u64,
     },
+}
+
+/// What waits for whoever comes first, while nobody is a member of a group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GroupState {
+    /// What its members have left, …
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<GroupRange>,
+    /// … and all above this.
+    pub from: u64,
+    /// Until then somebody may come back, in milliseconds since 1970.
+    pub until_ms: u64,
 }
 
 /// Messages that a member leaves to others.

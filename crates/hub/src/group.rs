@@ -8,16 +8,16 @@
 //! * Whoever leaves says what of his is left: what he was drawn for and hasn't read, and what he hasn't acknowledged at
 //!   `QoS` 1. One of the others goes back and reads that too. `QoS` 2 stays with his session (MQTT-4.8.2-4, -5).
 //! * Where nobody is left, but a session that may come back, messages wait for who comes first.
-//! * Of a former life of the node nothing is known but what sessions say: whoever comes first goes on from where his
-//!   stood, so that nothing is lost, and what others did since may come again.
+//! * What waits is also a retained record, for another life of the node. Of what was under way when it died only sessions
+//!   know: each goes on from where it stood, if nobody has before. So nothing of theirs is lost, and some may come again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use everywire_base::ask::Subscribe;
+use everywire_base::ask::{Draft, Subscribe};
 use everywire_base::clock::{Monotonic, UnixMillis};
 use everywire_base::cursor::Offset;
 use everywire_base::id::{AskId, Slot};
-use everywire_base::record::Message;
+use everywire_base::system::GroupState;
 use everywire_base::topic::Topic;
 
 /// Changes of a group that are remembered for readers who are behind them.
@@ -45,7 +45,7 @@ pub(crate) struct Groups {
 /// Records that are said again until the log takes them.
 #[derive(Debug, Default)]
 pub(crate) struct Insisted {
-    pub(crate) under_way: BTreeMap<u32, Message>,
+    pub(crate) under_way: BTreeMap<u32, Draft>,
     pub(crate) again: BTreeSet<(Monotonic, u32)>,
     pub(crate) last: u32,
 }
@@ -57,6 +57,10 @@ pub(crate) struct Joining {
     /// What is answered, and to which ask; a session's own filters are not answered.
     pub(crate) ask: Option<AskId>,
     pub(crate) subscribe: Subscribe,
+    /// What a former life of the node has left, as far as its session knows it, or the store.
+    pub(crate) past: Option<GroupState>,
+    /// The read of the store that tells.
+    pub(crate) reading: Option<AskId>,
 }
 
 #[derive(Debug, Default)]
@@ -71,8 +75,8 @@ pub(crate) struct Group {
     pub(crate) waiting: Option<(Vec<Range>, Offset)>,
     /// Until then somebody may come back.
     pub(crate) until: UnixMillis,
-    /// Where the first of this life began who went on from where his session stood.
-    pub(crate) from: Option<Offset>,
+    /// Nobody of this life of the node has been given what lies below.
+    begun: Option<Offset>,
 }
 
 /// A member of this worker.
@@ -174,6 +178,29 @@ impl Group {
         }
     }
 
+    /// Somebody comes, and knows what a former life has left: what he is to read besides what he will be drawn for.
+    pub(crate) fn welcome(
+        &mut self,
+        (at, time): (Offset, UnixMillis),
+        past: Option<(Vec<Range>, Offset)>,
+    ) -> Vec<Range> {
+        let all = |after: Offset, up_to: Offset| Range { after, up_to, of: None };
+        let is_first = self.begun.is_none();
+        let mut ranges = Vec::new();
+        if let Some((left, from)) = self.waiting.take().filter(|_| self.until > time) {
+            ranges.extend(left);
+            ranges.push(all(from, at));
+            self.begun.get_or_insert(from);
+        }
+        let begun = *self.begun.get_or_insert(at);
+        if let Some((left, since)) = past {
+            ranges.extend(left.into_iter().filter(|_| is_first));
+            ranges.extend((since < begun).then(|| all(since, begun)));
+            self.begun = Some(begun.min(since));
+        }
+        ranges
+    }
+
     /// Whether nobody is there, and nobody may come back.
     pub(crate) fn is_over(&self, now: UnixMillis) -> bool {
         self.members().is_empty() && self.until <= now
@@ -241,6 +268,18 @@ impl Groups {
         let (taken, others) = std::mem::take(&mut self.joining).into_iter().partition(is_meant);
         self.joining = others;
         taken
+    }
+
+    /// Takes out one that is about to join a group.
+    pub(crate) fn take_one(&mut self, topic: &Topic, slot: Slot) -> Option<Joining> {
+        let is_it = |joining: &Joining| joining.slot == slot && joining.topic == *topic;
+        let place = self.joining.iter().position(is_it)?;
+        self.joining.remove(place)
+    }
+
+    /// Whether what a connection is to read of a group only its session says.
+    pub(crate) fn owes(&self, slot: Slot, has_crashed: bool, is_draining: bool) -> bool {
+        has_crashed && self.joining(slot).next().is_some() || is_draining && self.of.contains_key(&slot)
     }
 
     /// Takes a connection out of a group: what it was there.

@@ -437,7 +437,7 @@ impl Hub {
 
     /// Takes the store's answer to a read.
     pub fn page(&mut self, page: &Page, now: Now, to: &mut dyn Deliver) {
-        if !self.take_wills(page, now) && !self.take_session(page, now) {
+        if !self.take_wills(page, now) && !self.take_group(page) && !self.take_session(page, now) {
             self.take_page(page, now, to);
         }
     }

@@ -218,9 +218,6 @@ impl Hub {
             session.stage = Stage::Waiting(Box::new(state), opening);
             self.watch(slot, now.monotonic + HANDOVER);
         } else {
-            if let (Some(_), Some(session)) = (&state.owner, self.session_mut(slot.index)) {
-                session.crashed = true;
-            }
             self.take_up(slot, state, opening, now);
         }
     }
@@ -260,6 +257,7 @@ impl Hub {
     pub(crate) fn take_up(&mut self, slot: Slot, state: SessionState, opening: Box<Opening>, now: Now) {
         let Some(session) = self.session_mut(slot.index) else { return };
         session.resumed = true;
+        session.crashed = state.owner.is_some();
         session.window.outlives();
         self.own(slot, state, opening, now);
     }
@@ -276,7 +274,7 @@ impl Hub {
             }
         }
         let refused =
-            state.filters.iter().filter_map(|f| self.reopen(slot, f, acknowledged.as_ref())).flatten().collect();
+            state.filters.iter().filter_map(|f| self.reopen(slot, f, acknowledged.as_ref(), now)).flatten().collect();
         self.send_again(slot);
         let connection = self.name(slot);
         let Some(session) = self.session(slot.index) else { return };
@@ -296,6 +294,7 @@ impl Hub {
         slot: Slot,
         wanted: &SessionFilter,
         acknowledged: Option<&Cursor>,
+        now: Now,
     ) -> Option<Vec<(Filter, Refusal)>> {
         let (filter, since) = (Filter::parse(&wanted.filter).ok()?, wanted.since.parse::<Cursor>().ok()?);
         let begin = acknowledged.filter(|acknowledged| !is_above(&since, acknowledged)).unwrap_or(&since);
@@ -307,7 +306,7 @@ impl Hub {
         let (terms, group) = (Terms::unpack(wanted.terms), wanted.group.clone());
         let start = Start::After(begin.clone());
         if group.is_some() {
-            self.rejoin(slot, Subscribe { start, terms, group, ..Subscribe::to([filter]) }, begin);
+            self.rejoin(slot, Subscribe { start, terms, group, ..Subscribe::to([filter]) }, &since, now);
             return None;
         }
         Some(self.subscribe_connection(slot, &Subscribe { start, terms, group, ..Subscribe::to([filter]) }).refused)

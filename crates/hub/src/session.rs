@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use everywire_base::ask::{Ack, AckError, Append, Draft, Subscribed, Will};
 use everywire_base::clock::{Monotonic, Now, UnixMillis};
-use everywire_base::cursor::{Cursor, Offset, Partition};
+use everywire_base::cursor::{Cursor, Offset, Partition, Start};
 use everywire_base::id::{AskId, Slot, Ticket};
 use everywire_base::reason::Reason;
 use everywire_base::record::{Durability, Message, Record};
@@ -43,12 +43,14 @@ pub(crate) struct Session {
     /// Whether what was there before is thrown away.
     pub(crate) fresh: bool,
     pub(crate) resumed: bool,
-    /// Whether its former owner died with its node.
+    /// Whether its former owner died without a word.
     pub(crate) crashed: bool,
     /// Whether a record of it is under way.
     pub(crate) writing: bool,
     /// Whether it must be written again.
     pub(crate) dirty: bool,
+    /// And that as soon as it can be.
+    hurries: bool,
     /// What was sent and isn't acknowledged.
     pub(crate) window: Window,
     /// None while it rests.
@@ -116,6 +118,7 @@ impl Session {
             crashed: false,
             writing: false,
             dirty: false,
+            hurries: false,
             window,
             open_ends: None,
             acknowledged: None,
@@ -176,7 +179,7 @@ impl Hub {
         session.window.written(true);
         let ends = session.open_ends();
         let confirmed: Vec<_> = ends.held.drain(..std::mem::take(&mut ends.covered)).collect();
-        let urgent = !ends.held.is_empty() || session.window.is_urgent();
+        let urgent = !ends.held.is_empty() || session.window.is_urgent() || session.hurries;
         let dirty = session.dirty;
         session.tie_up();
         for (ask, said) in confirmed {
@@ -218,13 +221,12 @@ impl Hub {
         };
         let joining = self.groups.joining(self.slot_at(index)).flat_map(|subscribe| {
             let (terms, group) = (subscribe.terms.pack(), &subscribe.group);
-            let filter = move |f: &Filter| (f.as_str().into(), terms, group.clone());
+            let since = if let Start::After(since) = &subscribe.start { since } else { &acknowledged };
+            let since = since.to_string();
+            let filter = move |f: &Filter| (f.as_str().into(), since.as_str().into(), terms, group.clone());
             subscribe.filters.iter().map(filter)
         });
-        let joining = joining.map(|(filter, terms, group)| {
-            let since = acknowledged.to_string().into();
-            SessionFilter { filter, since, terms, group }
-        });
+        let joining = joining.map(|(filter, since, terms, group)| SessionFilter { filter, since, terms, group });
         let filters = self.held(index).iter().enumerate().map(filter).chain(joining).collect();
         let (expiry_s, sent) = (session.expiry.as_secs(), session.window.state());
         let received = session.received().iter().map(|(number, _)| *number).collect();
@@ -241,7 +243,7 @@ impl Hub {
         let owner = Some(self.name(slot));
         let Some(state) = self.state(slot.index, owner) else { return };
         let Some(session) = self.session_mut(slot.index) else { return };
-        (session.writing, session.dirty) = (true, false);
+        (session.writing, session.dirty, session.hurries) = (true, false, false);
         session.window.writing();
         let acknowledged: Option<Cursor> = state.acknowledged.parse().ok();
         if let Some(ends) = &mut session.open_ends {
@@ -256,7 +258,9 @@ impl Hub {
 
     /// Writes the state for whoever comes next, and lets it expire.
     pub(crate) fn write_last(&mut self, slot: Slot, now: Now) {
-        let Some(state) = self.state(slot.index, None) else { return };
+        let has_crashed = self.session(slot.index).is_some_and(|session| session.crashed);
+        let owner = self.groups.owes(slot, has_crashed, self.wills.is_draining).then(|| self.name(slot));
+        let Some(state) = self.state(slot.index, owner) else { return };
         let Some(session) = self.session(slot.index) else { return };
         if !session.is_durable() {
             return;
@@ -432,10 +436,10 @@ impl Hub {
         Ok(())
     }
 
-    /// The session has lost filters.
+    /// The session has lost filters, or gone back.
     pub(crate) fn note_loss(&mut self, slot: Slot, now: Now) {
         if let Some(session) = self.session_mut(slot.index) {
-            session.dirty = true;
+            (session.dirty, session.hurries) = (true, true);
             self.write_session(slot, now);
         }
     }

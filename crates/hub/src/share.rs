@@ -3,13 +3,17 @@
 //! What a worker says in the log of a group it says until the log takes it: a member that nobody knows is gone would be
 //! drawn for messages that nobody reads.
 
-use everywire_base::ask::{Append, Draft, PublishError, Published, Subscribe, Subscribed};
+use std::sync::Arc;
+
+use everywire_base::ask::{
+    Append, Draft, Interest, Page, PublishError, Published, Read, ReadKind, Subscribe, Subscribed,
+};
 use everywire_base::clock::{Now, UnixMillis};
 use everywire_base::cursor::{Cursor, Offset, Partition, Start};
 use everywire_base::id::{AskId, Slot, Ticket};
 use everywire_base::record::{Durability, Message, Record};
 use everywire_base::rules::{Refusal, overlaps};
-use everywire_base::system::{self, GroupChange, GroupRange};
+use everywire_base::system::{self, GroupChange, GroupRange, GroupState};
 use everywire_base::terms::Terms;
 use everywire_base::topic::{Filter, Topic};
 
@@ -58,12 +62,16 @@ impl Hub {
         }
     }
 
-    /// A session's own filter that it shares goes on.
-    pub(crate) fn rejoin(&mut self, slot: Slot, subscribe: Subscribe, since: &Cursor) {
+    /// A session's own filter that it shares goes on. What its members left, the group knows, unless the node died.
+    pub(crate) fn rejoin(&mut self, slot: Slot, subscribe: Subscribe, since: &Cursor, now: Now) {
         let group = subscribe.group.as_deref().unwrap_or_default();
         let topic = subscribe.filters.first().and_then(|filter| system::group_topic(group, filter.as_str()));
+        let has_crashed = self.session(slot.index).is_some_and(|session| session.crashed);
+        let until_ms = self.session(slot.index).map_or(0, |session| now.wall.after(session.expiry).0);
+        let past = |from: Offset| GroupState { ranges: Vec::new(), from: from.0, until_ms };
+        let past = since.position(Partition(0)).filter(|_| has_crashed).map(past);
         if let Some(topic) = topic {
-            self.ask_to_join(slot, topic, None, subscribe, since.position(Partition(0)));
+            self.ask_to_join(slot, topic, None, subscribe, past);
         }
     }
 
@@ -73,34 +81,84 @@ impl Hub {
         topic: Topic,
         ask: Option<AskId>,
         subscribe: Subscribe,
-        since: Option<Offset>,
+        past: Option<GroupState>,
     ) {
-        let crashed = self.session(slot.index).is_some_and(|session| session.crashed);
-        let change = GroupChange::Join { member: self.name(slot), since: since.map(|at| at.0), crashed };
-        self.insist(system::message(topic.clone(), &change, false));
-        self.groups.joining.push_back(Joining { slot, topic, ask, subscribe });
+        let is_known = self.groups.all.contains_key(&topic);
+        let mut joining = Joining { slot, topic, ask, subscribe, past, reading: None };
+        let filter = Filter::Exact(joining.topic.clone());
+        if !is_known && self.setup.retained.may_match(&filter) {
+            joining.reading = Some(self.read_group(filter));
+        } else {
+            self.say_join(&joining);
+        }
+        self.groups.joining.push_back(joining);
+    }
+
+    fn say_join(&mut self, joining: &Joining) {
+        let change = GroupChange::Join { member: self.name(joining.slot), past: joining.past.clone() };
+        self.insist_passing(system::message(joining.topic.clone(), &change, false));
+    }
+
+    /// Reads what waits since a former life of the node.
+    fn read_group(&mut self, filter: Filter) -> AskId {
+        self.last_ask = self.last_ask.wrapping_add(1);
+        let ask = AskId(self.last_ask);
+        let ticket = Ticket { worker: self.setup.worker, slot: SAYER, ask };
+        let interests = Arc::new([Interest { filter, since: Offset::BEGINNING }]);
+        let kind = ReadKind::Retained { after: None, max_records: 1 };
+        self.reads.push_back(Read { ticket, partition: Partition(0), interests, applied: self.marks[0], kind });
+        self.counters.reads += 1;
+        ask
+    }
+
+    /// Takes the store's answer, if it is about a group.
+    pub(crate) fn take_group(&mut self, page: &Page) -> bool {
+        if page.ticket.slot != SAYER {
+            return false;
+        }
+        let is_it = |joining: &Joining| joining.reading == Some(page.ticket.ask);
+        let Some(place) = self.groups.joining.iter().position(is_it) else { return true };
+        let Some(mut joining) = self.groups.joining.remove(place) else { return true };
+        if page.failed {
+            joining.reading = Some(self.read_group(Filter::Exact(joining.topic.clone())));
+        } else {
+            joining.reading = None;
+            let mut messages = page.records.iter().filter_map(|record| record.message());
+            if let Some(state) = messages.find_map(system::read::<GroupState>) {
+                let past = joining.past.get_or_insert_with(|| state.clone());
+                past.from = past.from.min(state.from);
+                past.until_ms = past.until_ms.max(state.until_ms);
+                past.ranges = state.ranges;
+            }
+            self.say_join(&joining);
+        }
+        self.groups.joining.insert(place, joining);
+        true
+    }
+
+    /// A range as it was said, if `at` is where.
+    fn heard(&self, range: GroupRange, at: Offset) -> Range {
+        Range {
+            after: Offset(range.after),
+            up_to: range.up_to.map_or(at, Offset),
+            // Of members of a former life nothing is known: better all than nothing.
+            of: range.of.and_then(|name| self.setup.plate.find(&name)),
+        }
     }
 
     /// A record on a group's topic has come out of the log.
     pub(crate) fn group_record(&mut self, record: &Record, message: &Message, now: Now) {
         let (topic, at) = (&message.topic, record.offset);
-        match system::read::<GroupChange>(message) {
-            Some(GroupChange::Join { member, since, crashed }) => {
+        match system::read::<GroupChange>(message).filter(|_| !message.retain) {
+            Some(GroupChange::Join { member, past }) => {
                 let Some(member) = self.setup.plate.find(&member) else { return };
-                let since = since.map(|since| (Offset(since), crashed));
-                self.joined_group(topic, member, (at, record.time), since, now);
+                self.joined_group(topic, member, (at, record.time), past, now);
             }
             Some(GroupChange::Leave { member, ranges, lives_ms }) => {
                 let Some(member) = self.setup.plate.find(&member) else { return };
-                let find = |name: &str| self.setup.plate.find(name);
-                let range = |range: GroupRange| Range {
-                    after: Offset(range.after),
-                    up_to: range.up_to.map_or(at, Offset),
-                    of: range.of.and_then(|name| find(&name)),
-                };
-                let ranges = ranges.into_iter().map(range).collect();
+                let ranges = ranges.into_iter().map(|range| self.heard(range, at)).collect();
                 let until = if lives_ms == 0 { 0 } else { record.time.0.saturating_add(lives_ms) };
-                self.left_group(topic, member, (at, record.time), ranges, UnixMillis(until));
+                self.left_group(topic, member, (at, record.time), (ranges, UnixMillis(until)), now);
             }
             None => {}
         }
@@ -112,54 +170,46 @@ impl Hub {
         topic: &Topic,
         member: Member,
         (at, time): (Offset, UnixMillis),
-        since: Option<(Offset, bool)>,
+        past: Option<GroupState>,
         now: Now,
     ) {
+        let is_own = member.0 == self.setup.worker;
+        let until = past.as_ref().map(|past| UnixMillis(past.until_ms)).unwrap_or_default();
+        let heard = |past: GroupState| {
+            (past.ranges.into_iter().map(|range| self.heard(range, at)).collect(), Offset(past.from))
+        };
+        let past = past.map(heard);
         let group = self.groups.reach(topic, time);
-        let mut ranges = Vec::new();
-        let is_new = !group.members().contains(&member);
-        if is_new {
-            let waiting = group.waiting.take().filter(|_| group.until > time);
-            let all = |after: Offset, up_to: Offset| Range { after, up_to, of: None };
-            match (waiting, since) {
-                (Some((left, from)), _) => {
-                    ranges = left;
-                    ranges.push(all(from, at));
-                }
-                (None, Some((since, _))) if group.members().is_empty() => {
-                    group.from.get_or_insert(since);
-                    ranges.push(all(since, at));
-                }
-                // His node died: what he was to get before the first of this life went on, nobody else reads.
-                (None, Some((since, true))) => {
-                    ranges.extend(group.from.filter(|from| since < *from).map(|from| all(since, from)));
-                }
-                _ => {}
+        if group.members().contains(&member) {
+            if is_own && let Some(Joining { ask, subscribe, .. }) = self.groups.take_one(topic, member.1) {
+                self.renew(member.1, ask, &subscribe, now);
             }
-            group.change(at, |members| {
-                members.push(member);
-                members.sort_unstable();
-            });
+            return;
         }
-        if member.0 == self.setup.worker {
-            self.come_in(topic, member, at, (is_new, ranges), now);
+        let is_found_empty = group.members().is_empty();
+        let has_waited = group.waiting.is_some();
+        let ranges = group.welcome((at, time), past);
+        group.until = group.until.max(until);
+        group.change(at, |members| {
+            members.push(member);
+            members.sort_unstable();
+        });
+        if !is_own {
+            return;
+        }
+        self.come_in(topic, member, at, ranges, now);
+        // After his session says what he is to read.
+        if is_found_empty && (has_waited || self.setup.retained.may_match(&Filter::Exact(topic.clone()))) {
+            self.keep_nothing(topic, at);
         }
     }
 
     /// A connection of this worker is in, if it is still there and wants to.
-    fn come_in(&mut self, topic: &Topic, member: Member, at: Offset, (is_new, ranges): (bool, Vec<Range>), now: Now) {
+    fn come_in(&mut self, topic: &Topic, member: Member, at: Offset, ranges: Vec<Range>, now: Now) {
         let slot = member.1;
-        let joining = &mut self.groups.joining;
-        let place = joining.iter().position(|joining| joining.slot == slot && joining.topic == *topic);
-        let Some(Joining { ask, mut subscribe, .. }) = place.and_then(|place| joining.remove(place)) else {
-            if is_new {
-                self.pass_on(topic, member, &ranges);
-            }
-            return;
+        let Some(Joining { ask, mut subscribe, .. }) = self.groups.take_one(topic, slot) else {
+            return self.pass_on(topic, member, &ranges);
         };
-        if !is_new {
-            return self.renew(slot, ask, &subscribe, now);
-        }
         let begin = ranges.iter().map(|range| range.after).min().unwrap_or(at).min(at);
         self.groups.of.entry(slot).or_default().push(topic.clone());
         self.groups.reach(topic, now.wall).here.push(Here::new(slot, ranges, at));
@@ -170,6 +220,8 @@ impl Hub {
         }
         if let Some(ask) = ask {
             self.note_filters(slot, ask, &subscribe.filters, subscribed, now);
+        } else if begin < at {
+            self.note_loss(slot, now);
         }
     }
 
@@ -182,8 +234,8 @@ impl Hub {
         topic: &Topic,
         member: Member,
         (at, time): (Offset, UnixMillis),
-        ranges: Vec<Range>,
-        until: UnixMillis,
+        (ranges, until): (Vec<Range>, UnixMillis),
+        now: Now,
     ) {
         let Some(group) = self.groups.all.get_mut(topic) else { return };
         group.until = group.until.max(until);
@@ -192,17 +244,37 @@ impl Hub {
         }
         if let Some(heir) = draw(group.members(), at) {
             if heir.0 == self.setup.worker {
-                self.inherit(topic, heir, ranges);
+                self.inherit(topic, heir, ranges, now);
             }
         } else if group.is_over(time) {
             self.groups.all.remove(topic);
         } else {
             group.keep(ranges, at);
+            if member.0 == self.setup.worker {
+                self.keep_waiting(topic, at);
+            }
         }
     }
 
+    /// Writes what waits, for another life of the node.
+    fn keep_waiting(&mut self, topic: &Topic, at: Offset) {
+        let Some(group) = self.groups.all.get(topic) else { return };
+        let Some((ranges, from)) = &group.waiting else { return };
+        let ranges = ranges.iter().map(|range| self.said(*range)).collect();
+        let state = GroupState { ranges, from: from.0, until_ms: group.until.0 };
+        let message = system::message(topic.clone(), &state, true);
+        let message = Message { generation: at.0, expires: Some(group.until), ..message };
+        self.insist(Draft { message, durability: Durability::Fsync });
+    }
+
+    /// What waited is somebody's now.
+    fn keep_nothing(&mut self, topic: &Topic, at: Offset) {
+        let message = Message { retain: true, generation: at.0, ..Message::new(topic.clone(), "") };
+        self.insist(Draft { message, durability: Durability::Fsync });
+    }
+
     /// A member of this worker reads also what another has left.
-    fn inherit(&mut self, topic: &Topic, heir: Member, ranges: Vec<Range>) {
+    fn inherit(&mut self, topic: &Topic, heir: Member, ranges: Vec<Range>, now: Now) {
         let slot = heir.1;
         let Some(begin) = ranges.iter().map(|range| range.after).min() else { return };
         let current = self.current(slot.index)[0];
@@ -222,11 +294,17 @@ impl Hub {
         let (filter, terms) = (self.table.filter(held.list).clone(), Terms::unpack(held.terms));
         let start = Start::After(self.at(begin));
         self.subscribe_connection(slot, &Subscribe { start, terms, group, ..Subscribe::to([filter]) });
+        // Should the node die now, its session says where to go on.
+        self.note_loss(slot, now);
     }
 
     /// The connection leaves all its groups, or is about to; what it holds of them its session still knows.
     pub(crate) fn leave_groups(&mut self, slot: Slot) {
         let session = self.session(slot.index).filter(|session| session.is_durable());
+        if session.is_some() && self.wills.is_draining {
+            // The next life of the node goes on from what the session says.
+            return;
+        }
         let lives_ms = session.map_or(0, |session| session.expiry.as_millis() as u64);
         for topic in self.groups.of.get(&slot).cloned().unwrap_or_default() {
             let returned = self.take_back(slot, &topic);
@@ -310,7 +388,7 @@ impl Hub {
             ranges = vec![GroupRange { after, up_to: None, of: None }];
         }
         let change = GroupChange::Leave { member, ranges, lives_ms };
-        self.insist(system::message(topic.clone(), &change, false));
+        self.insist_passing(system::message(topic.clone(), &change, false));
     }
 
     fn said(&self, range: Range) -> GroupRange {
@@ -318,19 +396,23 @@ impl Hub {
         GroupRange { after: range.after.0, up_to: Some(range.up_to.0), of }
     }
 
+    fn insist_passing(&mut self, message: Message) {
+        self.insist(Draft { message, durability: Durability::None });
+    }
+
     /// Appends a record that the log must take.
-    fn insist(&mut self, message: Message) {
+    fn insist(&mut self, draft: Draft) {
         let insisted = &mut self.groups.insisted;
         insisted.last = insisted.last.wrapping_add(1);
         let number = insisted.last;
-        insisted.under_way.insert(number, message);
+        insisted.under_way.insert(number, draft);
         self.say_again(number);
     }
 
     fn say_again(&mut self, number: u32) {
-        let Some(message) = self.groups.insisted.under_way.get(&number).cloned() else { return };
+        let Some(draft) = self.groups.insisted.under_way.get(&number).cloned() else { return };
         let ticket = Ticket { worker: self.setup.worker, slot: SAYER, ask: AskId(number) };
-        self.appends.push(Append { ticket, draft: Draft { message, durability: Durability::None } });
+        self.appends.push(Append { ticket, draft });
     }
 
     /// What came of an append, if it was insisted on.
@@ -351,7 +433,17 @@ impl Hub {
         while let Some((_, number)) = self.groups.insisted.again.first().copied().filter(|(at, _)| *at <= now.monotonic)
         {
             self.groups.insisted.again.pop_first();
+            self.forget_overtaken(number);
             self.say_again(number);
+        }
+    }
+
+    /// What was to be said of who waits isn't true any more if somebody has come.
+    fn forget_overtaken(&mut self, number: u32) {
+        let Some(Draft { message, .. }) = self.groups.insisted.under_way.get(&number) else { return };
+        let waits = message.retain && !message.body.is_empty();
+        if waits && self.groups.all.get(&message.topic).is_none_or(|group| !group.members().is_empty()) {
+            self.groups.insisted.under_way.remove(&number);
         }
     }
 }

@@ -458,6 +458,135 @@ fn what_other_filters_had_does_not_come_again_after_going_back() {
     assert!(!got.is_empty() && !got.contains(&1000), "{got:?}");
 }
 
+/// Those who come after a restart, each time somebody else first; the last is new.
+fn comebacks() -> impl Iterator<Item = [Member; 3]> {
+    let [one, three, new] = [(0, 21, "one"), (1, 23, "three"), (1, 24, "four")];
+    [[one, three, new], [three, one, new], [new, one, three], [new, three, one]].into_iter()
+}
+
+fn come_back(world: &mut World, members: &[Member]) -> (BTreeMap<u32, usize>, Vec<usize>) {
+    for (worker, index, name) in members {
+        if !world.enter(*worker, *index, named(name, EXPIRY, false, 1000)).resumed {
+            world.subscribe_on(*worker, *index, &shared(1));
+        }
+    }
+    count(world, members)
+}
+
+const CHECKPOINT: Duration = Duration::from_secs(6);
+
+#[test]
+fn nothing_is_lost_when_the_node_is_killed() {
+    for back in comebacks() {
+        let mut world = world();
+        join(&mut world, MEMBERS[0], EXPIRY, 1000);
+        join(&mut world, MEMBERS[2], EXPIRY, 3);
+        publish(&mut world, 0..30);
+        let (mut all, _) = count(&mut world, &MEMBERS[..1]);
+        world.pass(CHECKPOINT);
+        publish(&mut world, 30..60);
+        world.kill();
+        publish(&mut world, 60..70);
+        world.start();
+        publish(&mut world, 70..80);
+        all.extend(come_back(&mut world, &back).0);
+        assert_eq!(all.len(), 80, "{back:?}");
+    }
+}
+
+#[test]
+fn what_waits_waits_also_for_another_life_of_the_node() {
+    for back in comebacks() {
+        let mut world = world();
+        join(&mut world, MEMBERS[0], EXPIRY, 1000);
+        join(&mut world, MEMBERS[2], EXPIRY, 3);
+        publish(&mut world, 0..30);
+        let (mut all, _) = count(&mut world, &MEMBERS[..1]);
+        world.close(0, 1);
+        world.close(1, 3);
+        publish(&mut world, 30..60);
+        world.kill();
+        publish(&mut world, 60..70);
+        world.start();
+        publish(&mut world, 70..80);
+        let (rest, times) = come_back(&mut world, &back);
+        assert!(times.iter().all(|times| *times == 1), "{back:?}");
+        all.extend(rest);
+        assert_eq!(all.len(), 80, "{back:?}");
+        // What waited is over: it comes to nobody in a further life.
+        let all: Vec<_> = back.iter().map(|who| (who.0, who.1)).collect();
+        world.stop(&all);
+        world.start();
+        let (rest, _) = come_back(&mut world, &back);
+        assert_eq!(rest.len(), 0, "{back:?}");
+    }
+}
+
+#[test]
+fn who_was_away_long_gets_nothing_of_what_others_did() {
+    for is_alive in [true, false] {
+        for back in comebacks() {
+            let mut world = world();
+            join(&mut world, MEMBERS[0], EXPIRY, 1000);
+            join(&mut world, MEMBERS[2], EXPIRY, 1000);
+            world.close(0, 1);
+            publish(&mut world, 0..50);
+            assert_eq!(count(&mut world, &MEMBERS[2..]).0.len(), 50);
+            world.pass(CHECKPOINT);
+            if !is_alive {
+                world.close(1, 3);
+            }
+            world.kill();
+            world.start();
+            publish(&mut world, 50..60);
+            let (rest, times) = come_back(&mut world, &back);
+            let rest: Vec<u32> = rest.into_keys().collect();
+            assert_eq!(rest, (50..60).collect::<Vec<_>>(), "{back:?}, alive: {is_alive}");
+            assert!(times.iter().all(|times| *times == 1));
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_when_the_node_goes_down_in_order() {
+    for back in comebacks() {
+        let mut world = world();
+        join(&mut world, MEMBERS[0], EXPIRY, 1000);
+        join(&mut world, MEMBERS[2], EXPIRY, 3);
+        publish(&mut world, 0..30);
+        let (mut all, _) = count(&mut world, &MEMBERS[..1]);
+        publish(&mut world, 30..60);
+        world.stop(&[(0, 1), (1, 3)]);
+        world.start();
+        publish(&mut world, 60..80);
+        all.extend(come_back(&mut world, &back).0);
+        assert_eq!(all.len(), 80, "{back:?}");
+    }
+}
+
+#[test]
+fn who_goes_before_he_is_in_passes_on_what_waited_since_before() {
+    let mut world = world();
+    join(&mut world, MEMBERS[2], EXPIRY, 1000);
+    publish(&mut world, 0..20);
+    world.close(1, 3);
+    world.kill();
+    world.start();
+    let before = world.records.len();
+    let login = Login { session: named("three", EXPIRY, false, 1000), ..Login::default() };
+    world.hubs[1].login(slot(5), AskId(1), login, world.now);
+    let has_joined = |world: &World| {
+        world.records[before..].iter().any(|r| r.message().unwrap().topic.as_str().starts_with("$share/"))
+    };
+    while !has_joined(&world) {
+        assert!(world.turn(0) | world.turn(1), "it joins");
+    }
+    world.close(1, 5);
+    world.enter(0, 7, named("three", EXPIRY, false, 1000));
+    let (all, times) = count(&mut world, &[(0, 7, "three")]);
+    assert_eq!((all.len(), times.iter().sum::<usize>()), (20, 20));
+}
+
 /// A schedule drawn from a seed.
 struct Dice(u64);
 
@@ -471,85 +600,134 @@ impl Dice {
 /// Random joins, leaves, cuts, publishes and acknowledgements: no message is lost or acknowledged twice.
 #[test]
 fn random_schedules() {
-    const NAMES: [&str; 4] = ["one", "two", "three", "four"];
     for seed in 0..200 {
-        let (mut world, mut dice) = (world(), Dice(seed));
-        // What each has under way, by the places of its connections.
-        let mut here: BTreeMap<&str, (usize, u32)> = BTreeMap::new();
-        let mut unacknowledged: BTreeMap<&str, Vec<(String, u16)>> = BTreeMap::new();
-        let mut acknowledged: BTreeMap<String, u32> = BTreeMap::new();
-        let (mut published, mut index) = (0, 10);
-        // One session stays alive as such, so that the group does.
-        join(&mut world, (0, 9, "one"), EXPIRY, 3);
-        here.insert("one", (0, 9));
-        for _ in 0..80 {
-            let name = NAMES[dice.roll(4) as usize];
-            match dice.roll(8) {
-                0..3 => {
-                    let more = 1 + dice.roll(5) as u32;
-                    (published..published + more).for_each(|n| {
-                        let message = Message::new(Topic::parse("a/b").unwrap(), n.to_string());
-                        world.append(message, Durability::Fsync);
-                    });
-                    published += more;
-                }
-                3 => {
-                    index += 1;
-                    let (worker, window) = (dice.roll(2) as usize, 1 + dice.roll(6) as u16);
-                    let lasts = matches!(name, "one" | "two");
-                    let expiry = if lasts { EXPIRY } else { Duration::ZERO };
-                    // Where it is there already it is taken over.
-                    let former = here.insert(name, (worker, index));
-                    unacknowledged.remove(name);
-                    let welcome = world.enter(worker, index, named(name, expiry, false, window));
-                    if let Some((worker, index)) = former {
-                        world.hubs[worker].close(slot(index), ORIGIN, world.now);
-                    }
-                    if !welcome.resumed {
-                        world.subscribe_on(worker, index, &shared(1));
-                    }
-                }
-                4 => {
-                    if let Some((worker, index)) = here.remove(name) {
-                        world.hubs[worker].close(slot(index), ORIGIN, world.now);
-                        world.clients[worker].deliveries.remove(&index);
-                        unacknowledged.remove(name);
-                    }
-                }
-                5 => world.settle(),
-                6 => drop(world.turn(dice.roll(2) as usize)),
-                _ => acknowledge(&mut world, (name, &here), &mut unacknowledged, &mut acknowledged, dice.roll(4)),
-            }
-        }
-        world.settle();
-        if !here.contains_key("one") {
-            world.enter(0, 900, named("one", EXPIRY, false, 3));
-            here.insert("one", (0, 900));
-        }
-        for _ in 0..published + 10 {
-            for name in here.keys() {
-                acknowledge(&mut world, (name, &here), &mut unacknowledged, &mut acknowledged, 9);
-            }
-            world.settle();
-        }
+        let (published, acknowledged) = Schedule::new(seed).run(false);
         let lost: Vec<u32> = (0..published).filter(|n| !acknowledged.contains_key(&n.to_string())).collect();
         let twice: Vec<_> = acknowledged.iter().filter(|(_, times)| **times > 1).collect();
         assert!(lost.is_empty() && twice.is_empty(), "seed {seed}: of {published} lost {lost:?}, twice {twice:?}");
     }
 }
 
-fn acknowledge<'a>(
-    world: &mut World,
-    (name, here): (&'a str, &BTreeMap<&str, (usize, u32)>),
-    unacknowledged: &mut BTreeMap<&'a str, Vec<(String, u16)>>,
-    acknowledged: &mut BTreeMap<String, u32>,
-    most: u64,
-) {
-    let Some((worker, index)) = here.get(name) else { return };
-    let mine = unacknowledged.entry(name).or_default();
-    mine.extend(world.tagged(*worker, *index));
-    for (body, tag) in mine.drain(..mine.len().min(most as usize)) {
-        world.hubs[*worker].acknowledge(slot(*index), AskId(3), &Ack::Done(tag), world.now).unwrap();
-        *acknowledged.entry(body).or_insert(0) += 1;
+/// The same with restarts, for members whose sessions last: none is lost, though some may come again.
+#[test]
+fn random_schedules_with_restarts() {
+    for seed in 0..200 {
+        let (published, acknowledged) = Schedule::new(seed).run(true);
+        let lost: Vec<u32> = (0..published).filter(|n| !acknowledged.contains_key(&n.to_string())).collect();
+        assert!(lost.is_empty(), "seed {seed}: of {published} lost {lost:?}");
+    }
+}
+
+const NAMES: [&str; 4] = ["one", "two", "three", "four"];
+
+struct Schedule {
+    world: World,
+    dice: Dice,
+    /// Where each is.
+    here: BTreeMap<&'static str, (usize, u32)>,
+    unacknowledged: BTreeMap<&'static str, Vec<(String, u16)>>,
+    acknowledged: BTreeMap<String, u32>,
+    published: u32,
+    index: u32,
+}
+
+impl Schedule {
+    fn new(seed: u64) -> Self {
+        let (here, unacknowledged, acknowledged) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { world: world(), dice: Dice(seed), here, unacknowledged, acknowledged, published: 0, index: 10 }
+    }
+
+    /// How many were published, and how often each was acknowledged.
+    fn run(mut self, restarts: bool) -> (u32, BTreeMap<String, u32>) {
+        // One session lasts, so that the group does.
+        self.enter("one", true);
+        for _ in 0..80 {
+            let name = NAMES[self.dice.roll(4) as usize];
+            match self.dice.roll(8) {
+                0..3 => self.publish(),
+                3 => self.enter(name, restarts || matches!(name, "one" | "two")),
+                4 => self.leave(name),
+                5 => self.world.settle(),
+                6 if restarts && self.dice.roll(3) == 0 => self.restart(),
+                6 => drop(self.world.turn(self.dice.roll(2) as usize)),
+                _ => {
+                    let most = self.dice.roll(4) as usize;
+                    self.acknowledge(name, most);
+                }
+            }
+        }
+        self.world.settle();
+        // Those that hold something come back.
+        for name in NAMES.into_iter().take(if restarts { 4 } else { 1 }) {
+            if !self.here.contains_key(name) {
+                self.enter(name, true);
+            }
+        }
+        let mut goes_on = true;
+        while std::mem::take(&mut goes_on) {
+            for name in self.here.clone().into_keys() {
+                goes_on |= self.acknowledge(name, usize::MAX);
+            }
+            self.world.settle();
+        }
+        (self.published, self.acknowledged)
+    }
+
+    fn publish(&mut self) {
+        for _ in 0..=self.dice.roll(5) {
+            let message = Message::new(Topic::parse("a/b").unwrap(), self.published.to_string());
+            self.world.append(message, Durability::Fsync);
+            self.published += 1;
+        }
+    }
+
+    /// Comes, or takes over from where it is.
+    fn enter(&mut self, name: &'static str, lasts: bool) {
+        self.index += 1;
+        let (worker, window) = (self.dice.roll(2) as usize, 1 + self.dice.roll(6) as u16);
+        let former = self.here.insert(name, (worker, self.index));
+        self.unacknowledged.remove(name);
+        let expiry = if lasts { EXPIRY } else { Duration::ZERO };
+        let welcome = self.world.enter(worker, self.index, named(name, expiry, false, window));
+        if let Some((worker, index)) = former {
+            self.world.hubs[worker].close(slot(index), ORIGIN, self.world.now);
+        }
+        if !welcome.resumed {
+            self.world.subscribe_on(worker, self.index, &shared(1));
+        }
+    }
+
+    fn leave(&mut self, name: &str) {
+        if let Some((worker, index)) = self.here.remove(name) {
+            self.world.hubs[worker].close(slot(index), ORIGIN, self.world.now);
+            self.unacknowledged.remove(name);
+        }
+    }
+
+    fn restart(&mut self) {
+        self.world.settle();
+        let all: Vec<_> = self.here.values().copied().collect();
+        if self.dice.roll(2) == 0 {
+            self.world.kill();
+        } else {
+            self.world.stop(&all);
+        }
+        self.publish();
+        self.world.start();
+        self.here.clear();
+        self.unacknowledged.clear();
+    }
+
+    /// Whether there was something to acknowledge.
+    fn acknowledge(&mut self, name: &'static str, most: usize) -> bool {
+        let Some((worker, index)) = self.here.get(name).copied() else { return false };
+        let mine = self.unacknowledged.entry(name).or_default();
+        mine.extend(self.world.tagged(worker, index));
+        let some = !mine.is_empty();
+        for (body, tag) in mine.drain(..mine.len().min(most)) {
+            self.world.hubs[worker].acknowledge(slot(index), AskId(3), &Ack::Done(tag), self.world.now).unwrap();
+            *self.acknowledged.entry(body).or_insert(0) += 1;
+        }
+        some
     }
 }

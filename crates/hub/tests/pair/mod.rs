@@ -45,6 +45,7 @@ pub(crate) struct World {
     pub(crate) hint: Arc<RetainedHint>,
     /// Whether the log takes records.
     pub(crate) takes: bool,
+    setup: Setup,
 }
 
 /// What reached the clients of one worker.
@@ -110,29 +111,57 @@ impl World {
         let writer = TailWriter::new(Offset(0), &limits);
         let drawn = Arc::new(AtomicU64::new(0));
         let hint = Arc::new(RetainedHint::default());
-        let hub = |worker| {
-            let drawn = Arc::clone(&drawn);
-            Hub::new(Setup {
-                tails: vec![Arc::clone(writer.tail())],
-                lineages: vec![Arc::new(Lineage { epoch: EPOCH, ..Lineage::default() })],
-                retained: Arc::clone(&hint),
-                limits: Arc::clone(&limits),
-                rules: Arc::new(rules.clone()),
-                worker,
-                plate: Nameplate { node: "n".into(), boot: 1 },
-                draw: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed))),
-            })
+        let setup = Setup {
+            tails: vec![Arc::clone(writer.tail())],
+            lineages: vec![Arc::new(Lineage { epoch: EPOCH, ..Lineage::default() })],
+            retained: Arc::clone(&hint),
+            limits: Arc::clone(&limits),
+            rules: Arc::new(rules.clone()),
+            worker: 0,
+            plate: Nameplate { node: "n".into(), boot: 0 },
+            draw: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed))),
         };
-        Self {
-            hubs: vec![hub(0), hub(1)],
-            clients: vec![Clients::default(), Clients::default()],
+        let mut world = Self {
+            hubs: Vec::new(),
+            clients: Vec::new(),
             writer,
             records: Vec::new(),
             retained: BTreeMap::new(),
             now: Now { monotonic: Monotonic(1000), wall: UnixMillis(1_000_000) },
             hint,
             takes: true,
+            setup,
+        };
+        world.start();
+        world
+    }
+
+    /// The node dies: nothing but the log is left.
+    pub(crate) fn kill(&mut self) {
+        self.hubs.clear();
+        self.clients.clear();
+    }
+
+    /// Another life of the node.
+    pub(crate) fn start(&mut self) {
+        self.setup.plate.boot += 1;
+        let hub = |worker| Hub::new(Setup { worker, ..self.setup.clone() });
+        self.hubs = vec![hub(0), hub(1)];
+        self.clients = vec![Clients::default(), Clients::default()];
+    }
+
+    /// The node goes down in order: it ends all these connections, and hears no more of the log.
+    pub(crate) fn stop(&mut self, all: &[(usize, u32)]) {
+        self.hubs.iter_mut().for_each(Hub::drain);
+        for (worker, index) in all {
+            self.hubs[*worker].close(slot(*index), ORIGIN, self.now);
         }
+        for worker in 0..self.hubs.len() {
+            for append in std::mem::take(self.hubs[worker].appends()) {
+                self.append(append.draft.message, append.draft.durability);
+            }
+        }
+        self.kill();
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {
