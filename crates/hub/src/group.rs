@@ -11,14 +11,16 @@
 //! * What waits is also a retained record, for another life of the node. Of what was under way when it died only sessions
 //!   know: each goes on from where it stood, if nobody has before. So nothing of theirs is lost, and some may come again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use everywire_base::ask::{Draft, Subscribe};
-use everywire_base::clock::{Monotonic, UnixMillis};
+use everywire_base::ask::Subscribe;
+use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Offset;
 use everywire_base::id::{AskId, Slot};
 use everywire_base::system::GroupState;
 use everywire_base::topic::Topic;
+
+use crate::insist::Insisted;
 
 /// Changes of a group that are remembered for readers who are behind them.
 const CHANGES: usize = 256;
@@ -36,18 +38,9 @@ pub(crate) struct Groups {
     pub(crate) of: BTreeMap<Slot, Vec<Topic>>,
     /// Connections of this worker that have asked to join.
     pub(crate) joining: VecDeque<Joining>,
-    /// Records on their way to the log, which must take them.
     pub(crate) insisted: Insisted,
     /// With so many groups those are looked for that are over.
     full_at: usize,
-}
-
-/// Records that are said again until the log takes them.
-#[derive(Debug, Default)]
-pub(crate) struct Insisted {
-    pub(crate) under_way: BTreeMap<u32, Draft>,
-    pub(crate) again: BTreeSet<(Monotonic, u32)>,
-    pub(crate) last: u32,
 }
 
 #[derive(Debug)]

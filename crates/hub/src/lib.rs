@@ -17,7 +17,7 @@
 //! | `fanout` | from the mark to the head |
 //! | `catchup`, `replay`, `page`, `greet` | lagging connections, from the tail and from the store |
 //! | `member`, `own`, `inspect` | the registry: who is connected, the server's own records, what operators ask |
-//! | `group`, `share` | shared subscriptions |
+//! | `group`, `share`, `insist` | shared subscriptions |
 //! | `session`, `ownership` | what outlives a connection, and who has it |
 //! | `window`, `manner`, `once`, `wills` | acknowledgements, how a message is handed over, exactly once, last words |
 //! | `table`, `trie`, `chunked`, `connection` | small tables |
@@ -28,6 +28,7 @@ mod connection;
 mod fanout;
 mod greet;
 mod group;
+mod insist;
 mod inspect;
 mod manner;
 mod member;
@@ -426,7 +427,7 @@ impl Hub {
     pub fn deadline(&self) -> Option<Monotonic> {
         let retry = self.retries.first().map(|(at, _)| *at);
         let session = self.watched.first().map(|(at, _)| *at);
-        let said_again = self.groups.insisted.again.first().map(|(at, _)| *at);
+        let said_again = self.groups.insisted.deadline();
         [retry, session, said_again, self.wills.deadline()].into_iter().flatten().min()
     }
 

@@ -1,13 +1,8 @@
 //! How connections of this worker come into groups and leave them; what it is all for stands in `group`.
-//!
-//! What a worker says in the log of a group it says until the log takes it: a member that nobody knows is gone would be
-//! drawn for messages that nobody reads.
 
 use std::sync::Arc;
 
-use everywire_base::ask::{
-    Append, Draft, Interest, Page, PublishError, Published, Read, ReadKind, Subscribe, Subscribed,
-};
+use everywire_base::ask::{Draft, Interest, Page, Read, ReadKind, Subscribe, Subscribed};
 use everywire_base::clock::{Now, UnixMillis};
 use everywire_base::cursor::{Cursor, Offset, Partition, Start};
 use everywire_base::id::{AskId, Slot, Ticket};
@@ -18,12 +13,10 @@ use everywire_base::terms::Terms;
 use everywire_base::topic::{Filter, Topic};
 
 use crate::group::{Here, Joining, Member, Range, draw};
-use crate::session::RETRY;
+use crate::insist::SAYER;
 use crate::table::{Held, ListId};
-use crate::{Hub, OWN, Said};
+use crate::{Hub, Said};
 
-/// The place of who says something in the log of a group.
-const SAYER: Slot = Slot { index: OWN, generation: u32::MAX - 2 };
 /// Of more ranges than this all between them is left.
 const RANGES: usize = 4096;
 
@@ -394,56 +387,5 @@ impl Hub {
     fn said(&self, range: Range) -> GroupRange {
         let of = range.of.map(|(worker, slot)| self.setup.plate.name(worker, slot));
         GroupRange { after: range.after.0, up_to: Some(range.up_to.0), of }
-    }
-
-    fn insist_passing(&mut self, message: Message) {
-        self.insist(Draft { message, durability: Durability::None });
-    }
-
-    /// Appends a record that the log must take.
-    fn insist(&mut self, draft: Draft) {
-        let insisted = &mut self.groups.insisted;
-        insisted.last = insisted.last.wrapping_add(1);
-        let number = insisted.last;
-        insisted.under_way.insert(number, draft);
-        self.say_again(number);
-    }
-
-    fn say_again(&mut self, number: u32) {
-        let Some(draft) = self.groups.insisted.under_way.get(&number).cloned() else { return };
-        let ticket = Ticket { worker: self.setup.worker, slot: SAYER, ask: AskId(number) };
-        self.appends.push(Append { ticket, draft });
-    }
-
-    /// What came of an append, if it was insisted on.
-    pub(crate) fn insisted(&mut self, ticket: Ticket, result: &Result<Published, PublishError>, now: Now) -> bool {
-        if ticket.slot != SAYER {
-            return false;
-        }
-        let insisted = &mut self.groups.insisted;
-        match result {
-            Ok(_) | Err(PublishError::Closing) => drop(insisted.under_way.remove(&ticket.ask.0)),
-            Err(_) => drop(insisted.again.insert((now.monotonic + RETRY, ticket.ask.0))),
-        }
-        true
-    }
-
-    /// Says again what the log has refused.
-    pub(crate) fn see_to_groups(&mut self, now: Now) {
-        while let Some((_, number)) = self.groups.insisted.again.first().copied().filter(|(at, _)| *at <= now.monotonic)
-        {
-            self.groups.insisted.again.pop_first();
-            self.forget_overtaken(number);
-            self.say_again(number);
-        }
-    }
-
-    /// What was to be said of who waits isn't true any more if somebody has come.
-    fn forget_overtaken(&mut self, number: u32) {
-        let Some(Draft { message, .. }) = self.groups.insisted.under_way.get(&number) else { return };
-        let waits = message.retain && !message.body.is_empty();
-        if waits && self.groups.all.get(&message.topic).is_none_or(|group| !group.members().is_empty()) {
-            self.groups.insisted.under_way.remove(&number);
-        }
     }
 }
