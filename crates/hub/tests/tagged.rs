@@ -343,3 +343,105 @@ fn without_a_session_wish_nothing_is_tagged() {
     assert_eq!(world.tell(0, 1, &Ack::Done(1)), Err(AckError::NoSession));
     assert_eq!(world.records.last().unwrap().offset, Offset(1));
 }
+
+#[test]
+fn retained_is_said_as_it_was_published_to_who_wants_that() {
+    for (as_published, published, expected) in [(true, true, true), (true, false, false), (false, true, false)] {
+        let mut world = world();
+        world.enter(0, 1, named("me", EXPIRY, false, 100));
+        world.subscribe_on(0, 1, &to("a", Terms { qos: 1, retain_as_published: as_published, ..Terms::default() }));
+        let message = Message { retain: published, ..Message::new(Topic::parse("a").unwrap(), "x") };
+        world.append(message, Durability::Fsync);
+        world.settle();
+        assert_eq!(world.came(0, 1), [Got::Message("x".into(), 1, 1, false, expected, vec![])], "MQTT-3.3.1-12, -13");
+    }
+}
+
+#[test]
+fn a_will_of_a_former_life_is_published_after_a_grace_unless_its_client_comes_back() {
+    for (comes_back, expected) in [(false, 1), (true, 0)] {
+        let mut world = world();
+        let grace = everywire_base::limits::Limits::default().will_grace;
+        with_will(&mut world, 1, 60 * SECOND, 2 * SECOND);
+        world.kill();
+        world.start();
+        world.hubs[0].adopt_wills();
+        world.settle();
+        world.pass(grace.checked_sub(SECOND).unwrap());
+        assert_eq!(wills(&world), 0);
+        if comes_back {
+            with_will(&mut world, 5, 60 * SECOND, 2 * SECOND);
+        }
+        world.pass(2 * SECOND);
+        assert_eq!(wills(&world), expected);
+        world.pass(60 * SECOND);
+        assert_eq!(wills(&world), expected, "once");
+    }
+}
+
+#[test]
+fn a_will_that_the_log_refuses_is_published_later() {
+    let mut world = world();
+    with_will(&mut world, 1, Duration::ZERO, Duration::ZERO);
+    world.takes = false;
+    world.close(0, 1);
+    assert_eq!(wills(&world), 0);
+    world.takes = true;
+    world.pass(SECOND);
+    assert_eq!(wills(&world), 1);
+}
+
+#[test]
+fn a_fresh_start_publishes_the_will_that_still_waited() {
+    let mut world = world();
+    with_will(&mut world, 1, 60 * SECOND, 50 * SECOND);
+    world.close(0, 1);
+    world.enter(1, 5, named("me", EXPIRY, true, 10));
+    assert_eq!(wills(&world), 1, "its session has ended (MQTT-3.1.3-9)");
+}
+
+#[test]
+fn exactly_once_goes_on_after_a_crash_from_each_of_its_stages() {
+    let mut world = world();
+    client(&mut world, 2);
+    for body in ["sent", "received", "complete"] {
+        world.publish_at("a", body, 2);
+    }
+    for tag in [2, 3] {
+        world.tell(0, 1, &Ack::Received(tag)).unwrap();
+    }
+    world.tell(0, 1, &Ack::Done(3)).unwrap();
+    world.kill();
+    world.publish_at("a", "meanwhile", 2);
+    world.start();
+    assert!(world.enter(1, 5, named("me", EXPIRY, false, 100)).resumed);
+    // What was complete is known as released: that it was may be said again, the message isn't sent.
+    let got = world.came(1, 5);
+    let again = |body: &str, tag| message(body, 2, tag, AGAIN);
+    assert_eq!(got, [again("sent", 1), Got::Release(2), Got::Release(3), message("meanwhile", 2, 4, false)]);
+}
+
+#[test]
+fn a_full_window_is_kept_across_a_take_over() {
+    let mut world = world();
+    world.enter(0, 1, named("me", EXPIRY, false, 2));
+    world.subscribe_on(0, 1, &to("a", at(1)));
+    for n in 0..10 {
+        world.publish("a", &n.to_string());
+    }
+    world.enter(1, 5, named("me", EXPIRY, false, 2));
+    world.close(0, 1);
+    assert_eq!(world.came(1, 5), [message("0", 1, 1, AGAIN), message("1", 1, 2, AGAIN)]);
+    let mut bodies = Vec::new();
+    let mut tags = vec![1, 2];
+    while !tags.is_empty() {
+        for tag in tags.drain(..) {
+            world.tell(1, 5, &Ack::Done(tag)).unwrap();
+        }
+        for (body, tag) in world.tagged(1, 5) {
+            bodies.push(body);
+            tags.push(tag);
+        }
+    }
+    assert_eq!(bodies, (2..10).map(|n| n.to_string()).collect::<Vec<_>>());
+}
