@@ -165,6 +165,8 @@ pub struct Counters {
     pub subscriptions: u64,
     /// Different filters, now.
     pub filters: u64,
+    /// Exactly-once deliveries of groups that ended with their session (MQTT-4.8.2-5).
+    pub dropped: u64,
     /// Wills of connections that are gone, now.
     pub wills: u64,
 }

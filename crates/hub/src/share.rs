@@ -351,9 +351,13 @@ impl Hub {
         let keeps = held.iter().any(|held| share(held) != Some(topic) && own(held));
         let groups = std::mem::take(&mut self.groups);
         let is_shared = |offset: Offset| groups.gave(topic, member, offset);
-        let session = self.session_mut(slot.index);
-        let taken = session.map(|session| session.window.take_back(is_shared, keeps)).unwrap_or_default();
+        let taken = self.session_mut(slot.index).map(|session| {
+            let ending = if session.is_durable() { 0 } else { session.window.ending(is_shared) };
+            (session.window.take_back(is_shared, keeps), ending as u64)
+        });
         self.groups = groups;
+        let (taken, ending) = taken.unwrap_or_default();
+        self.counters.dropped += ending;
         taken
     }
 

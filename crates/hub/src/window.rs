@@ -189,6 +189,12 @@ impl Window {
         taken
     }
 
+    /// How many deliveries of a group's end with the session, if it ends.
+    pub(crate) fn ending(&self, is_shared: impl Fn(Offset) -> bool) -> usize {
+        let ends = |stage| matches!(stage, Stage::SentOnce | Stage::Received | Stage::Noting);
+        self.sent.iter().filter(|sent| ends(sent.stage) && !sent.retained && is_shared(sent.offset)).count()
+    }
+
     /// Notes a delivery whose tag must be durable first.
     pub(crate) fn reserve(&mut self, partition: usize, offset: Offset, retained: bool) {
         let (tag, partition) = (self.next_tag().get(), partition as u16);

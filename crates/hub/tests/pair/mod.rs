@@ -2,6 +2,8 @@
 #![allow(dead_code, unused_imports, reason = "each test uses what it needs")]
 #![allow(clippy::unnecessary_wraps, reason = "identities stand where anonymous ones could")]
 
+pub(crate) mod group;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
