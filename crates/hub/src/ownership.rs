@@ -347,6 +347,10 @@ impl Hub {
         self.lose_will(slot, fresh, now);
         if let Some(session) = self.session_mut(slot.index) {
             session.stage = Stage::Ended;
+            if fresh {
+                // Nobody comes back to it.
+                session.expiry = Duration::ZERO;
+            }
         }
         self.end(slot.index, Reason::TakenOver);
     }

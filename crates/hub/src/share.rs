@@ -293,7 +293,7 @@ impl Hub {
 
     /// The connection leaves all its groups, or is about to; what it holds of them its session still knows.
     pub(crate) fn leave_groups(&mut self, slot: Slot) {
-        let session = self.session(slot.index).filter(|session| session.is_durable());
+        let session = self.session(slot.index).filter(|session| !session.expiry.is_zero());
         if session.is_some() && self.wills.is_draining {
             // The next life of the node goes on from what the session says.
             return;
@@ -352,7 +352,7 @@ impl Hub {
         let groups = std::mem::take(&mut self.groups);
         let is_shared = |offset: Offset| groups.gave(topic, member, offset);
         let taken = self.session_mut(slot.index).map(|session| {
-            let ending = if session.is_durable() { 0 } else { session.window.ending(is_shared) };
+            let ending = if session.expiry.is_zero() { session.window.ending(is_shared) } else { 0 };
             (session.window.take_back(is_shared, keeps), ending as u64)
         });
         self.groups = groups;

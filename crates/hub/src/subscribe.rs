@@ -164,6 +164,9 @@ impl Hub {
             }
             since.earliest = if anew.is_some() { opening.earliest.contains(&true) } else { since.earliest };
         }
+        if lag.positions.iter().zip(&opening.positions).any(|(at, start)| start < at) {
+            self.go_back(index, &mut lag);
+        }
         for (p, start) in opening.positions.iter().enumerate() {
             lag.positions[p] = lag.positions[p].min(*start);
             lag.opening[p] |= opening.earliest[p];
@@ -173,6 +176,17 @@ impl Hub {
         }
         lag.owed = opening.owed.or(lag.owed);
         lag
+    }
+
+    /// What waits in the window for a message that comes later now would keep those before it from going out.
+    fn go_back(&mut self, index: u32, lag: &mut Lag) {
+        let (_, window) = self.connections.reach(index).parts();
+        if let Some(window) = window.filter(|window| window.is_tagged()) {
+            window.make_room();
+            if matches!(lag.state, State::Saving | State::Window) {
+                lag.state = State::Ready;
+            }
+        }
     }
 
     /// Puts a connection's lag state in place, and has it go on with the new positions.

@@ -202,6 +202,11 @@ impl Window {
         self.push(Sent { offset, partition, tag, stage: Stage::Wanted, retained });
     }
 
+    /// Reading goes back: what is to be sent later makes room, and gets a tag again when reading comes to it.
+    pub(crate) fn make_room(&mut self) {
+        self.sent.retain(Sent::is_out);
+    }
+
     /// The delivery of a record that reading has come to, if it stands here already.
     pub(crate) fn known(&self, partition: usize, offset: Offset, retained: bool) -> Option<Sent> {
         if offset > self.known_to {

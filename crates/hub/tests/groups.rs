@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::ask::{Ack, Login, SessionWish, Subscribe, Unsubscribe};
+use everywire_base::ask::{Ack, Goodbye, Login, SessionWish, Subscribe, Unsubscribe};
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
 use everywire_base::rules::{Rules, TopicRule, Who};
@@ -440,4 +440,21 @@ fn qos_2_is_dropped_and_counted_when_its_session_ends() {
     world.close(1, 3);
     assert_eq!(world.tagged(0, 1), [], "MQTT-4.8.2-5");
     assert_eq!(world.hubs[1].counters().dropped, own.len() as u64 - 1, "all but the one that was received");
+}
+
+#[test]
+fn nothing_waits_for_a_session_that_was_thrown_away() {
+    for goodbye in [true, false] {
+        let mut world = world();
+        join(&mut world, MEMBERS[0], EXPIRY, 1000);
+        if goodbye {
+            world.hubs[0].goodbye(slot(1), Goodbye { expiry: Some(Duration::ZERO), will: false });
+        } else {
+            world.enter(1, 5, named("one", EXPIRY, true, 1000));
+        }
+        world.close(0, 1);
+        publish(&mut world, 0..10);
+        join(&mut world, MEMBERS[2], EXPIRY, 1000);
+        assert_eq!(world.tagged(1, 3), [], "goodbye: {goodbye}");
+    }
 }
