@@ -253,8 +253,8 @@ impl Hub {
         hub
     }
 
-    /// Replaces the rules. Connections that hold a filter which isn't granted any more lose their subscriptions at
-    /// once, and are ended in the next turn.
+    /// Replaces the rules. Connections that hold a filter which isn't granted any more lose it at once, and are ended in
+    /// the next turn.
     pub fn set_rules(&mut self, rules: Arc<Rules>) {
         self.setup.rules = rules;
         let mut losers = BTreeSet::new();
@@ -264,7 +264,8 @@ impl Hub {
             losers.extend(holders.filter(|index| !may(*index)));
         }
         for index in losers {
-            self.leave_all(index);
+            // What is still granted its session keeps.
+            self.recheck(index);
             self.end(index, Reason::Forbidden);
         }
     }

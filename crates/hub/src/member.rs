@@ -100,8 +100,8 @@ impl Hub {
         }
     }
 
-    /// Ends the filters that a renewed identity may not have.
-    fn recheck(&mut self, index: u32) -> Vec<(Filter, Refusal)> {
+    /// Ends the filters that a renewed identity may not have, or that new rules don't grant.
+    pub(crate) fn recheck(&mut self, index: u32) -> Vec<(Filter, Refusal)> {
         let who = self.caller(index);
         let refused = |held: &Held| {
             let filter = self.table.filter(held.list).clone();

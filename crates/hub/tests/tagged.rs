@@ -10,6 +10,7 @@ use everywire_base::cursor::Offset;
 use everywire_base::id::AskId;
 use everywire_base::reason::Reason;
 use everywire_base::record::{Durability, Message};
+use everywire_base::rules::{Rules, TopicRule};
 use everywire_base::terms::{Greet, Terms};
 use everywire_base::topic::{Filter, Topic};
 use everywire_hub::Said;
@@ -444,4 +445,23 @@ fn a_full_window_is_kept_across_a_take_over() {
         }
     }
     assert_eq!(bodies, (2..10).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn new_rules_leave_a_session_what_they_still_grant() {
+    let mut world = world();
+    world.enter(0, 1, named("me", EXPIRY, false, 100));
+    world.subscribe_on(0, 1, &to("secret", at(1)));
+    world.subscribe_on(0, 1, &to("a", at(1)));
+    let secret = Filter::parse("secret").unwrap();
+    let rule = TopicRule { filter: secret, subscribe: Vec::new(), ..TopicRule::fallback() };
+    let rules = std::sync::Arc::new(Rules::new(vec![rule]));
+    world.hubs.iter_mut().for_each(|hub| hub.set_rules(std::sync::Arc::clone(&rules)));
+    world.settle();
+    assert_eq!(world.clients[0].ended.get(&1), Some(&Reason::Forbidden));
+    world.close(0, 1);
+    world.publish("secret", "s");
+    world.publish("a", "x");
+    assert!(world.enter(1, 5, named("me", EXPIRY, false, 100)).resumed);
+    assert_eq!(world.tagged(1, 5), [("x".into(), 1)]);
 }
