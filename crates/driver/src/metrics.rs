@@ -75,6 +75,10 @@ pub struct WorkerMetrics {
     pub gaps: Cell,
     /// Messages left out because they had expired.
     pub expired: Cell,
+    /// Exactly-once deliveries of shared groups that ended with their session.
+    pub ended: Cell,
+    /// Wills of connections that are gone.
+    pub wills: Cell,
     /// Turns.
     pub turns: Cell,
     /// Bytes read from sockets.

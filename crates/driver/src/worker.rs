@@ -515,6 +515,8 @@ impl<N: Net> Worker<N> {
         metrics.lagging.set(counters.lagging);
         metrics.gaps.set(counters.gaps);
         metrics.expired.set(counters.expired);
+        metrics.ended.set(counters.dropped);
+        metrics.wills.set(counters.wills);
         metrics.waiting_appends.set(self.appends.len() as u64);
         let behind = self.tails.iter().zip(&self.seen).map(|(tail, seen)| tail.head().0.saturating_sub(seen.0)).sum();
         metrics.inbox_records.set(behind);

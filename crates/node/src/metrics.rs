@@ -77,6 +77,7 @@ const GAUGES: &[Gauge] = &[
         n.sum(|w| w.inbox_records.get())
     }),
     ("everywire_waiting_appends", "Publishes that the log had no room for yet", |n| n.sum(|w| w.waiting_appends.get())),
+    ("everywire_wills", "Wills that wait for their delay", |n| n.sum(|w| w.wills.get())),
     ("everywire_lagging_connections", "Connections that catch up", |n| n.sum(|w| w.lagging.get())),
     ("everywire_reads_waiting", "Reads that wait for the store's readers", |n| n.reads_waiting),
     ("everywire_auth_waiting", "Credentials that wait to be checked", |n| n.checks_waiting),
@@ -135,7 +136,7 @@ impl Collector for Numbers {
         page.counters("everywire_messages_published", "Messages acknowledged", "wire", &published)?;
         let delivered = self.by_wire(|w| w.delivered.get());
         page.counters("everywire_messages_delivered", "Messages put into outboxes", "wire", &delivered)?;
-        let dropped = [("expired", self.sum(|w| w.expired.get()))];
+        let dropped = [("expired", self.sum(|w| w.expired.get())), ("session_ended", self.sum(|w| w.ended.get()))];
         page.counters("everywire_messages_dropped", "Messages not delivered", "reason", &dropped)?;
         let checks = by_name(self.checks.into_iter());
         page.counters("everywire_auth_checks", "Credentials that were checked", "result", &checks)?;
