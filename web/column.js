@@ -10,6 +10,7 @@ const WORDS = {
   longpoll: { title: 'Long poll', how: 'Asks once; the answer waits until there is something.' },
   sse: { title: 'SSE', how: 'Asks once; everything comes down one stream.' },
   ws: { title: 'WebSocket', how: 'Opens once; both sides speak.' },
+  mqtt: { title: 'MQTT', how: 'What devices speak, here over WebSocket.' },
 };
 
 /** A transport's name for people. */

@@ -1,9 +1,11 @@
 /**
- * Everywire's client: publish, and subscribe over short poll, long poll, SSE or WebSocket with one cursor.
+ * Everywire's client: publish, and subscribe over short poll, long poll, SSE, WebSocket or MQTT with one cursor.
  *
  * It knows no page: whoever shows something listens to a subscription's events. Whatever the transport, the cursor
  * moves only after a message was handed over, so that stopping, cutting and changing the transport lose nothing.
  */
+
+import * as mqtt from './mqtt.js';
 
 const BACKOFF_FIRST_MS = 250;
 const BACKOFF_MOST_MS = 10_000;
@@ -76,7 +78,7 @@ export class Everywire {
 }
 
 /**
- * Follows topics over one transport: `poll`, `longpoll`, `sse` or `ws`. Events, each a `CustomEvent` whose `detail` is named here:
+ * Follows topics over one transport: `poll`, `longpoll`, `sse`, `ws` or `mqtt`. Events, each a `CustomEvent` whose `detail` is named here:
  * `state` {state, reason}: `stopped`, `connecting`, `open`, `waiting` (to try again), `refused`; `request` {};
  * `answer` {bytes, empty}; `bytes` {bytes} of a stream; `message` the envelope; `gap` {topic, after, earliest}.
  */
@@ -207,7 +209,10 @@ const TRANSPORTS = {
   },
 
   async ws(subscription, signal) {
-    const frames = openSocket(subscription, signal);
+    const subscribe = (after) => JSON.stringify({ subscribe: { id: 1, topics: subscription.topics, after } });
+    const address = new URL('/v1/ws', subscription.server);
+    if (subscription.token) address.searchParams.set('token', subscription.token);
+    const frames = openSocket(subscription, signal, { address, hello: subscribe });
     for await (const text of frames) {
       subscription.emit('bytes', { bytes: text.length });
       const { message, gap, close, error, subscribed } = JSON.parse(text);
@@ -225,21 +230,46 @@ const TRANSPORTS = {
     }
     return BACKOFF_FIRST_MS;
   },
+
+  async mqtt(subscription, signal) {
+    const { token, topics } = subscription;
+    const hello = (after) => mqtt.hello({ token, topics, after });
+    const address = new URL('/mqtt', subscription.server);
+    const options = { address, protocols: ['mqtt'], hello, beat: mqtt.PING, everyMs: mqtt.KEEP_ALIVE_S * 1000 };
+    const parser = new mqtt.PacketParser();
+    for await (const data of openSocket(subscription, signal, options)) {
+      subscription.emit('bytes', { bytes: data.byteLength });
+      for (const { refused, closed, reason, cursor, message } of parser.push(new Uint8Array(data))) {
+        if (refused !== undefined) throw new Problem(PASSING.includes(refused) ? 503 : 403, reason ?? 'not authorized');
+        if (closed !== undefined) throw new Problem(FINAL.includes(closed) ? 403 : 503, `the server ended it: ${reason}`);
+        if (!subscription.cursor) subscription.moveTo(cursor);
+        if (message) {
+          subscription.emit('message', message);
+          if (!message.retained) subscription.moveTo(message.cursor);
+        }
+      }
+    }
+    return BACKOFF_FIRST_MS;
+  },
 };
 
-/** The messages of a WebSocket that subscribes as soon as it is open (docs/protocol.md). */
-async function* openSocket(subscription, signal) {
-  const [queue, server] = [[], new URL('/v1/ws', subscription.server)];
-  server.protocol = server.protocol.replace('http', 'ws');
-  if (subscription.token) server.searchParams.set('token', subscription.token);
+/** Reason codes of MQTT after which a client comes again, and ends after which it doesn't. */
+const [PASSING, FINAL] = [[0x88, 0x89, 0x97], [0x87, 0x8e, 0x98]];
+
+/** The messages of a WebSocket that says what it wants as soon as it is open. */
+async function* openSocket(subscription, signal, { address, protocols = [], hello, beat, everyMs }) {
+  const queue = [];
+  address.protocol = address.protocol.replace('http', 'ws');
   subscription.emit('request', {});
-  const socket = new WebSocket(server);
+  const socket = new WebSocket(address, protocols);
+  socket.binaryType = 'arraybuffer';
+  let beating;
   let [wake, isOver] = [() => {}, null];
   const end = (problem) => { isOver ??= { problem }; wake(); };
   socket.onopen = () => {
     subscription.emit('state', { state: 'open' });
-    const after = subscription.cursor ?? subscription.startAt;
-    socket.send(JSON.stringify({ subscribe: { id: 1, topics: subscription.topics, after } }));
+    socket.send(hello(subscription.cursor ?? subscription.startAt));
+    if (beat) beating = setInterval(() => socket.send(beat), everyMs);
   };
   socket.onmessage = ({ data }) => { queue.push(data); wake(); };
   socket.onclose = () => end(new Problem(0, 'the WebSocket was cut'));
@@ -251,6 +281,7 @@ async function* openSocket(subscription, signal) {
     }
     if (isOver.problem) throw isOver.problem;
   } finally {
+    clearInterval(beating);
     socket.close();
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The first page: publish on the left; short poll, long poll, SSE and WebSocket receive it side by side. With an operator's
+ * The first page: publish on the left; short poll, long poll, SSE, WebSocket and MQTT receive it side by side. With an operator's
  * token in the address (`#token=…`) it shows who is connected.
  *
  * The address says what is shown: `?topic=room/42&via=sse&start=earliest`; without `via` all transports.

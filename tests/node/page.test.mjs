@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 
 import { Browser, Server, column, counter, live, shows, texts } from './support.mjs';
 
-const TRANSPORTS = ['poll', 'longpoll', 'sse', 'ws'];
+const TRANSPORTS = ['poll', 'longpoll', 'sse', 'ws', 'mqtt'];
 const PICTURES = process.env.EVERYWIRE_PICTURES ?? join(tmpdir(), 'everywire-pictures');
 
 let browser;
