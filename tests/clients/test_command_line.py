@@ -1,15 +1,15 @@
-"""The command line over WebSocket and native TCP."""
+"""The command line over WebSocket, native TCP and MQTT."""
 
 import subprocess
 
 import pytest
 
 
-@pytest.mark.parametrize("publish", ["http", "ws", "tcp"])
-@pytest.mark.parametrize("read", ["sse", "ws", "tcp"])
+@pytest.mark.parametrize("publish", ["http", "ws", "tcp", "mqtt"])
+@pytest.mark.parametrize("read", ["sse", "ws", "tcp", "mqtt"])
 def test_what_is_published_over_one_wire_is_read_over_another(node, publish, read):
     def everywire(*arguments, via):
-        server = f"tcp://{node['tcp']}" if via == "tcp" else f"http://{node['http']}"
+        server = f"{via}://{node[via]}" if via in ("tcp", "mqtt") else f"http://{node['http']}"
         command = [node["binary"], *arguments, "--via", via, "--server", server]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
@@ -20,7 +20,7 @@ def test_what_is_published_over_one_wire_is_read_over_another(node, publish, rea
 
 
 def test_a_refusal_is_told(node):
-    for via, server in [("ws", f"http://{node['http']}"), ("tcp", f"tcp://{node['tcp']}")]:
+    for via, server in [("ws", f"http://{node['http']}"), ("tcp", f"tcp://{node['tcp']}"), ("mqtt", f"mqtt://{node['mqtt']}")]:
         command = [node["binary"], "sub", "user/ann", "--via", via, "--server", server]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 1
