@@ -1,6 +1,9 @@
 """MQTT as paho-mqtt, aiomqtt and mosquitto's clients speak it, over TCP and WebSocket, and across wires."""
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import json
 import queue
 import socket
@@ -204,6 +207,54 @@ class TestIdentity:
         token = self.token(node, "ann", "--subscribe", "a/#", "--publish", "b")
         with Client(node, "x", user=("ann", token)) as ann:
             assert [str(reason) for reason in ann.subscribe([("a/b", 1), ("c", 1)])] == ["Granted QoS 1", "Not authorized"]
+
+
+    def test_scram_needs_no_password_on_the_wire(self, node):
+        operator = (node["data"] / "admin.token").read_text().strip()
+        self.run(node, "user", "add", "bob", "--server", f"http://{node['http']}", "--token", operator, input="pencil\n")
+        for password, expected in [(b"pencil", 0), (b"wrong", 0x86)]:
+            assert scram(address(node["mqtt"]), "bob", password) == expected
+
+
+def field(data):
+    return len(data).to_bytes(2, "big") + data
+
+
+def counted(body):
+    """With its length before it (MQTT-5.0 §1.5.5)."""
+    length = len(body)
+    return (bytes([length]) if length < 128 else bytes([length % 128 | 128, length // 128])) + body
+
+
+def scram(where, user, password):
+    """SCRAM-SHA-256 (RFC 7677) in MQTT's AUTH; gives the reason code of CONNACK."""
+
+    def properties(data):
+        return counted(b"\x15" + field(b"SCRAM-SHA-256") + b"\x16" + field(data))
+
+    def mac(key, text):
+        return hmac.digest(key, text, "sha256")
+
+    bare = f"n={user},r=fyko".encode()
+    with socket.create_connection(where, WAIT) as link:
+        link.sendall(b"\x10" + counted(field(b"MQTT") + b"\x05\x02\0\x0a" + properties(b"n,," + bare) + field(b"")))
+        first = link.recv(4096)
+        assert first[0] == 0xF0
+        challenge = first[first.index(b"r=fyko") :]
+        nonce, salt, rounds = (part[2:] for part in challenge.split(b","))
+        without_proof = b"c=biws,r=" + nonce
+        signed = b",".join([bare, challenge, without_proof])
+        salted = hashlib.pbkdf2_hmac("sha256", password, base64.b64decode(salt), int(rounds))
+        key = mac(salted, b"Client Key")
+        signature = mac(hashlib.sha256(key).digest(), signed)
+        proof = base64.b64encode(bytes(a ^ b for a, b in zip(key, signature, strict=True)))
+        link.sendall(b"\xf0" + counted(b"\x18" + properties(without_proof + b",p=" + proof)))
+        last = link.recv(4096)
+        assert last[0] == 0x20
+        code = last[3 if last[1] < 128 else 4]
+        if code == 0:
+            assert b"v=" + base64.b64encode(mac(mac(salted, b"Server Key"), signed)) in last
+        return code
 
 
 class TestAcrossWires:

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use everywire_base::ask::{AuthError, Credentials};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use everywire_base::ask::{AuthError, Credentials, ScramStep};
 use everywire_base::clock::UnixMillis;
 use everywire_base::identity::Identity;
 use everywire_base::quota::{Account, Quota};
@@ -15,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::callback;
 use crate::claims::Claims;
 use crate::keys::{Keys, KeysAt};
+use crate::scram;
 use crate::users::{UserSecret, Users};
 
 /// The shortest secret for HS256, in bytes (RFC 7518 §3.2).
@@ -97,6 +100,7 @@ impl Authority {
         let identity = match credentials {
             Credentials::Token(token) => self.token(token, device, now)?,
             Credentials::Password { user, password } => self.password(credentials, (user, password), device, now)?,
+            Credentials::Scram(step) => self.scram(step, now)?,
         };
         match (identity.device.as_deref(), device) {
             (Some(one), Some(other)) if one != other => {
@@ -174,6 +178,16 @@ impl Authority {
             }
             _ => Err(AuthError::Refused("the user or the password is wrong".into())),
         }
+    }
+
+    fn scram(&self, step: &ScramStep, now: UnixMillis) -> Result<Arc<Identity>, AuthError> {
+        let refused = || AuthError::Refused("there are no users with passwords here".into());
+        let nobody = self.nobody.as_ref().ok_or_else(refused)?;
+        let found = scram::user(&step.first).and_then(|user| self.users.find(&user));
+        let mut nonce = [0; 18];
+        getrandom::fill(&mut nonce).map_err(|_| AuthError::Unavailable("no random numbers just now".into()))?;
+        let user = scram::step(step, found.as_ref(), nobody, &STANDARD.encode(nonce))?;
+        self.identity(&Claims { sub: Some(user), ..Claims::default() }, now)
     }
 
     fn identity(&self, claims: &Claims, now: UnixMillis) -> Result<Arc<Identity>, AuthError> {

@@ -21,6 +21,8 @@ pub(crate) fn ask(
     let question = match credentials {
         Credentials::Token(token) => json!({"token": token, "device": device}),
         Credentials::Password { user, password } => json!({"user": user, "password": password, "device": device}),
+        // Of whom SCRAM names only the store has the keys.
+        Credentials::Scram(_) => return Err(AuthError::Refused("the credentials are not accepted".into())),
     };
     let unavailable = |error: &dyn std::fmt::Display| {
         tracing::warn!("auth.callback can't be asked: {error}");

@@ -8,13 +8,15 @@
 //! | `authority` | in which order who is asked, and what is remembered |
 //! | `claims` | what a token says, as an identity |
 //! | `keys` | the keys of others, by file or URL, and their rotation (RFC 7517) |
-//! | `users` | passwords: argon2id, and what SCRAM will need |
+//! | `users` | passwords: argon2id, and SCRAM's keys |
+//! | `scram` | passwords that aren't sent |
 //! | `callback` | asking the application |
 
 mod authority;
 mod callback;
 mod claims;
 mod keys;
+mod scram;
 mod users;
 
 pub use authority::{Authority, Config, ConfigError, MIN_SECRET_BYTES, mint};

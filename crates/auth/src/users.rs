@@ -1,5 +1,5 @@
 //! Static users: how their passwords are checked. argon2id for those who send them, and the keys of SCRAM (RFC 5802, RFC
-//! 7677) for those who won't. Nothing here holds a password.
+//! 7677) for those who don't. Nothing here holds a password.
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};

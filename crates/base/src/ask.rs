@@ -235,6 +235,28 @@ pub enum Credentials {
         /// The password.
         password: Box<str>,
     },
+    /// A step of SCRAM (RFC 5802).
+    Scram(ScramStep),
+}
+
+/// The hash of SCRAM's exchange.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScramHash {
+    /// SCRAM-SHA-1 (RFC 5802).
+    Sha1,
+    /// SCRAM-SHA-256 (RFC 7677).
+    Sha256,
+}
+
+/// A step of SCRAM, with all that was said before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScramStep {
+    /// Which mechanism.
+    pub hash: ScramHash,
+    /// What the client has said first.
+    pub first: Box<str>,
+    /// The challenge that it got, and what it says to that.
+    pub proof: Option<(Box<str>, Box<str>)>,
 }
 
 /// Secrets never reach a log line.
@@ -243,6 +265,7 @@ impl fmt::Debug for Credentials {
         match self {
             Credentials::Token(_) => f.write_str("Token"),
             Credentials::Password { user, .. } => write!(f, "Password of {user:?}"),
+            Credentials::Scram(step) => write!(f, "{:?}", step.hash),
         }
     }
 }
@@ -279,6 +302,14 @@ pub enum AuthError {
     /// Nobody can tell just now; come again.
     #[error("{0}")]
     Unavailable(Box<str>),
+    /// Not yet: the exchange goes on.
+    #[error("the exchange isn't over")]
+    Continue {
+        /// What is said to the client now.
+        challenge: Box<str>,
+        /// What is said to it when it has proved who it is.
+        last: Box<str>,
+    },
 }
 
 /// Enters a connection into the registry: who is at the other end, and which session it continues. Asked again, it

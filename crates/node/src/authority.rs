@@ -38,6 +38,8 @@ pub(crate) struct Counts {
     accepted: AtomicU64,
     refused: AtomicU64,
     unavailable: AtomicU64,
+    /// Exchanges that wait for the client's proof.
+    begun: AtomicU64,
 }
 
 impl Checks {
@@ -71,10 +73,10 @@ impl Checks {
         self.queue.len()
     }
 
-    /// How many were accepted, refused, and could not be judged.
-    pub(crate) fn results(&self) -> [(&'static str, u64); 3] {
-        let Counts { accepted, refused, unavailable } = &*self.counts;
-        [("accepted", accepted), ("refused", refused), ("unavailable", unavailable)]
+    /// How many were accepted, refused, could not be judged, and have begun in steps.
+    pub(crate) fn results(&self) -> [(&'static str, u64); 4] {
+        let Counts { accepted, refused, unavailable, begun } = &*self.counts;
+        [("accepted", accepted), ("refused", refused), ("unavailable", unavailable), ("begun", begun)]
             .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
     }
 }
@@ -86,6 +88,8 @@ fn check(authority: &Authority, posts: &[Post<Socket>], asked: &Receiver<Authent
             Ok(_) => &counts.accepted,
             Err(AuthError::Refused(_) | AuthError::Mismatch(_)) => &counts.refused,
             Err(AuthError::Unavailable(_)) => &counts.unavailable,
+            // It will be one of these.
+            Err(AuthError::Continue { .. }) => &counts.begun,
         };
         count.fetch_add(1, Ordering::Relaxed);
         // A worker that has ended has nobody to answer.

@@ -185,6 +185,10 @@ impl Node {
                 let known = match &asked.credentials {
                     Credentials::Token(token) => self.identities.get(&**token),
                     Credentials::Password { user, password } => self.identities.get(&format!("{user}:{password}")),
+                    Credentials::Scram(step) => {
+                        let last = step.proof.as_ref().map(|(_, last)| &**last);
+                        self.identities.get(last.unwrap_or(&step.first))
+                    }
                 };
                 let unknown = || Err(AuthError::Refused("the token is not valid".into()));
                 bench.answer(ask, Answer::Authenticated(known.cloned().unwrap_or_else(unknown)));

@@ -154,6 +154,7 @@ pub(crate) fn register(
 
 fn refusal(error: &AuthError) -> Problem {
     match error {
+        AuthError::Continue { .. } => Problem::new(401, error.to_string()),
         AuthError::Refused(why) => Problem::new(401, why.to_string()).hinting(Hint::InvalidToken),
         AuthError::Mismatch(why) => Problem::new(403, why.to_string()),
         AuthError::Unavailable(why) => Problem::unavailable(1, why.to_string()),

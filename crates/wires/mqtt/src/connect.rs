@@ -15,9 +15,10 @@ use everywire_base::topic::Topic;
 use everywire_mqtt_packets::{Auth, Connack, Connect, Id, Packet, PacketError, Properties, Reason, Version};
 use everywire_wire::{Ask, Carrier, Flow};
 
+use crate::auth::Exchange;
 use crate::deliver::Aliases;
 use crate::machine::{Client, State};
-use crate::{Mqtt, publish, words};
+use crate::{Mqtt, auth, publish, words};
 
 /// What a client that doesn't say allows itself (§3.1.2.11.3), and what 3.1.1 has no word for.
 const ANY_NUMBER: u32 = u16::MAX as u32;
@@ -77,7 +78,8 @@ impl Mqtt {
         let device = check_name(&connect.client_id).ok();
         let needs_name = connect.version == Version::V3 && connect.client_id.is_empty() && !connect.clean_start;
         let is_too_long = system::session_topic(None, &connect.client_id).is_none();
-        let has_method = connect.properties.text(Id::AuthenticationMethod).is_some();
+        let method = connect.properties.text(Id::AuthenticationMethod).map(auth::method);
+        let exchange = method.flatten().and_then(|hash| Exchange::begin(hash, &connect.properties));
         let until = cx.cx.now.monotonic + cx.cx.limits.login;
         let identity = self.upgraded.take();
         self.state = State::Entering(Box::new(Entering { until, connect, identity }));
@@ -88,8 +90,18 @@ impl Mqtt {
         if is_too_long {
             return self.refuse(cx, Reason::ClientIdNotValid, "the client id is too long");
         }
-        if has_method {
-            return self.refuse(cx, Reason::BadAuthenticationMethod, "no authentication method is offered");
+        match (method, exchange) {
+            (None, _) => {}
+            (Some(None), _) => {
+                let why = "SCRAM-SHA-1 and SCRAM-SHA-256 are offered";
+                return self.refuse(cx, Reason::BadAuthenticationMethod, why);
+            }
+            (Some(_), None) => return self.refuse(cx, Reason::ProtocolError, "SCRAM begins with the client's data"),
+            (Some(_), Some(exchange)) => {
+                self.exchange = Some(Box::new(exchange));
+                self.ask_step(cx, device);
+                return self.flow(cx);
+            }
         }
         match shown {
             Ok(Some(credentials)) => {
@@ -123,9 +135,10 @@ impl Mqtt {
     }
 
     pub(crate) fn authenticated(&mut self, cx: &mut Carrier<'_, '_>, result: Result<Arc<Identity>, AuthError>) -> Flow {
-        let State::Entering(entering) = &mut self.state else { return self.flow(cx) };
+        let State::Entering(entering) = &mut self.state else { return self.reauthenticated(cx, result) };
         let identity = match result {
             Ok(identity) => identity,
+            Err(AuthError::Continue { challenge, last }) => return self.challenge(cx, challenge, last),
             Err(error) => return self.refuse(cx, words::not_known(&error), &error.to_string()),
         };
         let named = entering.connect.user_name.as_deref().filter(|name| !TOKEN_USERS.contains(name));
@@ -199,6 +212,7 @@ impl Mqtt {
             beat: (patience > 0).then(|| now + Duration::from_millis(patience.into())),
             maximum_packet: entering.number(Id::MaximumPacketSize, 0),
             wants_texts: entering.wants_texts(),
+            method: entering.connect.properties.text(Id::AuthenticationMethod).and_then(auth::method),
             is_brief: entering.expiry(most).is_zero(),
             aliases: Aliases::for_client(entering.number(Id::TopicAliasMaximum, 0), self.config.topic_alias_maximum),
             identity,
@@ -208,6 +222,7 @@ impl Mqtt {
             Version::V3 => Properties::default(),
             Version::V5 => self.announced(cx, entering, &session, keep_alive),
         };
+        self.exchange = None;
         self.state = State::Open(Box::new(client));
         let (session_present, reason) = (welcome.resumed, Reason::Success);
         self.send(cx, Packet::Connack(Connack { session_present, reason, properties }));
@@ -216,7 +231,7 @@ impl Mqtt {
 
     /// What the client may do otherwise than it wished (§3.2.2.3).
     fn announced(&self, cx: &Carrier<'_, '_>, entering: &Entering, session: &str, keep_alive: u16) -> Properties {
-        let mut properties = Properties::default();
+        let mut properties = self.exchange.as_ref().map(|exchange| exchange.end()).unwrap_or_default();
         let wanted = entering.number(Id::SessionExpiryInterval, 0);
         let expiry = entering.expiry(self.longest_session(cx)).as_secs() as u32;
         if expiry != wanted {
@@ -253,18 +268,12 @@ impl Mqtt {
     }
 
     /// AUTH before CONNACK (§4.12).
-    pub(crate) fn go_on_entering(&mut self, cx: &mut Carrier<'_, '_>, _: Auth) -> Flow {
-        self.fail(cx, NO_METHOD)
-    }
-
-    /// AUTH after it (§4.12.1).
-    pub(crate) fn reauthenticate(&mut self, cx: &mut Carrier<'_, '_>, _: Auth) -> Flow {
-        self.fail(cx, NO_METHOD)
+    pub(crate) fn go_on_entering(&mut self, cx: &mut Carrier<'_, '_>, auth: &Auth) -> Flow {
+        let State::Entering(entering) = &self.state else { return self.flow(cx) };
+        let device = check_name(&entering.connect.client_id).ok();
+        self.go_on(cx, auth, device)
     }
 }
-
-const NO_METHOD: PacketError =
-    PacketError { reason: Reason::ProtocolError, what: "an AUTH without a method in CONNECT" };
 
 /// What a client shows; a name alone shows nothing.
 fn credentials(connect: &Connect) -> Result<Option<Credentials>, &'static str> {

@@ -6,7 +6,8 @@
 //! | module | section of MQTT-5.0 |
 //! | --- | --- |
 //! | `machine` | §4: which packet may come when, answers in the order of the questions |
-//! | `connect` | §3.1, §3.2, §4.12: who it is, which session |
+//! | `connect` | §3.1, §3.2: who it is, which session |
+//! | `auth` | §4.12: SCRAM |
 //! | `publish` | §3.3, §4.3: what the client publishes |
 //! | `deliver` | §3.3: what the client gets; the renditions that clients share |
 //! | `subscribe` | §3.8, §3.10, §4.7, §4.8: filters, shared subscriptions |
@@ -16,6 +17,7 @@
 //!
 //! An idle connection owns its structs and nothing else.
 
+mod auth;
 mod config;
 mod connect;
 mod deliver;

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::ask::{Ack as Acknowledge, AckError, Goodbye};
+use everywire_base::ask::{Ack as Acknowledge, AckError, Goodbye, ScramHash};
 use everywire_base::clock::Monotonic;
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
@@ -16,6 +16,7 @@ use everywire_mqtt_packets::{
 };
 use everywire_wire::{Answer, Ask, Carrier, Flow, Kind};
 
+use crate::auth::Exchange;
 use crate::config::MqttConfig;
 use crate::connect::Entering;
 use crate::deliver::Aliases;
@@ -39,6 +40,8 @@ pub struct Mqtt {
     incoming: Incoming,
     /// Questions that are not answered, in their order.
     waiting: VecDeque<Waiting>,
+    /// How the client proves who it is, in steps.
+    pub(crate) exchange: Option<Box<Exchange>>,
     /// Whom the upgrade of a WebSocket has proved, until CONNECT comes.
     pub(crate) upgraded: Option<Arc<Identity>>,
 }
@@ -75,6 +78,8 @@ pub(crate) struct Client {
     pub(crate) under_way: u16,
     /// Whether it wants reason strings and user properties on all packets (§3.1.2.11.7).
     pub(crate) wants_texts: bool,
+    /// The authentication method that CONNECT has named.
+    pub(crate) method: Option<ScramHash>,
     /// Whether its session ends with the connection.
     pub(crate) is_brief: bool,
     pub(crate) aliases: Option<Box<Aliases>>,
@@ -108,6 +113,7 @@ impl Mqtt {
             next_ask: 0,
             incoming: Incoming::default(),
             waiting: VecDeque::new(),
+            exchange: None,
             upgraded: None,
         }
     }
@@ -160,8 +166,12 @@ impl Mqtt {
             // Whatever speaks here, nothing of it is answered (MQTT-3.1.0-1), but that its version isn't known.
             (Err(error), State::Connecting(_)) if first >> 4 == 1 => self.refuse_connect(cx, body, error),
             (_, State::Connecting(_)) => Flow::Closed(NO_CONNECT),
+            // MQTT-3.1.0-2, whatever is in it.
+            _ if first >> 4 == 1 => {
+                self.fail(cx, PacketError { reason: Reason::ProtocolError, what: "a second CONNECT" })
+            }
             (Ok(packet), State::Open(_)) => self.open_packet(cx, packet),
-            (Ok(Packet::Auth(auth)), State::Entering(_)) => self.go_on_entering(cx, auth),
+            (Ok(Packet::Auth(auth)), State::Entering(_)) => self.go_on_entering(cx, &auth),
             (Ok(_), State::Entering(_)) => self.fail(cx, out_of_turn()),
             (Err(error), _) => self.fail(cx, error),
         }
@@ -175,11 +185,8 @@ impl Mqtt {
             Packet::Unsubscribe(unsubscribe) => return self.unsubscribe(cx, &unsubscribe),
             Packet::Pingreq => self.send(cx, Packet::Pingresp),
             Packet::Disconnect(disconnect) => return self.goodbye(cx, &disconnect),
-            Packet::Auth(auth) => return self.reauthenticate(cx, auth),
-            Packet::Connect(_) => {
-                return self.fail(cx, PacketError { reason: Reason::ProtocolError, what: "a second CONNECT" });
-            }
-            // What only servers send was refused when it was read.
+            Packet::Auth(auth) => return self.reauthenticate(cx, &auth),
+            // What only servers send was refused when it was read, and a second CONNECT before.
             _ => {}
         }
         self.flow(cx)
@@ -364,6 +371,7 @@ impl Mqtt {
         let bound = cx.cx.limits.pipelined_asks.min(cx.cx.limits.pipelined_publishes);
         match &mut self.state {
             State::Connecting(_) => Flow::Open,
+            State::Entering(_) if self.exchange.as_ref().is_some_and(|exchange| exchange.awaits_client()) => Flow::Open,
             State::Entering(_) => Flow::Paused,
             State::Open(client) => {
                 client.choked = is_unread.then(|| cx.cx.now.monotonic + RECHECK);
@@ -467,7 +475,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Mqtt>() <= 96, "{}", size_of::<Mqtt>());
+        assert!(size_of::<Mqtt>() <= 104, "{}", size_of::<Mqtt>());
         assert!(size_of::<Client>() <= 112, "{}", size_of::<Client>());
     }
 }

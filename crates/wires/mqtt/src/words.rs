@@ -36,7 +36,7 @@ pub(crate) fn not_published(error: PublishError) -> Reason {
 /// Why somebody isn't let in.
 pub(crate) fn not_known(error: &AuthError) -> Reason {
     match error {
-        AuthError::Refused(_) => Reason::BadUserNameOrPassword,
+        AuthError::Refused(_) | AuthError::Continue { .. } => Reason::BadUserNameOrPassword,
         AuthError::Mismatch(_) => Reason::NotAuthorized,
         AuthError::Unavailable(_) => Reason::ServerBusy,
     }

@@ -245,6 +245,7 @@ impl Native {
                 return self.flow(cx);
             }
             Ok(_) => (Problem::new(0, 403, "this connection is another user's: open a new one"), false),
+            Err(error @ AuthError::Continue { .. }) => (Problem::new(0, 401, error.to_string()), true),
             Err(AuthError::Refused(why)) => (Problem::new(0, 401, why), true),
             Err(AuthError::Mismatch(why)) => (Problem::new(0, 403, why), true),
             Err(AuthError::Unavailable(why)) => (Problem::new(0, 503, why).retry(1000), true),

@@ -9,7 +9,7 @@ use everywire_base::identity::Identity;
 use everywire_base::reason::Reason as End;
 use everywire_base::rules::Anonymous;
 use everywire_mqtt::MqttConfig;
-use everywire_mqtt_packets::{Connect, Disconnect, Id, Packet, Properties, Reason, Will};
+use everywire_mqtt_packets::{Auth, Connect, Disconnect, Id, Packet, Properties, Reason, Value, Will};
 
 use crate::setup::{Client, V3, V5, hello, message, numbered, who};
 
@@ -220,4 +220,64 @@ fn a_packet_above_the_maximum_ends_the_connection() {
     let long = "x".repeat(200);
     client.say(&Packet::Publish(message("a", &long)));
     assert_eq!(client.end(), (Some(Reason::PacketTooLarge), End::TooLarge("mqtt.maximum_packet_size")));
+}
+
+fn scram(data: &'static str) -> Properties {
+    let mut properties = Properties::default().with_text(Id::AuthenticationMethod, "SCRAM-SHA-256");
+    properties.push(Id::AuthenticationData, Value::Binary(Bytes::from_static(data.as_bytes())));
+    properties
+}
+
+fn auth(reason: Reason, data: &'static str) -> Packet<'static> {
+    Packet::Auth(Auth { reason, properties: scram(data) })
+}
+
+/// A node that knows the exchange: what is said first is challenged, what is said then proves.
+fn exchanging() -> Client {
+    let mut client = Client::silent(V5);
+    let challenge = || AuthError::Continue { challenge: "challenge".into(), last: "v=last".into() };
+    let identities = &mut client.pair.node.identities;
+    identities.insert("first".into(), Err(challenge()));
+    identities.insert("proof".into(), Ok(Arc::new(Identity::user("ann"))));
+    client.say(&Packet::Connect(Box::new(Connect { properties: scram("first"), ..hello(V5) })));
+    client
+}
+
+fn data(properties: &Properties) -> &[u8] {
+    properties.binary(Id::AuthenticationData).unwrap()
+}
+
+#[test]
+fn scram_proves_who_it_is_in_steps_and_again_later() {
+    let mut client = exchanging();
+    let Packet::Auth(asked) = client.hear_one() else { panic!("no AUTH") };
+    assert_eq!((asked.reason, data(&asked.properties)), (Reason::ContinueAuthentication, &b"challenge"[..]));
+    client.say(&auth(Reason::ContinueAuthentication, "proof"));
+    let Packet::Connack(connack) = client.hear_one() else { panic!("no CONNACK") };
+    assert_eq!((connack.reason, data(&connack.properties)), (Reason::Success, &b"v=last"[..]));
+    client.say(&auth(Reason::Reauthenticate, "first"));
+    client.hear_one();
+    client.say(&Packet::Pingreq);
+    assert_eq!(client.hear_one(), Packet::Pingresp, "meanwhile it goes on");
+    client.say(&auth(Reason::ContinueAuthentication, "proof"));
+    let Packet::Auth(done) = client.hear_one() else { panic!("no AUTH") };
+    assert_eq!((done.reason, data(&done.properties)), (Reason::Success, &b"v=last"[..]));
+    assert_eq!(client.pair.node.logins().len(), 2);
+}
+
+#[test]
+fn an_exchange_out_of_turn_ends_the_connection() {
+    let mut client = exchanging();
+    client.hear();
+    client.say(&auth(Reason::ContinueAuthentication, "wrong"));
+    let Packet::Connack(connack) = client.hear_one() else { panic!("no CONNACK") };
+    assert_eq!(connack.reason, Reason::BadUserNameOrPassword);
+    let mut client = exchanging();
+    client.hear();
+    client.say(&Packet::Pingreq);
+    let Packet::Connack(connack) = client.hear_one() else { panic!("no CONNACK") };
+    assert_eq!(connack.reason, Reason::ProtocolError, "MQTT-3.1.2-30");
+    let mut client = Client::connected(V5);
+    client.say(&auth(Reason::Reauthenticate, "first"));
+    assert_eq!(client.end().0, Some(Reason::ProtocolError), "MQTT-4.12.1-1");
 }
