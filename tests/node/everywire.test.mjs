@@ -1,11 +1,10 @@
-/** The client module without a browser: its parser of event streams. */
+/** The client module without a browser: its parsers of event streams and of MQTT packets. */
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 
-const source = await readFile(new URL('../../web/everywire.js', import.meta.url), 'utf8');
-const { EventStreamParser } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+import { EventStreamParser } from '../../web/everywire.js';
+import { PacketParser } from '../../web/mqtt.js';
 
 const EXPECTED = [
   { id: 'k:1', event: 'chat', data: 'one' },
@@ -35,4 +34,22 @@ test('an unfinished event is not given', () => {
   const parser = new EventStreamParser();
   assert.deepEqual(parser.push('data: half\n'), []);
   assert.deepEqual(parser.push('\n'), [{ id: null, event: '', data: 'half' }]);
+});
+
+test('MQTT packets are the same however they are cut', () => {
+  const connack = [0x20, 3, 0, 0, 0];
+  const suback = [0x90, 17, 0, 1, 13, 38, 0, 6, ...Buffer.from('cursor'), 0, 2, ...Buffer.from('k1'), 0];
+  const publish = [0x30, 19, 0, 1, 97, 13, 38, 0, 6, ...Buffer.from('cursor'), 0, 2, ...Buffer.from('k2'), 104, 105];
+  const disconnect = [0xe0, 2, 0x8e, 0];
+  const bytes = Uint8Array.from([...connack, ...suback, ...publish, ...disconnect]);
+  const whole = new PacketParser().push(bytes);
+  assert.equal(whole.length, 3);
+  assert.deepEqual(whole[0], { cursor: 'k1' });
+  assert.equal(whole[1].message.topic, 'a');
+  assert.equal(whole[1].message.cursor, 'k2');
+  assert.equal(whole[2].closed, 0x8e);
+  for (let cut = 0; cut <= bytes.length; cut += 1) {
+    const parser = new PacketParser();
+    assert.deepEqual([...parser.push(bytes.subarray(0, cut)), ...parser.push(bytes.subarray(cut))], whole, `cut at ${cut}`);
+  }
 });
