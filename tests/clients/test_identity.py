@@ -116,6 +116,16 @@ def test_an_operator_sees_and_ends_connections_on_every_wire(server, node, schem
     assert device["last_seen"]["wire"] in ("sse", "ws", "tcp")
 
 
+def test_who_has_left_was_last_seen_on_the_wire_that_he_spoke(server, node, operator):
+    stream = requests.get(f"{server}/v1/events?topic=a", headers=bearer(token(node, "--user", "ann")), stream=True, timeout=30)
+    (device,) = devices(server, operator, "ann")
+    assert [c["wire"] for c in device["connections"]] == ["sse"]
+    requests.delete(f"{server}/v1/users/ann/connections", headers=operator, timeout=10)
+    assert [event.event for event in sseclient.SSEClient(stream).events()] == ["close"]
+    (device,) = until(lambda: [d for d in devices(server, operator, "ann") if d["last_seen"]])
+    assert device["last_seen"]["wire"] == "sse"
+
+
 def test_a_message_is_traced(server, node, operator):
     with websocket(server) as socket:
         socket.send(json.dumps({"subscribe": {"id": 1, "topics": ["a"]}}))

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use everywire_base::clock::UnixMillis;
 use everywire_base::quota::Account;
 use everywire_base::reason::Reason;
-use everywire_hub::Origin;
 use everywire_wire::{Outbox, Wire};
 
 use crate::tls::Transport;
@@ -102,11 +101,6 @@ impl<S> Connection<S> {
             full: false,
             lists: 0,
         }
-    }
-
-    /// Where it came from, for whoever remembers it.
-    pub(crate) fn origin(&self) -> Origin {
-        Origin { wire: self.wire.name(), address: self.address }
     }
 
     pub(crate) fn is_alive(&self) -> bool {

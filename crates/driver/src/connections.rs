@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -252,12 +253,18 @@ impl<N: Net> Connections<N> {
         if matches!(reason, Reason::PeerClosed) {
             return self.drop_now(slot, &reason);
         }
-        let origin = connection.origin();
+        let (label, address) = (connection.label, connection.address);
         connection.phase = Phase::Closing(Box::new(reason));
         connection.input = Vec::new();
         self.enlist(slot, List::Flush);
         self.wheel.set(slot.index, Some(self.now.monotonic + CLOSING));
-        self.gone.push((slot, origin));
+        self.part(slot, label, address);
+    }
+
+    /// Tells the hub that a connection is gone, with the name that its wire had before it ended.
+    fn part(&mut self, slot: Slot, label: u8, address: SocketAddr) {
+        let wire = self.names.iter().find(|name| name.1 == label).map_or("", |name| name.0);
+        self.gone.push((slot, Origin { wire, address }));
     }
 
     /// Ends a connection without further words.
@@ -269,7 +276,7 @@ impl<N: Net> Connections<N> {
         self.wheel.set(slot.index, None);
         self.metrics.outbox_bytes.sub(connection.outbox.as_ref().map_or(0, |o| o.len()) as u64);
         put_back(&mut self.spare, &mut connection.outbox);
-        self.gone.push((slot, connection.origin()));
+        self.part(slot, connection.label, connection.address);
         self.net.close(connection.socket);
         if let Some(account) = &connection.account {
             account.disconnect();

@@ -9,8 +9,34 @@ use everywire_base::topic::{Filter, Topic};
 pub struct Publish {
     /// Where.
     pub topic: Topic,
-    /// The cursor's offset that the acknowledgement named, once it came.
-    pub acknowledged: Option<u64>,
+    /// What its publisher knows.
+    pub acknowledged: Acknowledged,
+}
+
+/// What the publisher of a message knows of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acknowledged {
+    /// Nothing: it may be there or not.
+    No,
+    /// It is there.
+    Somewhere,
+    /// It is there, at this offset.
+    At(u64),
+}
+
+impl Acknowledged {
+    fn may_be(self, offset: u64) -> bool {
+        !matches!(self, Acknowledged::At(other) if other != offset)
+    }
+
+    /// Whether it must come to who wants everything above `since`.
+    fn is_above(self, since: u64) -> bool {
+        match self {
+            Acknowledged::No => false,
+            Acknowledged::Somewhere => since == 0,
+            Acknowledged::At(offset) => offset > since,
+        }
+    }
 }
 
 /// What a reader has seen.
@@ -49,7 +75,7 @@ impl Checker {
         if publish.topic.as_str() != topic || !reading.filters.iter().any(|f| f.matches(&publish.topic)) {
             return Err(format!("{name} got message {number} of {topic}, which it does not read"));
         }
-        if publish.acknowledged.is_some_and(|a| a != offset) {
+        if !publish.acknowledged.may_be(offset) {
             return Err(format!("{name} got message {number} at {offset}, acknowledged at {:?}", publish.acknowledged));
         }
         reading.seen.push((offset, number));
@@ -85,10 +111,10 @@ impl Checker {
         }
         let since = reading.since.ok_or(format!("{} never learned where it stands", reading.name))?;
         for (number, publish) in &self.publishes {
-            let Some(offset) = publish.acknowledged.filter(|o| *o > since) else { continue };
             let wanted = reading.filters.iter().any(|f| f.matches(&publish.topic));
-            if wanted && !reading.seen.iter().any(|s| s.1 == *number) {
-                return Err(format!("{} never got message {number} of {} at {offset}", reading.name, publish.topic));
+            if wanted && publish.acknowledged.is_above(since) && !reading.seen.iter().any(|s| s.1 == *number) {
+                let Publish { topic, acknowledged } = publish;
+                return Err(format!("{} never got message {number} of {topic}: {acknowledged:?}", reading.name));
             }
         }
         Ok(())
@@ -103,7 +129,7 @@ mod tests {
         let mut checker = Checker::default();
         for number in 1..=3 {
             let topic = Topic::parse("a").unwrap();
-            checker.publishes.insert(number, Publish { topic, acknowledged: Some(number) });
+            checker.publishes.insert(number, Publish { topic, acknowledged: Acknowledged::At(number) });
         }
         let filters = vec![Filter::parse("a").unwrap()];
         checker.readings.push(Reading {

@@ -3,10 +3,11 @@
 use everywire_base::cursor::Cursor;
 use everywire_base::topic::Filter;
 
-use crate::checker::Checker;
+use crate::checker::{Acknowledged, Checker};
 use crate::http;
+use crate::mqtt::{Mqtt, Writer, Written};
 use crate::native::{Native, News};
-use crate::net::{HTTP, Network, TCP};
+use crate::net::{HTTP, Leave, MQTT, Network, TCP};
 
 /// How a reader reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,22 +18,45 @@ pub(crate) enum Transport {
     Stream,
     /// The native protocol, by cursor.
     Native,
+    /// MQTT at most once, by cursor.
+    Mqtt,
     /// The native protocol, in a session.
     Session,
+    /// MQTT in a session, at least once.
+    MqttSession,
+    /// MQTT in a session, exactly once.
+    MqttOnce,
 }
 
 impl Transport {
-    pub(crate) const ALL: [Transport; 6] = [
+    /// That which reads exactly once stands last.
+    pub(crate) const ALL: [Transport; 9] = [
         Transport::Poll,
         Transport::LongPoll,
         Transport::Sse,
         Transport::Stream,
         Transport::Native,
+        Transport::Mqtt,
         Transport::Session,
+        Transport::MqttSession,
+        Transport::MqttOnce,
     ];
 
+    /// The quality of service of those that speak MQTT.
+    fn qos(self) -> u8 {
+        match self {
+            Transport::MqttSession => 1,
+            Transport::MqttOnce => 2,
+            _ => 0,
+        }
+    }
+
     fn listener(self) -> u16 {
-        if matches!(self, Transport::Native | Transport::Session) { TCP } else { HTTP }
+        match self {
+            Transport::Native | Transport::Session => TCP,
+            Transport::Mqtt | Transport::MqttSession | Transport::MqttOnce => MQTT,
+            _ => HTTP,
+        }
     }
 }
 
@@ -54,6 +78,7 @@ pub(crate) struct Reader {
     streaming: bool,
     asked: bool,
     native: Native,
+    mqtt: Mqtt,
 }
 
 impl Reader {
@@ -71,13 +96,14 @@ impl Reader {
             streaming: false,
             asked: false,
             native: Native::new(transport == Transport::Session),
+            mqtt: Mqtt::new(number, transport.qos()),
         }
     }
 
     /// Forgets the connection, not the cursor.
-    pub(crate) fn disconnect(&mut self, network: &mut Network, cut: bool) {
+    pub(crate) fn disconnect(&mut self, network: &mut Network, how: Leave) {
         if let Some(link) = self.link.take() {
-            network.leave(link, cut);
+            network.leave(link, how);
         }
         self.received.clear();
         self.body.clear();
@@ -98,11 +124,14 @@ impl Reader {
                 Transport::Native | Transport::Session => {
                     self.native.begin(network, link, &self.filters, self.cursor.as_deref());
                 }
+                Transport::Mqtt | Transport::MqttSession | Transport::MqttOnce => {
+                    self.mqtt.begin(network, link, &self.filters, self.cursor.as_deref());
+                }
                 _ => network.send(link, self.request().as_bytes()),
             }
         }
         let Some(bytes) = network.receive(link, most) else {
-            self.disconnect(network, false);
+            self.disconnect(network, Leave::Closed);
             return Ok(());
         };
         self.received.extend(bytes);
@@ -110,7 +139,7 @@ impl Reader {
             Transport::Poll | Transport::LongPoll => self.take_poll(checker),
             Transport::Sse => self.take_events(checker),
             Transport::Stream => self.take_lines(checker),
-            Transport::Native | Transport::Session => self.take_frames(network, link, checker),
+            _ => self.take_frames(network, link, checker),
         }
     }
 
@@ -124,7 +153,7 @@ impl Reader {
             Transport::Poll => ("messages", "&limit=7"),
             Transport::LongPoll => ("messages", "&wait=5&limit=20"),
             Transport::Sse => ("events", ""),
-            Transport::Stream | Transport::Native | Transport::Session => ("stream", ""),
+            _ => ("stream", ""),
         };
         format!("GET /v1/{path}?{query}&after={after}{more} HTTP/1.1\r\nHost: localhost\r\n\r\n")
     }
@@ -169,13 +198,12 @@ impl Reader {
     }
 
     fn take_frames(&mut self, network: &mut Network, link: u32, checker: &mut Checker) -> Result<(), String> {
-        while let Some(news) = self.native.next(&mut self.received, network, link, &self.filters)? {
+        while let Some(news) = self.next_news(network, link)? {
             for news in news {
                 match news {
-                    News::Message(topic, cursor, body) => {
+                    News::Message { topic, cursor, body, may_repeat } => {
                         let last = checker.readings[self.number].seen.last().map_or(0, |seen| seen.0);
-                        // In a session what was not acknowledged comes again.
-                        if self.transport == Transport::Session && offset_of(&cursor)? <= last {
+                        if may_repeat && offset_of(&cursor)? <= last {
                             continue;
                         }
                         self.came(&topic, &cursor, &body, checker)?;
@@ -183,13 +211,22 @@ impl Reader {
                     }
                     News::Gap(gap) => checker.readings[self.number].gaps.push(gap),
                     News::Close => {
-                        self.disconnect(network, false);
+                        self.disconnect(network, Leave::Closed);
                         return Ok(());
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    fn next_news(&mut self, network: &mut Network, link: u32) -> Result<Option<Vec<News>>, String> {
+        match self.transport {
+            Transport::Native | Transport::Session => {
+                self.native.next(&mut self.received, network, link, &self.filters)
+            }
+            _ => self.mqtt.next(&mut self.received, network, link),
+        }
     }
 
     fn take_events(&mut self, checker: &mut Checker) -> Result<(), String> {
@@ -263,16 +300,22 @@ pub(crate) struct Publisher {
     pub(crate) number: Option<u64>,
     sent: bool,
     received: Vec<u8>,
+    /// It speaks MQTT, and publishes exactly once; else HTTP, and says again what was not answered.
+    writer: Option<Writer>,
 }
 
 impl Publisher {
-    pub(crate) fn new() -> Self {
-        Self { link: None, number: None, sent: false, received: Vec::new() }
+    pub(crate) fn over_http() -> Self {
+        Self { link: None, number: None, sent: false, received: Vec::new(), writer: None }
     }
 
-    pub(crate) fn disconnect(&mut self, network: &mut Network, cut: bool) {
+    pub(crate) fn over_mqtt(number: usize) -> Self {
+        Self { writer: Some(Writer::new(number)), ..Self::over_http() }
+    }
+
+    pub(crate) fn disconnect(&mut self, network: &mut Network, how: Leave) {
         if let Some(link) = self.link.take() {
-            network.leave(link, cut);
+            network.leave(link, how);
         }
         self.received.clear();
         self.sent = false;
@@ -281,25 +324,39 @@ impl Publisher {
     /// Sends or waits, if it has a message; `padding` makes the body longer.
     pub(crate) fn step(&mut self, network: &mut Network, checker: &mut Checker, padding: usize) -> Result<(), String> {
         let Some(number) = self.number else { return Ok(()) };
-        let link = *self.link.get_or_insert_with(|| network.connect(HTTP, 1 << 16));
-        if !self.sent {
-            self.sent = true;
-            // The same bytes at each retry: the padding depends on the number alone.
-            let body = format!("{number}{}", "x".repeat(padding * (number as usize % 7)));
-            let topic = &checker.publishes[&number].topic;
-            let request = format!(
-                "POST /v1/messages?topic={topic} HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: k{number}\r\n\
-                 Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            network.send(link, request.as_bytes());
+        let listener = if self.writer.is_some() { MQTT } else { HTTP };
+        let link = *self.link.get_or_insert_with(|| network.connect(listener, 1 << 16));
+        // The same bytes at each retry: the padding depends on the number alone.
+        let body = format!("{number}{}", "x".repeat(padding * (number as usize % 7)));
+        let topic = checker.publishes[&number].topic.clone();
+        if !std::mem::replace(&mut self.sent, true) {
+            if let Some(writer) = &mut self.writer {
+                writer.begin(network, link);
+            } else {
+                let request = format!(
+                    "POST /v1/messages?topic={topic} HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: k{number}\r\n\
+                     Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                network.send(link, request.as_bytes());
+            }
         }
         let Some(bytes) = network.receive(link, usize::MAX) else {
-            self.disconnect(network, false);
+            self.disconnect(network, Leave::Closed);
             return Ok(());
         };
         self.received.extend(bytes);
-        self.take_answer(number, checker)
+        let Some(writer) = &mut self.writer else { return self.take_answer(number, checker) };
+        match writer.go_on(&mut self.received, network, link, (topic.as_str(), &body))? {
+            Written::Yes => {
+                checker.publishes.get_mut(&number).ok_or("an answer to nothing")?.acknowledged =
+                    Acknowledged::Somewhere;
+                self.number = None;
+            }
+            Written::NotYet => {}
+            Written::Closed => self.disconnect(network, Leave::Closed),
+        }
+        Ok(())
     }
 
     fn take_answer(&mut self, number: u64, checker: &mut Checker) -> Result<(), String> {
@@ -315,10 +372,7 @@ impl Publisher {
                 let answer: serde_json::Value = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
                 let offset = offset_of(answer["cursor"].as_str().ok_or("an answer without a cursor")?)?;
                 let publish = checker.publishes.get_mut(&number).ok_or("an answer to nothing")?;
-                if publish.acknowledged.is_some_and(|a| a != offset) {
-                    return Err(format!("message {number} was acknowledged twice, differently"));
-                }
-                publish.acknowledged = Some(offset);
+                publish.acknowledged = Acknowledged::At(offset);
                 self.number = None;
                 Ok(())
             }

@@ -17,8 +17,8 @@ const UNACKNOWLEDGED: u32 = 4;
 
 /// What comes of some bytes.
 pub(crate) enum News {
-    /// A message: topic, cursor, body.
-    Message(String, String, Vec<u8>),
+    /// A message; in a session, one that was not acknowledged may come again.
+    Message { topic: String, cursor: String, body: Vec<u8>, may_repeat: bool },
     /// A gap, in the server's words.
     Gap(String),
     /// The server ends it.
@@ -86,7 +86,12 @@ impl Native {
                     self.unacknowledged = 0;
                     send(network, link, Asked::Ack(pb::Ack { cursor: m.cursor.clone() }));
                 }
-                return Ok(Some(vec![News::Message(m.topic, m.cursor, m.body)]));
+                return Ok(Some(vec![News::Message {
+                    topic: m.topic,
+                    cursor: m.cursor,
+                    body: m.body,
+                    may_repeat: self.wants_session,
+                }]));
             }
             Said::Gap(gap) => return Ok(Some(vec![News::Gap(format!("{gap:?}"))])),
             Said::Close(_) => return Ok(Some(vec![News::Close])),

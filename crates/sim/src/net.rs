@@ -37,6 +37,19 @@ struct Link {
 pub(crate) const HTTP: u16 = 0;
 /// The listener of the native protocol.
 pub(crate) const TCP: u16 = 1;
+/// The listener of MQTT.
+pub(crate) const MQTT: u16 = 2;
+
+/// How a client goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Leave {
+    /// What it sent still arrives, and that it is gone.
+    Closed,
+    /// The connection is reset.
+    Cut,
+    /// What it sent still arrives, but not that it is gone.
+    Silently,
+}
 
 /// The network between all clients and one server.
 #[derive(Debug, Default)]
@@ -44,7 +57,7 @@ pub(crate) struct Network {
     links: BTreeMap<u32, Link>,
     next: u32,
     /// Those that wait to be accepted, for each listener.
-    waiting: [VecDeque<u32>; 2],
+    waiting: [VecDeque<u32>; 3],
     pub(crate) now_ms: u64,
     /// Whether anything moved since it was last asked.
     pub(crate) moved: bool,
@@ -83,11 +96,14 @@ impl Network {
         Some(link.to_client.drain(..n).collect())
     }
 
-    /// The client is gone without a word, or with one.
-    pub(crate) fn leave(&mut self, id: u32, cut: bool) {
+    /// The client is gone.
+    pub(crate) fn leave(&mut self, id: u32, how: Leave) {
+        if how == Leave::Silently {
+            return;
+        }
         if let Some(link) = self.links.get_mut(&id) {
             link.client_gone = true;
-            link.cut |= cut;
+            link.cut |= how == Leave::Cut;
             link.news = true;
             self.moved = true;
             if link.server_gone {

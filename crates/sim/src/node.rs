@@ -22,10 +22,12 @@ use everywire_log::Appender;
 use everywire_log::disk::SimDisk;
 use everywire_log::embedded::{Embedded, Options};
 use everywire_log::engine::{Bell, Engine};
+use everywire_mqtt::MqttListen;
 use everywire_native::TcpListen;
-use everywire_store::{Applier, MemoryTables, Parts, Store};
+use everywire_store::{Applier, Parts, Store};
 
-use crate::net::{HTTP, Network, SimNet, TCP};
+use crate::net::{HTTP, MQTT, Network, SimNet, TCP};
+use crate::tables::SimTables;
 
 /// One server over the simulated network and disk.
 pub(crate) struct SimNode {
@@ -94,7 +96,7 @@ impl SimNode {
     /// Opens what the disk holds and restores, like a server that starts.
     pub(crate) fn start(
         network: &Rc<RefCell<Network>>,
-        disk: &SimDisk,
+        (disk, tables): (&SimDisk, &SimTables),
         seed: u64,
         limits: &Arc<Limits>,
         rules: &Arc<Rules>,
@@ -108,7 +110,7 @@ impl SimNode {
         let (engine, appender) = opened.map_err(|e| format!("the log does not open: {e}"))?;
         let engine: Arc<dyn Engine> = engine;
         let derived = Parts {
-            tables: Box::new(MemoryTables::default()),
+            tables: Box::new(tables.clone()),
             archive: engine.archive(Partition(0)),
             tail: Arc::clone(&engine.tails()[0]),
             partition: Partition(0),
@@ -143,6 +145,12 @@ impl SimNode {
             wires: Arc::new(TcpListen::new(Arc::clone(limits))),
             tls: None,
         };
+        let mqtt = Listener {
+            socket: Some(MQTT),
+            local: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
+            wires: Arc::new(MqttListen::new(Arc::default(), Arc::clone(limits))),
+            tls: None,
+        };
         let setup = Setup {
             number: 0,
             net,
@@ -151,7 +159,7 @@ impl SimNode {
             mailbox,
             posts: vec![post.clone()],
             metrics: vec![Arc::default()],
-            listeners: vec![listener, native],
+            listeners: vec![listener, native, mqtt],
             limits: Arc::clone(limits),
             rules: Arc::clone(rules),
             plate,

@@ -1,0 +1,233 @@
+//! Clients that speak MQTT 5.0: publishers that publish exactly once, and readers: by cursor at most once, or in a session at least once or exactly once.
+//!
+//! A session that was confirmed is there at the next time, whatever happened to the connection. What comes again at QoS 1
+//! counts as seen; at QoS 2 the reader knows the numbers that it has received, as the standard says (§4.3.3), and then
+//! nothing may come twice or out of order.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU16;
+
+use bytes::Bytes;
+use everywire_base::topic::Filter;
+use everywire_mqtt_packets::{
+    Ack, AckKind, Connect, Frame, Id, Options, Packet, Properties, Publish, Reason, Side, Subscribe, Version, frame,
+};
+
+use crate::native::News;
+use crate::net::Network;
+
+/// How many deliveries a session has under way: few, so that its window is often full.
+const RECEIVE_MAXIMUM: u32 = 3;
+/// For how many seconds a session is kept: longer than any world lasts.
+const LASTING: u32 = 1 << 20;
+
+/// The state of such a reader that belongs to one connection, and that which outlives it.
+#[derive(Default)]
+pub(crate) struct Mqtt {
+    name: String,
+    /// 0 has no session.
+    qos: u8,
+    /// The subscription was confirmed: with a session it need not be asked for again.
+    has_subscribed: bool,
+    /// Numbers of what was handed on, and isn't released.
+    received: BTreeSet<NonZeroU16>,
+}
+
+impl Mqtt {
+    pub(crate) fn new(number: usize, qos: u8) -> Self {
+        Self { name: format!("reader {number}"), qos, ..Self::default() }
+    }
+
+    /// What a new connection begins with.
+    pub(crate) fn begin(&mut self, network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
+        let clean_start = self.qos == 0 || !self.has_subscribed;
+        let expiry = if self.qos == 0 { 0 } else { LASTING };
+        send(network, link, &hello(&self.name, clean_start, expiry));
+        if clean_start {
+            self.received.clear();
+            let options = Options { qos: self.qos, ..Options::default() };
+            let filters = filters.iter().map(|filter| (filter.as_str().into(), options)).collect();
+            let after = cursor.unwrap_or("earliest");
+            let properties = Properties::default().with_pair("after", after);
+            send(network, link, &Packet::Subscribe(Subscribe { packet_id: NonZeroU16::MIN, filters, properties }));
+        }
+    }
+
+    /// Understands the next packet; `None` if it isn't whole yet.
+    pub(crate) fn next(
+        &mut self,
+        received: &mut Vec<u8>,
+        network: &mut Network,
+        link: u32,
+    ) -> Result<Option<Vec<News>>, String> {
+        let Some((first, bytes)) = next_packet(received)? else { return Ok(None) };
+        let mut news = Vec::new();
+        match read(first, &bytes)? {
+            Packet::Connack(connack) if connack.reason == Reason::Success => {
+                if self.has_subscribed && self.qos > 0 && !connack.session_present {
+                    return Err(format!("the session of {} was lost", self.name));
+                }
+            }
+            Packet::Suback(suback) => {
+                if let Some(reason) = suback.reasons.iter().find(|reason| reason.is_failure()) {
+                    return Err(format!("refused: {reason:?}"));
+                }
+                self.has_subscribed = true;
+            }
+            Packet::Publish(publish) => news.extend(self.take(&publish, network, link)?),
+            Packet::Ack(ack) if ack.kind == AckKind::Pubrel => {
+                self.received.remove(&ack.packet_id);
+                send(network, link, &Packet::Ack(Ack::new(AckKind::Pubcomp, ack.packet_id, Reason::Success)));
+            }
+            Packet::Connack(_) | Packet::Disconnect(_) => news.push(News::Close),
+            other => return Err(format!("nobody asked for {other:?}")),
+        }
+        Ok(Some(news))
+    }
+
+    /// Acknowledges a message; gives it, unless it was handed on before.
+    fn take(&mut self, publish: &Publish<'_>, network: &mut Network, link: u32) -> Result<Option<News>, String> {
+        if publish.qos > self.qos || publish.qos > 0 && publish.packet_id.is_none() {
+            return Err(format!("a message of QoS {} with the number {:?}", publish.qos, publish.packet_id));
+        }
+        let cursor = publish.properties.pair("cursor").ok_or("a message without a cursor")?.to_owned();
+        let (topic, body, may_repeat) = (publish.topic.to_owned(), publish.payload.to_vec(), publish.qos == 1);
+        let news = News::Message { topic, cursor, body, may_repeat };
+        let Some(number) = publish.packet_id else { return Ok(Some(news)) };
+        if publish.qos == 1 {
+            send(network, link, &Packet::Ack(Ack::new(AckKind::Puback, number, Reason::Success)));
+            return Ok(Some(news));
+        }
+        let is_new = self.received.insert(number);
+        if !is_new && !publish.dup {
+            return Err(format!("the number {number} is used for another message before it was released"));
+        }
+        if self.received.len() > RECEIVE_MAXIMUM as usize {
+            return Err("more is under way than the receive maximum".into());
+        }
+        send(network, link, &Packet::Ack(Ack::new(AckKind::Pubrec, number, Reason::Success)));
+        Ok(is_new.then_some(news))
+    }
+}
+
+/// A publisher that sends one message after the other exactly once, under one number.
+pub(crate) struct Writer {
+    name: String,
+    /// It was let in once: its session is there from then on.
+    is_known: bool,
+    /// It is let in now.
+    is_in: bool,
+    stage: Stage,
+}
+
+/// How far the message under way is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Nothing,
+    Published,
+    Released,
+}
+
+/// What came of a message.
+pub(crate) enum Written {
+    Yes,
+    NotYet,
+    Closed,
+}
+
+impl Writer {
+    pub(crate) fn new(number: usize) -> Self {
+        Self { name: format!("writer {number}"), is_known: false, is_in: false, stage: Stage::Nothing }
+    }
+
+    /// What a new connection begins with.
+    pub(crate) fn begin(&mut self, network: &mut Network, link: u32) {
+        self.is_in = false;
+        send(network, link, &hello(&self.name, false, LASTING));
+    }
+
+    /// Does what comes next for this message.
+    pub(crate) fn go_on(
+        &mut self,
+        received: &mut Vec<u8>,
+        network: &mut Network,
+        link: u32,
+        (topic, body): (&str, &str),
+    ) -> Result<Written, String> {
+        let ack = |kind| Packet::Ack(Ack::new(kind, NonZeroU16::MIN, Reason::Success));
+        while let Some((first, bytes)) = next_packet(received)? {
+            match read(first, &bytes)? {
+                Packet::Connack(connack) if connack.reason == Reason::Success => {
+                    if self.is_known && !connack.session_present {
+                        return Err(format!("the session of {} was lost", self.name));
+                    }
+                    (self.is_known, self.is_in) = (true, true);
+                    match self.stage {
+                        Stage::Nothing => {}
+                        Stage::Published => send(network, link, &publish(topic, body, true)),
+                        Stage::Released => send(network, link, &ack(AckKind::Pubrel)),
+                    }
+                }
+                Packet::Connack(_) | Packet::Disconnect(_) => return Ok(Written::Closed),
+                Packet::Ack(ack) if ack.kind == AckKind::Pubrec && ack.reason.is_failure() => {
+                    self.stage = Stage::Nothing;
+                }
+                Packet::Ack(said) if said.kind == AckKind::Pubrec => {
+                    self.stage = Stage::Released;
+                    send(network, link, &ack(AckKind::Pubrel));
+                }
+                Packet::Ack(ack) if ack.kind == AckKind::Pubcomp && self.stage == Stage::Released => {
+                    self.stage = Stage::Nothing;
+                    return Ok(Written::Yes);
+                }
+                other => return Err(format!("nobody asked for {other:?}")),
+            }
+        }
+        if self.is_in && self.stage == Stage::Nothing {
+            self.stage = Stage::Published;
+            send(network, link, &publish(topic, body, false));
+        }
+        Ok(Written::NotYet)
+    }
+}
+
+fn hello(name: &str, clean_start: bool, expiry: u32) -> Packet<'static> {
+    let properties = Properties::default().with(Id::SessionExpiryInterval, expiry);
+    Packet::Connect(Box::new(Connect {
+        version: Version::V5,
+        clean_start,
+        keep_alive: 0,
+        client_id: name.into(),
+        will: None,
+        user_name: None,
+        password: None,
+        properties: properties.with(Id::ReceiveMaximum, RECEIVE_MAXIMUM),
+    }))
+}
+
+fn publish<'a>(topic: &'a str, body: &'a str, dup: bool) -> Packet<'a> {
+    let packet_id = Some(NonZeroU16::MIN);
+    let (properties, payload) = (Properties::default(), body.as_bytes());
+    Packet::Publish(Publish { dup, qos: 2, retain: false, topic, packet_id, properties, payload })
+}
+
+/// The body of the next packet, after its first byte, if all of it is there.
+fn next_packet(received: &mut Vec<u8>) -> Result<Option<(u8, Bytes)>, String> {
+    match frame(received) {
+        Frame::Known { first, header, body } if received.len() >= header + body => {
+            Ok(Some((first, received.drain(..header + body).skip(header).collect())))
+        }
+        Frame::Malformed => Err("a packet's length is malformed".into()),
+        Frame::Known { .. } | Frame::Unknown => Ok(None),
+    }
+}
+
+fn read(first: u8, bytes: &Bytes) -> Result<Packet<'_>, String> {
+    Packet::read(Version::V5, Side::Server, first, bytes).map_err(|error| error.to_string())
+}
+
+fn send(network: &mut Network, link: u32, packet: &Packet<'_>) {
+    let mut bytes = Vec::new();
+    packet.write(Version::V5, &mut bytes);
+    network.send(link, &bytes);
+}

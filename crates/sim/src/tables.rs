@@ -1,0 +1,77 @@
+//! The store's tables, which survive a crash up to some write: of those since the last sync only a prefix is kept.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use everywire_store::MemoryTables;
+use everywire_store::tables::{Batch, Table, Tables, TablesError, Take};
+
+#[derive(Clone, Default)]
+pub(crate) struct SimTables(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    now: Arc<MemoryTables>,
+    synced: MemoryTables,
+    /// What was written since.
+    since: Vec<Batch>,
+}
+
+impl SimTables {
+    /// The machine loses its power; `kept` chooses how much of what was not synced is there.
+    pub(crate) fn crash(&self, kept: usize) -> Result<(), TablesError> {
+        let mut tables = self.lock();
+        let count = kept % (tables.since.len() + 1);
+        for batch in std::mem::take(&mut tables.since).into_iter().take(count) {
+            tables.synced.write(batch)?;
+        }
+        tables.now = Arc::new(tables.synced.clone());
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Arc<MemoryTables> {
+        Arc::clone(&self.lock().now)
+    }
+}
+
+impl Tables for SimTables {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, TablesError> {
+        self.now().get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, take: &mut Take<'_>) -> Result<(), TablesError> {
+        self.now().scan(table, from, to, take)
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), TablesError> {
+        let mut tables = self.lock();
+        tables.since.push(batch.clone());
+        tables.now.write(batch)
+    }
+
+    fn sync(&self) -> Result<(), TablesError> {
+        let mut tables = self.lock();
+        for batch in std::mem::take(&mut tables.since) {
+            tables.synced.write(batch)?;
+        }
+        Ok(())
+    }
+
+    fn reopen(&self) -> Result<(), TablesError> {
+        Ok(())
+    }
+
+    fn clear(&self) -> Result<(), TablesError> {
+        let mut tables = self.lock();
+        tables.since.clear();
+        tables.synced.clear()?;
+        tables.now.clear()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.now().bytes()
+    }
+}
