@@ -110,22 +110,17 @@ impl Mqtt {
     }
 }
 
-/// A publisher that sends one message after the other exactly once, under one number.
+/// A publisher that sends one message after the other exactly once: the next while the last is released (§4.3.3).
 pub(crate) struct Writer {
     name: String,
     /// It was let in once: its session is there from then on.
     is_known: bool,
     /// It is let in now.
     is_in: bool,
-    stage: Stage,
-}
-
-/// How far the message under way is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Nothing,
-    Published,
-    Released,
+    /// The number of the message under way.
+    publishing: Option<NonZeroU16>,
+    /// Numbers that the server has received, and not let go.
+    releasing: BTreeSet<NonZeroU16>,
 }
 
 /// What came of a message.
@@ -137,7 +132,8 @@ pub(crate) enum Written {
 
 impl Writer {
     pub(crate) fn new(number: usize) -> Self {
-        Self { name: format!("writer {number}"), is_known: false, is_in: false, stage: Stage::Nothing }
+        let name = format!("writer {number}");
+        Self { name, is_known: false, is_in: false, publishing: None, releasing: BTreeSet::new() }
     }
 
     /// What a new connection begins with.
@@ -154,7 +150,7 @@ impl Writer {
         link: u32,
         (topic, body): (&str, &str),
     ) -> Result<Written, String> {
-        let ack = |kind| Packet::Ack(Ack::new(kind, NonZeroU16::MIN, Reason::Success));
+        let release = |number| Packet::Ack(Ack::new(AckKind::Pubrel, number, Reason::Success));
         while let Some((first, bytes)) = next_packet(received)? {
             match read(first, &bytes)? {
                 Packet::Connack(connack) if connack.reason == Reason::Success => {
@@ -162,30 +158,27 @@ impl Writer {
                         return Err(format!("the session of {} was lost", self.name));
                     }
                     (self.is_known, self.is_in) = (true, true);
-                    match self.stage {
-                        Stage::Nothing => {}
-                        Stage::Published => send(network, link, &publish(topic, body, true)),
-                        Stage::Released => send(network, link, &ack(AckKind::Pubrel)),
+                    self.releasing.iter().for_each(|number| send(network, link, &release(*number)));
+                    if let Some(number) = self.publishing {
+                        send(network, link, &publish(topic, body, number, true));
                     }
                 }
                 Packet::Connack(_) | Packet::Disconnect(_) => return Ok(Written::Closed),
-                Packet::Ack(ack) if ack.kind == AckKind::Pubrec && ack.reason.is_failure() => {
-                    self.stage = Stage::Nothing;
-                }
-                Packet::Ack(said) if said.kind == AckKind::Pubrec => {
-                    self.stage = Stage::Released;
-                    send(network, link, &ack(AckKind::Pubrel));
-                }
-                Packet::Ack(ack) if ack.kind == AckKind::Pubcomp && self.stage == Stage::Released => {
-                    self.stage = Stage::Nothing;
+                Packet::Ack(ack) if ack.kind == AckKind::Pubrec && ack.reason.is_failure() => self.publishing = None,
+                Packet::Ack(ack) if ack.kind == AckKind::Pubrec && self.publishing == Some(ack.packet_id) => {
+                    self.publishing = None;
+                    self.releasing.insert(ack.packet_id);
+                    send(network, link, &release(ack.packet_id));
                     return Ok(Written::Yes);
                 }
+                Packet::Ack(ack) if ack.kind == AckKind::Pubcomp && self.releasing.remove(&ack.packet_id) => {}
                 other => return Err(format!("nobody asked for {other:?}")),
             }
         }
-        if self.is_in && self.stage == Stage::Nothing {
-            self.stage = Stage::Published;
-            send(network, link, &publish(topic, body, false));
+        if self.is_in && self.publishing.is_none() {
+            let number = (1..).filter_map(NonZeroU16::new).find(|number| !self.releasing.contains(number));
+            self.publishing = number;
+            number.into_iter().for_each(|number| send(network, link, &publish(topic, body, number, false)));
         }
         Ok(Written::NotYet)
     }
@@ -205,9 +198,8 @@ fn hello(name: &str, clean_start: bool, expiry: u32) -> Packet<'static> {
     }))
 }
 
-fn publish<'a>(topic: &'a str, body: &'a str, dup: bool) -> Packet<'a> {
-    let packet_id = Some(NonZeroU16::MIN);
-    let (properties, payload) = (Properties::default(), body.as_bytes());
+fn publish<'a>(topic: &'a str, body: &'a str, number: NonZeroU16, dup: bool) -> Packet<'a> {
+    let (packet_id, properties, payload) = (Some(number), Properties::default(), body.as_bytes());
     Packet::Publish(Publish { dup, qos: 2, retain: false, topic, packet_id, properties, payload })
 }
 
