@@ -176,9 +176,10 @@ impl Writer {
             }
         }
         if self.is_in && self.publishing.is_none() {
-            let number = (1..).filter_map(NonZeroU16::new).find(|number| !self.releasing.contains(number));
-            self.publishing = number;
-            number.into_iter().for_each(|number| send(network, link, &publish(topic, body, number, false)));
+            let free = (1..u16::MAX).filter_map(NonZeroU16::new).find(|number| !self.releasing.contains(number));
+            let number = free.ok_or("every number waits to be released")?;
+            self.publishing = Some(number);
+            send(network, link, &publish(topic, body, number, false));
         }
         Ok(Written::NotYet)
     }
