@@ -154,9 +154,13 @@ mod tests {
         let mut lossy = checker();
         lossy.came(0, "a", 1, 1).unwrap();
         lossy.came(0, "a", 3, 3).unwrap();
-        assert_eq!(lossy.verdict(), Err("r never got message 2 of a at 2".into()));
+        assert_eq!(lossy.verdict(), Err("r never got message 2 of a: At(2)".into()));
         assert!(lossy.came(0, "a", 2, 2).is_err());
         assert!(lossy.came(0, "a", 3, 3).is_err());
+        lossy.publishes.get_mut(&2).unwrap().acknowledged = Acknowledged::Somewhere;
+        assert!(lossy.verdict().is_err());
+        lossy.publishes.get_mut(&2).unwrap().acknowledged = Acknowledged::No;
+        assert_eq!(lossy.verdict(), Ok(()));
         let mut gappy = checker();
         (1..=3).for_each(|n| gappy.came(0, "a", n, n).unwrap());
         gappy.readings[0].gaps.push("gap".into());
