@@ -244,7 +244,9 @@ impl Hub {
         // So does the earliest kept: what isn't kept must be known as such.
         let kept = Some(lag.kept_until[partition]).filter(|until| lag.positions[partition] < *until);
         let begun = greeting.map(|greeting| greeting.start[partition]);
-        let applied = begun.or(kept).unwrap_or(Offset::BEGINNING);
+        // What was sent must be known to the store, else it would count as gone.
+        let sent = if let ReadKind::Records(offsets) = &kind { offsets.iter().max().copied() } else { None };
+        let applied = sent.or(begun).or(kept).unwrap_or(Offset::BEGINNING);
         let interests = if let Some(greeting) = greeting {
             let interest = |f: &Filter| Interest { filter: f.clone(), since: Offset::BEGINNING };
             greeting.filters.iter().map(interest).collect()
