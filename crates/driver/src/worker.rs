@@ -303,10 +303,10 @@ impl<N: Net> Worker<N> {
             let Some((slot, ask, question)) = self.connections.questions.pop_front() else { return };
             let ticket = Ticket { worker: self.number, slot, ask };
             match question {
-                Ask::Publish(draft) => self.append(Append { ticket, draft }),
+                Ask::Publish(draft) => self.hub.appends().push(Append { ticket, draft }),
                 Ask::PublishOnce(draft, number) => {
                     match self.hub.publish_once(slot, ask, number, draft, self.connections.now) {
-                        Some(draft) => self.append(Append { ticket, draft }),
+                        Some(draft) => self.hub.appends().push(Append { ticket, draft }),
                         None => self.answer(slot, ask, Answer::KnownAlready),
                     }
                 }
@@ -470,12 +470,6 @@ impl<N: Net> Worker<N> {
             self.connections.call_then(slot, &position, |wire, cx| wire.settle(cx));
             self.see_to_questions();
         }
-    }
-
-    /// Appends after what the hub has appended: what a session's record doesn't know of lies above it (RULES 12).
-    fn append(&mut self, append: Append) {
-        self.appends.append(self.hub.appends());
-        self.appends.push(append);
     }
 
     fn submit(&mut self) {

@@ -346,7 +346,8 @@ impl Hub {
         }
     }
 
-    /// Records for the log; the driver takes them.
+    /// Records for the log; the driver takes them. What is published joins them: what a session's record doesn't know of
+    /// must lie above it (RULES 12).
     pub fn appends(&mut self) -> &mut Vec<Append> {
         &mut self.appends
     }

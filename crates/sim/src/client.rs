@@ -120,13 +120,9 @@ impl Reader {
         let link = *self.link.get_or_insert_with(|| network.connect(self.transport.listener(), self.window));
         if !self.asked {
             self.asked = true;
-            match self.transport {
-                Transport::Native | Transport::Session => {
-                    self.native.begin(network, link, &self.filters, self.cursor.as_deref());
-                }
-                Transport::Mqtt | Transport::MqttSession | Transport::MqttOnce => {
-                    self.mqtt.begin(network, link, &self.filters, self.cursor.as_deref());
-                }
+            match self.transport.listener() {
+                TCP => self.native.begin(network, link, &self.filters, self.cursor.as_deref()),
+                MQTT => self.mqtt.begin(network, link, &self.filters, self.cursor.as_deref()),
                 _ => network.send(link, self.request().as_bytes()),
             }
         }
@@ -221,11 +217,10 @@ impl Reader {
     }
 
     fn next_news(&mut self, network: &mut Network, link: u32) -> Result<Option<Vec<News>>, String> {
-        match self.transport {
-            Transport::Native | Transport::Session => {
-                self.native.next(&mut self.received, network, link, &self.filters)
-            }
-            _ => self.mqtt.next(&mut self.received, network, link),
+        if self.transport.listener() == TCP {
+            self.native.next(&mut self.received, network, link, &self.filters)
+        } else {
+            self.mqtt.next(&mut self.received, network, link)
         }
     }
 

@@ -25,6 +25,7 @@ use everywire_log::engine::{Bell, Engine};
 use everywire_mqtt::MqttListen;
 use everywire_native::TcpListen;
 use everywire_store::{Applier, Parts, Store};
+use everywire_wire::Listen;
 
 use crate::net::{HTTP, MQTT, Network, SimNet, TCP};
 use crate::tables::SimTables;
@@ -133,24 +134,19 @@ impl SimNode {
             plate: plate.clone(),
             draw: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed)) << 64 | u128::from(seed)),
         });
-        let listener = Listener {
-            socket: Some(HTTP),
-            local: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-            wires: Arc::new(HttpListener::new(Arc::new(Service::default()), Arc::clone(limits))),
+        let listen = |socket, wires| Listener {
+            socket: Some(socket),
+            local: SocketAddr::from((Ipv4Addr::LOCALHOST, 1024 + socket)),
+            wires,
             tls: None,
         };
-        let native = Listener {
-            socket: Some(TCP),
-            local: SocketAddr::from((Ipv4Addr::LOCALHOST, 7222)),
-            wires: Arc::new(TcpListen::new(Arc::clone(limits))),
-            tls: None,
-        };
-        let mqtt = Listener {
-            socket: Some(MQTT),
-            local: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
-            wires: Arc::new(MqttListen::new(Arc::default(), Arc::clone(limits))),
-            tls: None,
-        };
+        let http = HttpListener::new(Arc::new(Service::default()), Arc::clone(limits));
+        let mqtt = MqttListen::new(Arc::default(), Arc::clone(limits));
+        let listeners = vec![
+            listen(HTTP, Arc::new(http) as Arc<dyn Listen>),
+            listen(TCP, Arc::new(TcpListen::new(Arc::clone(limits)))),
+            listen(MQTT, Arc::new(mqtt)),
+        ];
         let setup = Setup {
             number: 0,
             net,
@@ -159,7 +155,7 @@ impl SimNode {
             mailbox,
             posts: vec![post.clone()],
             metrics: vec![Arc::default()],
-            listeners: vec![listener, native, mqtt],
+            listeners,
             limits: Arc::clone(limits),
             rules: Arc::clone(rules),
             plate,

@@ -16,14 +16,19 @@ struct Kept {
     since: Vec<Batch>,
 }
 
+impl Kept {
+    /// The first so many of the writes since the last sync are there for good, the others are not waited for.
+    fn keep(&mut self, count: usize) -> Result<(), TablesError> {
+        self.since.drain(..).take(count).try_for_each(|batch| self.synced.write(batch))
+    }
+}
+
 impl SimTables {
     /// The machine loses its power; `kept` chooses how much of what was not synced is there.
     pub(crate) fn crash(&self, kept: usize) -> Result<(), TablesError> {
         let mut tables = self.lock();
         let count = kept % (tables.since.len() + 1);
-        for batch in std::mem::take(&mut tables.since).into_iter().take(count) {
-            tables.synced.write(batch)?;
-        }
+        tables.keep(count)?;
         tables.now = Arc::new(tables.synced.clone());
         Ok(())
     }
@@ -53,11 +58,7 @@ impl Tables for SimTables {
     }
 
     fn sync(&self) -> Result<(), TablesError> {
-        let mut tables = self.lock();
-        for batch in std::mem::take(&mut tables.since) {
-            tables.synced.write(batch)?;
-        }
-        Ok(())
+        self.lock().keep(usize::MAX)
     }
 
     fn reopen(&self) -> Result<(), TablesError> {
