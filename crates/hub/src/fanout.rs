@@ -95,7 +95,7 @@ impl Hub {
             let tail = Arc::clone(&self.setup.tails[partition]);
             let head = tail.head();
             if !tail.read(self.marks[partition], head, |record| self.fan_record(record, budget, now, to)) {
-                self.fell_behind(partition, tail.start());
+                self.fell_behind(partition, now);
             }
             if self.walk.is_some() {
                 break;
@@ -188,8 +188,10 @@ impl Hub {
         true
     }
 
-    /// The tail has let go of what this worker hasn't walked: all its live connections read it from the store.
-    fn fell_behind(&mut self, partition: usize, start: Offset) {
+    /// The tail has let go of what this worker hasn't walked: all its live connections read it from the store. What is
+    /// the server's own was kept.
+    fn fell_behind(&mut self, partition: usize, now: Now) {
+        let (start, missed) = self.setup.tails[partition].missed(self.marks[partition]);
         for index in 0..self.connections.len() {
             let Some(connection) = self.connections.get_mut(index) else { continue };
             if connection.lag.is_none() && !connection.holding.as_slice().is_empty() {
@@ -198,6 +200,12 @@ impl Hub {
                 self.enqueue(index);
             }
         }
+        // First the mark: whoever is let in by one of these records begins there, and reads what it has missed.
         self.marks[partition] = self.marks[partition].max(start);
+        for record in &missed {
+            if let Some(message) = record.message() {
+                self.own_record(record, message, now);
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
 use everywire_base::quota::{Account, Quota};
 use everywire_base::reason::Reason;
-use everywire_base::record::Message;
+use everywire_base::record::{Durability, Message};
 use everywire_base::registry::{Fate, TraceQuestion};
 use everywire_base::rules::{Logins, Refusal, Rules};
 use everywire_base::system::{self, Seen, Whom};
@@ -302,4 +302,33 @@ fn a_message_is_traced_to_its_recipients() {
     assert_eq!(fates(offsets[0]), [(1, Fate::Written), (2, Fate::Acknowledged)]);
     assert_eq!(fates(offsets[1]), [(1, Fate::Written), (2, Fate::Written)]);
     assert_eq!(fates(Offset(offsets[2].0 + 1)), [(1, Fate::Written), (2, Fate::Lagging)]);
+}
+
+#[test]
+fn a_worker_that_falls_out_of_the_tail_still_sees_the_servers_own_records() {
+    let mut world = World::new(&Rules::default(), Limits { tail_records: 1, ..Limits::default() });
+    let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
+    world.welcome(0, 2, user("bob"), NEW);
+    world.subscribe(0, 1, "a");
+    // A subscription is on its way to the log, its session is claimed, and somebody is kicked.
+    let subscribe = Subscribe::to([Filter::parse("b").unwrap()]);
+    world.hubs[0].subscribe_for(slot(1), AskId(7), &subscribe, world.now);
+    world.turn(0);
+    let kick = system::Kick { whom: Whom::User("bob".into()), reason: "enough".into() };
+    world.append(system::message(Topic::parse(system::KICK).unwrap(), &kick, false), Durability::None);
+    let login = Login { identity: user("ann"), session: World::resume(&id), ..Login::default() };
+    world.hubs[1].login(slot(3), AskId(1), login, world.now);
+    world.turn(1);
+    for n in 0..1000 {
+        world.append(Message::new(Topic::parse("a").unwrap(), n.to_string()), Durability::Fsync);
+    }
+    world.settle();
+    assert!(world.clients[0].subscribed.contains_key(&(1, 7)), "it is durable");
+    assert_eq!(world.clients[0].ended.get(&2), Some(&Reason::Kicked("enough".into())));
+    assert_eq!(world.clients[0].ended.get(&1), Some(&Reason::TakenOver));
+    world.close(0, 1);
+    assert!(world.clients[1].welcomes.remove(&(3, 1)).unwrap().unwrap().resumed);
+    assert_eq!(world.got(1, 3), (0..1000).map(|n| n.to_string()).collect::<Vec<_>>());
+    world.publish("b", "both");
+    assert_eq!(world.got(1, 3), ["both"]);
 }

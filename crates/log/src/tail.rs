@@ -3,7 +3,8 @@
 //! One engine thread writes, all workers and the store read. Nobody locks: records stand in chunks whose places are
 //! filled once, the list of chunks is replaced as a whole, and the head mark is moved after the records are in place.
 //! The window is bounded by records and by bytes, and lets go only of what the store has applied. What stands on
-//! the server's own topics nobody reads here later: it goes as soon as every worker has it.
+//! the server's own topics nobody reads here later: it goes as soon as every worker has it, and never before. A worker
+//! that falls out of the window reads messages from the store, but kicks and claims are nowhere else.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +22,7 @@ const HEADS: usize = 1 << 16;
 
 /// The shared recent window of one partition.
 pub struct Tail {
-    chunks: ArcSwap<Vec<Arc<Chunk>>>,
+    window: ArcSwap<Window>,
     /// All records up to here may be delivered.
     head: AtomicU64,
     /// The store has applied all records up to here.
@@ -32,6 +33,13 @@ pub struct Tail {
     readers: OnceLock<Box<[AtomicU64]>>,
     max_records: usize,
     max_bytes: usize,
+}
+
+#[derive(Default)]
+struct Window {
+    chunks: Vec<Arc<Chunk>>,
+    /// What the window has let go of that some worker must have all the same, in order.
+    owed: Vec<Arc<Record>>,
 }
 
 struct Chunk {
@@ -55,6 +63,16 @@ fn is_servers(record: &Record) -> bool {
     record.message().is_some_and(|message| message.topic.is_servers())
 }
 
+impl Window {
+    fn start(&self) -> Option<Offset> {
+        self.chunks.first().map(|chunk| Offset(chunk.first.0 - 1))
+    }
+
+    fn owed_above(&self, after: Offset) -> &[Arc<Record>] {
+        &self.owed[self.owed.partition_point(|record| record.offset <= after)..]
+    }
+}
+
 impl Chunk {
     fn new(first: Offset) -> Arc<Self> {
         let places = (0..CHUNK_RECORDS).map(|_| OnceLock::new()).collect();
@@ -72,7 +90,7 @@ impl Tail {
     /// A tail for a log whose last record is `last`, with nothing in its window.
     pub fn new(last: Offset, limits: &Limits) -> Self {
         Self {
-            chunks: ArcSwap::from_pointee(Vec::new()),
+            window: ArcSwap::default(),
             head: AtomicU64::new(last.0),
             applied: AtomicU64::new(0),
             heads: (0..HEADS).map(|_| AtomicU64::new(last.0)).collect(),
@@ -111,18 +129,23 @@ impl Tail {
         }
     }
 
-    /// All workers have read everything up to here.
+    /// All workers have read everything up to here; where there are none, nobody is owed anything.
     fn read_by_all(&self) -> u64 {
         let readers = self.readers.get().map_or(&[][..], |readers| readers);
-        readers.iter().map(|mark| mark.load(Ordering::Acquire)).min().unwrap_or(0)
+        readers.iter().map(|mark| mark.load(Ordering::Acquire)).min().unwrap_or(u64::MAX)
     }
 
     /// A reader that has everything up to this can go on from the window alone.
     pub fn start(&self) -> Offset {
-        match self.chunks.load().first() {
-            Some(chunk) => Offset(chunk.first.0 - 1),
-            None => self.head(),
-        }
+        self.window.load().start().unwrap_or_else(|| self.head())
+    }
+
+    /// For a worker that has fallen out of the window: where it can go on, and what stands on the server's own topics
+    /// up to there.
+    pub fn missed(&self, after: Offset) -> (Offset, Vec<Arc<Record>>) {
+        let window = self.window.load();
+        let start = window.start().unwrap_or_else(|| self.head());
+        (start, window.owed_above(after).to_vec())
     }
 
     /// Whether a topic certainly has no message above `after`. A `false` may be wrong and costs a read.
@@ -137,7 +160,7 @@ impl Tail {
         if after >= up_to {
             return true;
         }
-        let chunks = self.chunks.load();
+        let chunks = &self.window.load().chunks;
         // The chunk before the first one that begins above `after.next()`.
         let at = chunks.partition_point(|c| c.first <= after.next());
         if at == 0 {
@@ -172,7 +195,7 @@ impl Tail {
     }
 
     fn place(&self, record: Arc<Record>) {
-        let chunks = self.chunks.load();
+        let window = self.window.load();
         let weight = weight(&record) as u64;
         let fits = |chunk: &&Arc<Chunk>| {
             let index = (record.offset.0 - chunk.first.0) as usize;
@@ -180,9 +203,9 @@ impl Tail {
                 && (index == 0 || chunk.places[index - 1].get().is_some())
                 && (index == 0 || chunk.bytes.load(Ordering::Relaxed) + weight <= CHUNK_BYTES as u64)
         };
-        let chunk = match chunks.last().filter(fits) {
+        let chunk = match window.chunks.last().filter(fits) {
             Some(chunk) => Arc::clone(chunk),
-            None => self.begin_chunk(&chunks, record.offset),
+            None => self.begin_chunk(&window, record.offset),
         };
         chunk.bytes.fetch_add(weight, Ordering::Relaxed);
         if !is_servers(&record) {
@@ -193,15 +216,29 @@ impl Tail {
         let _ = chunk.places[index].set(record);
     }
 
-    fn begin_chunk(&self, chunks: &[Arc<Chunk>], first: Offset) -> Arc<Chunk> {
-        if let Some(last) = chunks.last() {
+    fn begin_chunk(&self, window: &Window, first: Offset) -> Arc<Chunk> {
+        if let Some(last) = window.chunks.last() {
             let _ = last.sealed.set(last.places.iter().take_while(|p| p.get().is_some()).count());
         }
-        let mut kept: Vec<_> = chunks[self.surplus(chunks)..].to_vec();
+        let (gone, kept) = window.chunks.split_at(self.surplus(&window.chunks));
         let chunk = Chunk::new(first);
-        kept.push(Arc::clone(&chunk));
-        self.chunks.store(Arc::new(kept));
+        let chunks = kept.iter().chain([&chunk]).cloned().collect();
+        let read = Offset(self.read_by_all());
+        let left = gone.iter().flat_map(|chunk| &chunk.places).filter_map(OnceLock::get);
+        let left = left.filter(|record| record.offset > read && is_servers(record));
+        let owed = window.owed_above(read).iter().chain(left).cloned().collect();
+        self.window.store(Arc::new(Window { chunks, owed }));
         chunk
+    }
+
+    /// Whether more is kept for some worker than the window takes.
+    fn owes_too_much(&self) -> bool {
+        let window = self.window.load();
+        let is_over = |owed: &[Arc<Record>]| {
+            let bytes: usize = owed.iter().map(|record| weight(record)).sum();
+            owed.len() > self.max_records || bytes > self.max_bytes
+        };
+        !window.owed.is_empty() && is_over(window.owed_above(Offset(self.read_by_all())))
     }
 
     /// How many of the oldest chunks the window can let go.
@@ -225,10 +262,11 @@ impl Tail {
         surplus
     }
 
-    /// Bytes and records in the window, and the bounds on them, for metrics and for engines that push back when the
-    /// store falls behind.
+    /// Bytes in the window, and of what is kept beside it.
     pub fn bytes(&self) -> u64 {
-        self.chunks.load().iter().map(|c| c.bytes.load(Ordering::Relaxed)).sum()
+        let window = self.window.load();
+        let chunks = window.chunks.iter().map(|c| c.bytes.load(Ordering::Relaxed));
+        chunks.chain(window.owed.iter().map(|record| weight(record) as u64)).sum()
     }
 }
 
@@ -267,14 +305,17 @@ impl TailWriter {
         self.tail.push(records);
     }
 
-    /// Whether the window is over a bound with what the store has not applied, so that it could let go of nothing.
+    /// Whether the window is over a bound with what the store has not applied, so that it could let go of nothing, or
+    /// with what some worker must have.
     pub fn is_full(&mut self) -> bool {
         let applied = self.tail.applied();
         while let Some((_, records, bytes)) = self.unapplied.pop_front_if(|push| push.0 <= applied) {
             self.unapplied_records -= records;
             self.unapplied_bytes -= bytes;
         }
-        self.unapplied_records >= self.tail.max_records || self.unapplied_bytes >= self.tail.max_bytes
+        let waits_for_store =
+            self.unapplied_records >= self.tail.max_records || self.unapplied_bytes >= self.tail.max_bytes;
+        waits_for_store || self.tail.owes_too_much()
     }
 }
 
@@ -434,5 +475,31 @@ mod tests {
         (0..2).for_each(|reader| writer.tail().has_read(reader, Offset(901)));
         fill(&mut writer, 902);
         assert_eq!(writer.tail().start(), Offset(768), "a message stays as long as there is room");
+    }
+
+    #[test]
+    fn what_is_the_servers_own_waits_for_a_worker_that_falls_out_of_the_window() {
+        let mut writer = TailWriter::new(Offset(0), &limits(300, 1 << 30));
+        let tail = Arc::clone(writer.tail());
+        tail.set_readers(2);
+        let own = |offset: u64| if offset.is_multiple_of(2) { "$sessions/ann/1" } else { "t" };
+        let mut fill = |from: u64, up_to: u64| {
+            (from..=up_to).for_each(|offset| writer.push(vec![record(offset, own(offset), 1)]));
+            tail.set_applied(Offset(up_to));
+            writer.is_full()
+        };
+        assert!(!fill(1, 600));
+        tail.has_read(0, Offset(600));
+        assert!(!fill(601, 800), "the faster worker has read on");
+        let (start, missed) = tail.missed(Offset(5));
+        assert_eq!(start, tail.start());
+        let expected: Vec<u64> = (6..=start.0).filter(|offset| own(*offset) != "t").collect();
+        assert!(!expected.is_empty());
+        assert_eq!(missed.iter().map(|record| record.offset.0).collect::<Vec<_>>(), expected);
+        assert!(fill(801, 1500), "more than the window takes waits for the slower one");
+        tail.has_read(1, Offset(1500));
+        assert!(!fill(1501, 1501));
+        fill(1502, 1800);
+        assert!(tail.missed(Offset(0)).1.iter().all(|record| record.offset > Offset(600)), "what all have is gone");
     }
 }

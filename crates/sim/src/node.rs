@@ -120,6 +120,7 @@ impl SimNode {
         };
         let (store, mut applier) = Store::open(derived).map_err(|e| format!("the store does not open: {e}"))?;
         while applier.turn(bell.now()).more {}
+        engine.tails()[0].set_readers(1);
         let reads = Arc::new(Mutex::new(VecDeque::new()));
         let ports = SimPorts { engine: Arc::clone(&engine), reads: Arc::clone(&reads), bound: limits.read_queue };
         let plate = Nameplate { node: "sim".into(), boot: net.now().wall.0 as u32 };

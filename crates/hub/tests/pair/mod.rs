@@ -111,6 +111,7 @@ impl World {
     pub(crate) fn new(rules: &Rules, limits: Limits) -> Self {
         let limits = Arc::new(limits);
         let writer = TailWriter::new(Offset(0), &limits);
+        writer.tail().set_readers(2);
         let drawn = Arc::new(AtomicU64::new(0));
         let hint = Arc::new(RetainedHint::default());
         let setup = Setup {
@@ -220,6 +221,7 @@ impl World {
     pub(crate) fn turn(&mut self, worker: usize) -> bool {
         let (now, hub, clients) = (self.now, &mut self.hubs[worker], &mut self.clients[worker]);
         let mut busy = hub.turn(now, clients);
+        self.setup.tails[0].has_read(worker, hub.marks()[0]);
         while let Some((slot, ask, said)) = hub.answers().pop_front() {
             match said {
                 Said::Welcomed(welcome) => drop(clients.welcomes.insert((slot.index, ask.0), welcome)),
