@@ -170,6 +170,9 @@ pub struct SessionState {
     /// Numbers of what it has published exactly once, and not released.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub received: Vec<u16>,
+    /// Numbers of what was on its way to the log, each with an offset: it is there if its mark lies above that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publishing: Vec<(u16, u64)>,
 }
 
 /// A delivery of a session that isn't acknowledged.

@@ -272,9 +272,7 @@ impl<N: Net> Worker<N> {
     }
 
     fn published(&mut self, outcome: &Outcome) {
-        if outcome.result.is_err() {
-            self.hub.not_published(outcome.ticket.slot, outcome.ticket.ask);
-        }
+        self.hub.published(outcome.ticket.slot, outcome.ticket.ask, outcome.result.is_ok());
         if outcome.ticket.slot.index == OWN {
             return self.hub.appended(outcome.ticket, &outcome.result, self.connections.now);
         }

@@ -105,11 +105,8 @@ impl Hub {
             }
             self.counters.lagging -= 1;
         } else {
-            let is_over = lag.state == State::Ended;
             connection.lag = Some(lag);
-            if is_over {
-                self.leave_all(slot.index);
-            } else if next == Next::Later {
+            if next == Next::Later {
                 self.enqueue(slot.index);
             }
         }

@@ -71,6 +71,13 @@ impl Hub {
     /// Hands over again what was sent before, or asks for it; `false` if it must wait.
     pub(crate) fn repeat(&mut self, slot: Slot, lag: &mut Lag, share: &mut usize, to: &mut dyn Deliver) -> bool {
         while let Some((sent, record)) = lag.found.front() {
+            // Its client may take fewer at once than it took before.
+            let waiting = lag.found.len() + lag.again.len();
+            let is_full = self.session(slot.index).is_some_and(|session| session.window.is_full_but_for(waiting));
+            if is_full && sent.stage != Stage::Released {
+                lag.state = State::Window;
+                return false;
+            }
             if self.send_one_again(slot, *sent, record.as_ref(), to) == Taken::Full {
                 lag.state = State::Full;
                 return false;

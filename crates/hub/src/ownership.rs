@@ -20,6 +20,7 @@ use everywire_base::terms::Terms;
 use everywire_base::topic::Filter;
 
 use crate::connection::Lag;
+use crate::once::Received;
 use crate::session::{FIRST, Opening, RETRY, Session, Stage, is_above, record_of};
 use crate::window::{self, Kind, Window};
 use crate::{Hub, Said};
@@ -63,7 +64,8 @@ impl Hub {
         let Some(member) = &mut self.connections.reach(slot.index).member else { return false };
         member.session = Some(Box::new(session));
         self.index_session(slot.index);
-        let opening = Box::new(Opening { ask, inbox: login.inbox, found: Vec::new(), next: None });
+        let (inbox, applied) = (login.inbox, Offset::BEGINNING);
+        let opening = Box::new(Opening { ask, inbox, applied, found: Vec::new(), next: None });
         if is_new {
             self.make(slot, opening, now);
         } else {
@@ -129,7 +131,7 @@ impl Hub {
                 if state.owner.as_ref() == Some(&own) {
                     self.written(slot, message.generation, now);
                 } else if state.owner.is_none() {
-                    self.handed_over(slot, state, now);
+                    self.handed_over(slot, state, at, now);
                 }
             }
         }
@@ -139,8 +141,8 @@ impl Hub {
     fn claimed(&mut self, slot: Slot, at: Offset, now: Now) {
         let Some(session) = self.session_mut(slot.index) else { return };
         match std::mem::replace(&mut session.stage, Stage::Ended) {
-            Stage::Claiming(opening) => {
-                session.generation = at.0;
+            Stage::Claiming(mut opening) => {
+                (session.generation, opening.applied) = (at.0, at);
                 if session.fresh { self.start_over(slot, opening, now) } else { self.read_session(slot, opening) }
             }
             other => session.stage = other,
@@ -166,7 +168,7 @@ impl Hub {
         let filters = [session.topic.as_str().to_owned(), format!("{}/+", session.topic)];
         let filters = filters.iter().filter_map(|filter| Filter::parse(filter).ok());
         let interests = filters.map(|filter| Interest { filter, since: Offset::BEGINNING }).collect();
-        let applied = Offset(session.generation);
+        let applied = opening.applied;
         session.stage = Stage::Reading(ask, opening);
         let kind = ReadKind::Retained { after, max_records: PAGE };
         let ticket = Ticket { worker, slot, ask };
@@ -208,11 +210,14 @@ impl Hub {
         else {
             return self.make_instead(slot, opening, now);
         };
-        // Marks above the record are not in it yet.
-        let marks = found.iter().filter(|record| record.offset > at).filter_map(|record| record.message());
+        // Marks above the record are not in it yet, or were on their way when it was written.
+        let publishing = std::mem::take(&mut state.publishing);
+        let above =
+            |number| publishing.iter().find(|(other, _)| *other == number).map_or(at, |(_, above)| Offset(*above));
         let number =
             |mark: &Message| mark.topic.as_str().rsplit('/').next().and_then(|number| number.parse::<u16>().ok());
-        state.received.extend(marks.filter_map(number));
+        let marked = found.iter().filter_map(|record| Some((number(record.message()?)?, record.offset)));
+        state.received.extend(marked.filter(|(number, offset)| *offset > above(*number)).map(|(number, _)| number));
         if state.owner.as_deref().is_some_and(|owner| self.may_live(owner)) {
             let Some(session) = self.session_mut(slot.index) else { return };
             session.stage = Stage::Waiting(Box::new(state), opening);
@@ -244,10 +249,15 @@ impl Hub {
         found.is_some_and(|(worker, slot)| worker != self.setup.worker || is_here(slot))
     }
 
-    /// The owner has written its last.
-    fn handed_over(&mut self, slot: Slot, state: SessionState, now: Now) {
+    /// The owner has written its last. What it was still publishing then, the store knows.
+    fn handed_over(&mut self, slot: Slot, state: SessionState, at: Offset, now: Now) {
         let Some(session) = self.session_mut(slot.index) else { return };
         match std::mem::replace(&mut session.stage, Stage::Ended) {
+            Stage::Reading(_, mut opening) | Stage::Waiting(_, mut opening) if !state.publishing.is_empty() => {
+                (opening.applied, opening.next) = (at, None);
+                opening.found.clear();
+                self.read_session(slot, opening);
+            }
             Stage::Reading(_, opening) | Stage::Waiting(_, opening) => self.take_up(slot, state, opening, now),
             other => session.stage = other,
         }
@@ -269,8 +279,7 @@ impl Hub {
         if let Some(session) = self.session_mut(slot.index) {
             session.window.restore(&state.sent);
             if !state.received.is_empty() {
-                let known = |number: &u16| (*number, AskId(u32::MAX));
-                session.open_ends().received = state.received.iter().map(known).collect();
+                session.open_ends().received = state.received.iter().copied().map(Received::settled).collect();
             }
         }
         let refused =
@@ -337,7 +346,8 @@ impl Hub {
         match session.stage {
             // Its own claim comes later, and so it wins.
             Stage::Claiming(_) | Stage::Ended => return,
-            Stage::Open if fresh && session.is_durable() => self.write_nothing(slot),
+            // Its record may come to lie above the claim, and the claimant may write none.
+            Stage::Open | Stage::Opening(..) if fresh && session.is_durable() => self.write_nothing(slot),
             Stage::Open => {
                 self.leave_groups(slot);
                 self.write_last(slot, now);

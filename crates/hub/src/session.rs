@@ -20,6 +20,7 @@ use everywire_base::system::{self, SessionFilter, SessionState};
 use everywire_base::topic::{Filter, Topic};
 
 use crate::connection::State;
+use crate::once::Received;
 use crate::table::Held;
 use crate::window::{self, Sent, Window};
 use crate::{Hub, OWN, Said};
@@ -70,8 +71,8 @@ pub(crate) struct OpenEnds {
     /// What is confirmed when it is durable; the first `covered` stand in the record under way.
     held: VecDeque<(AskId, Said)>,
     covered: usize,
-    /// Numbers of what was published exactly once and isn't released, each with the ask that published it.
-    pub(crate) received: Vec<(u16, AskId)>,
+    /// What was published exactly once and isn't released.
+    pub(crate) received: Vec<Received>,
 }
 
 /// How far the opening of a session is.
@@ -98,6 +99,8 @@ pub(crate) struct Opening {
     pub(crate) ask: AskId,
     /// Whether it wants the inboxes.
     pub(crate) inbox: bool,
+    /// The store is read when it has come as far as this.
+    pub(crate) applied: Offset,
     /// What the store has found, page by page.
     pub(crate) found: Vec<Arc<Record>>,
     /// Where the next page goes on.
@@ -147,7 +150,7 @@ impl Session {
     }
 
     /// What was published exactly once and isn't released.
-    pub(crate) fn received(&self) -> &[(u16, AskId)] {
+    pub(crate) fn received(&self) -> &[Received] {
         self.open_ends.as_ref().map_or(&[], |ends| &ends.received)
     }
 
@@ -229,9 +232,12 @@ impl Hub {
         let joining = joining.map(|(filter, since, terms, group)| SessionFilter { filter, since, terms, group });
         let filters = self.held(index).iter().enumerate().map(filter).chain(joining).collect();
         let (expiry_s, sent) = (session.expiry.as_secs(), session.window.state());
-        let received = session.received().iter().map(|(number, _)| *number).collect();
+        let settled = |known: &Received| known.publishing.is_none().then_some(known.number);
+        let received = session.received().iter().filter_map(settled).collect();
+        let under_way = |known: &Received| known.publishing.map(|(_, above)| (known.number, above.0));
+        let publishing = session.received().iter().filter_map(under_way).collect();
         let acknowledged = acknowledged.to_string().into();
-        Some(SessionState { owner, expiry_s, acknowledged, filters, sent, received })
+        Some(SessionState { owner, expiry_s, acknowledged, filters, sent, received, publishing })
     }
 
     /// Writes what the session is now, if nothing of it is under way.

@@ -148,6 +148,13 @@ impl Window {
             && self.sent.iter().filter(|sent| sent.stage != Stage::Done).count() >= self.bound as usize
     }
 
+    /// Whether it is full, apart from so many deliveries that are still to be sent again.
+    pub(crate) fn is_full_but_for(&self, waiting: usize) -> bool {
+        let is_over = self.sent.len() > self.bound as usize;
+        let under_way = || self.sent.iter().filter(|sent| sent.stage != Stage::Done).count();
+        is_over && under_way().saturating_sub(waiting) >= self.bound as usize
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.sent.len()
     }

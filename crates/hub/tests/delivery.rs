@@ -240,6 +240,7 @@ fn a_slow_consumer_of_a_topic_without_history_is_closed_by_rule() {
     world.room(slot(1), 10);
     world.settle();
     assert_eq!(world.outside.ended, [(slot(1), Reason::SlowConsumer)]);
+    world.close(slot(1));
     assert_eq!((world.hub.counters().lagging, world.hub.counters().slow_consumers), (0, 1));
     assert!(seen(&mut world).is_empty());
     // Who comes back with the old cursor is told of a gap, not closed again.

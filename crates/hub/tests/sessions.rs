@@ -6,7 +6,7 @@ mod pair;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::ask::{Ack, AckError, Login, SessionWish, Subscribe, Unsubscribe};
+use everywire_base::ask::{Ack, AckError, Login, Lost, SessionWish, Subscribe, Unsubscribe};
 use everywire_base::cursor::{Cursor, Epoch, Offset, Partition};
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
@@ -15,7 +15,7 @@ use everywire_base::quota::{Account, Quota};
 use everywire_base::reason::Reason;
 use everywire_base::record::{Durability, Message};
 use everywire_base::registry::{Fate, TraceQuestion};
-use everywire_base::rules::{Logins, Refusal, Rules};
+use everywire_base::rules::{History, Logins, Refusal, Rules, SlowConsumer, TopicRule};
 use everywire_base::system::{self, Seen, Whom};
 use everywire_base::topic::{Filter, Topic};
 
@@ -302,6 +302,31 @@ fn a_message_is_traced_to_its_recipients() {
     assert_eq!(fates(offsets[0]), [(1, Fate::Written), (2, Fate::Acknowledged)]);
     assert_eq!(fates(offsets[1]), [(1, Fate::Written), (2, Fate::Written)]);
     assert_eq!(fates(Offset(offsets[2].0 + 1)), [(1, Fate::Written), (2, Fate::Lagging)]);
+}
+
+#[test]
+fn who_was_too_slow_finds_his_session_as_it_was() {
+    let history = History { max_messages: 0, ..History::default() };
+    let slow = TopicRule { slow_consumer: SlowConsumer::Close, history, ..TopicRule::fallback() };
+    let limits = Limits { tail_records: 1, ..Limits::default() };
+    let mut world = World::new(&Rules::new(vec![slow]), limits);
+    let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
+    world.subscribe(0, 1, "a");
+    world.clients[0].is_full = true;
+    for n in 0..600 {
+        world.publish("a", &n.to_string());
+    }
+    world.lost = Some(Lost { topic: "a".into(), up_to: world.writer.tail().start() });
+    world.clients[0].is_full = false;
+    world.hubs[0].room(slot(1));
+    world.settle();
+    assert_eq!(world.clients[0].ended.get(&1), Some(&Reason::SlowConsumer));
+    world.lost = None;
+    world.close(0, 1);
+    assert!(world.welcome(1, 2, user("ann"), World::resume(&id)).resumed);
+    world.got(1, 2);
+    world.publish("a", "new");
+    assert_eq!(world.got(1, 2), ["new"]);
 }
 
 #[test]

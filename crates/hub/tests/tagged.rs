@@ -5,9 +5,9 @@ mod pair;
 
 use std::time::Duration;
 
-use everywire_base::ask::{Ack, AckError, Draft, Goodbye, Login, SessionWish, Subscribe, Will};
+use everywire_base::ask::{Ack, AckError, Append, Draft, Goodbye, Login, SessionWish, Subscribe, Will};
 use everywire_base::cursor::Offset;
-use everywire_base::id::AskId;
+use everywire_base::id::{AskId, Ticket};
 use everywire_base::reason::Reason;
 use everywire_base::record::{Durability, Message};
 use everywire_base::rules::{Rules, TopicRule};
@@ -232,6 +232,106 @@ fn what_was_published_under_a_number_is_known_until_it_is_released() {
     world.hubs[1].release(slot(5), AskId(4), 6, world.now);
     world.settle();
     assert!(world.clients[1].said.contains(&(5, 4, Said::Released(false))));
+}
+
+/// A message of the client's own on its way, as the driver has it.
+fn publish_once(world: &mut World, number: u16) -> Append {
+    let draft = Draft { message: Message::new(Topic::parse("b").unwrap(), "x"), durability: Durability::Fsync };
+    let draft = world.hubs[0].publish_once(slot(1), AskId(9), number, draft, world.now).unwrap();
+    Append { ticket: Ticket { worker: 0, slot: slot(1), ask: AskId(9) }, draft }
+}
+
+#[test]
+fn a_number_on_its_way_when_the_session_is_written_is_known_only_if_the_log_has_taken_it() {
+    for is_taken in [true, false] {
+        for dies in [true, false] {
+            let mut world = world();
+            client(&mut world, 1);
+            let append = publish_once(&mut world, 5);
+            if is_taken {
+                let once = append.draft.message.once.as_ref().unwrap();
+                let mark = everywire_base::system::once_topic(&once.session, once.tag).unwrap();
+                world.append(Message { retain: true, ..Message::new(mark, "mark") }, Durability::Fsync);
+                world.append(append.draft.message, append.draft.durability);
+            }
+            // The record of the session says it is on its way.
+            world.subscribe_on(0, 1, &to("c", at(1)));
+            if dies {
+                world.kill();
+                world.start();
+            }
+            world.login(1, 5, None, named("me", EXPIRY, false, 100));
+            world.pass(SECOND);
+            assert!(world.clients[1].welcomes.remove(&(5, 1)).unwrap().unwrap().resumed);
+            assert_eq!(once(&mut world, 1, 5, 5), !is_taken, "dies: {dies}");
+        }
+    }
+}
+
+#[test]
+fn what_the_log_refused_is_new_under_its_number() {
+    let mut world = world();
+    client(&mut world, 1);
+    let append = publish_once(&mut world, 5);
+    world.hubs[0].published(append.ticket.slot, append.ticket.ask, false);
+    assert!(once(&mut world, 0, 1, 5));
+    world.hubs[0].published(slot(1), AskId(9), true);
+    world.hubs[0].published(slot(1), AskId(9), false);
+    assert!(!once(&mut world, 0, 1, 5));
+}
+
+#[test]
+fn a_client_that_comes_back_with_a_smaller_window_gets_no_more_at_once() {
+    let mut world = world();
+    client(&mut world, 2);
+    for n in 0..6 {
+        world.publish_at("a", &n.to_string(), 1 + n % 2);
+    }
+    assert_eq!(world.came(0, 1).len(), 6);
+    world.tell(0, 1, &Ack::Received(2)).unwrap();
+    world.close(0, 1);
+    world.enter(1, 5, named("me", EXPIRY, false, 2));
+    let mut seen = Vec::new();
+    for _ in 0..20 {
+        let got = world.came(1, 5);
+        let messages = got.iter().filter(|got| matches!(got, Got::Message(..))).count();
+        assert!(messages <= 2, "{got:?}");
+        for got in got {
+            if let Got::Message(body, qos, tag, ..) = got {
+                seen.push(body);
+                if qos == 2 {
+                    world.tell(1, 5, &Ack::Received(tag)).unwrap();
+                }
+                world.tell(1, 5, &Ack::Done(tag)).unwrap();
+            } else if let Got::Release(tag) = got {
+                world.tell(1, 5, &Ack::Done(tag)).unwrap();
+            }
+        }
+    }
+    assert_eq!(seen, ["0", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn a_fresh_start_throws_away_also_a_session_that_is_just_being_opened() {
+    let mut world = world();
+    let login = |session| Login { session, ..Login::default() };
+    world.hubs[0].login(slot(1), AskId(1), login(named("me", EXPIRY, false, 10)), world.now);
+    // Its claim comes out of the log, nothing is found, and its own record is under way.
+    while !world.hubs[0].appends().iter().any(|append| append.draft.message.retain) {
+        let appends: Vec<_> = world.hubs[0].appends().drain(..).collect();
+        for append in appends {
+            world.append(append.draft.message, append.draft.durability);
+        }
+        world.step(0);
+    }
+    world.hubs[1].login(slot(5), AskId(1), login(named("me", Duration::ZERO, true, 10)), world.now);
+    while world.turn(1) {}
+    assert!(world.clients[1].welcomes.contains_key(&(5, 1)), "before that record is in the log");
+    world.settle();
+    assert_eq!(world.clients[0].ended.get(&1), Some(&Reason::TakenOver));
+    world.close(0, 1);
+    world.close(1, 5);
+    assert!(!world.enter(0, 2, named("me", EXPIRY, false, 10)).resumed);
 }
 
 fn with_will(world: &mut World, index: u32, expiry: Duration, delay: Duration) {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use everywire_base::ask::{
-    Ack, AckError, Append, Login, Page, PublishError, Published, ReadKind, SessionWish, Subscribe, Subscribed,
+    Ack, AckError, Append, Login, Lost, Page, PublishError, Published, ReadKind, SessionWish, Subscribe, Subscribed,
     Unsubscribe, Welcome,
 };
 use everywire_base::clock::{Monotonic, Now, UnixMillis};
@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) hint: Arc<RetainedHint>,
     /// Whether the log takes records.
     pub(crate) takes: bool,
+    /// What pages of history say to be lost.
+    pub(crate) lost: Option<Lost>,
     setup: Setup,
 }
 
@@ -59,6 +61,8 @@ pub(crate) struct Clients {
     pub(crate) subscribed: HashMap<(u32, u32), Subscribed>,
     /// How messages came, and tags that were released.
     pub(crate) deliveries: HashMap<u32, Vec<Got>>,
+    /// Whether their outboxes are full.
+    pub(crate) is_full: bool,
     /// Other answers.
     pub(crate) said: Vec<(u32, u32, Said)>,
 }
@@ -74,6 +78,9 @@ pub(crate) enum Got {
 
 impl Deliver for Clients {
     fn deliver(&mut self, slot: Slot, delivery: &Delivery<'_>) -> Taken {
+        if self.is_full {
+            return Taken::Full;
+        }
         let got = match delivery {
             Delivery::Message(parcel, manner) | Delivery::Retained(parcel, manner) => {
                 let body = String::from_utf8(parcel.message().body.to_vec()).unwrap();
@@ -133,6 +140,7 @@ impl World {
             now: Now { monotonic: Monotonic(1000), wall: UnixMillis(1_000_000) },
             hint,
             takes: true,
+            lost: None,
             setup,
         };
         world.start();
@@ -219,6 +227,25 @@ impl World {
     }
 
     pub(crate) fn turn(&mut self, worker: usize) -> bool {
+        let had_reads = self.step(worker);
+        let (now, appends) = (self.now, std::mem::take(self.hubs[worker].appends()));
+        let busy = had_reads || !appends.is_empty();
+        for append in appends {
+            if self.takes {
+                let durability = append.draft.durability;
+                let offset = self.append(append.draft.message, durability);
+                let (epoch, partition, time) = (EPOCH, Partition(0), now.wall);
+                let published = Published { epoch, partition, offset, time, durability };
+                self.hubs[worker].appended(append.ticket, &Ok(published), now);
+            } else {
+                self.hubs[worker].appended(append.ticket, &Err(PublishError::DiskFull), now);
+            }
+        }
+        busy
+    }
+
+    /// A turn after which what the hub appends is not in the log yet.
+    pub(crate) fn step(&mut self, worker: usize) -> bool {
         let (now, hub, clients) = (self.now, &mut self.hubs[worker], &mut self.clients[worker]);
         let mut busy = hub.turn(now, clients);
         self.setup.tails[0].has_read(worker, hub.marks()[0]);
@@ -230,8 +257,7 @@ impl World {
             }
         }
         let reads: Vec<_> = hub.reads().drain(..).collect();
-        let appends: Vec<Append> = hub.appends().drain(..).collect();
-        busy |= !reads.is_empty() || !appends.is_empty();
+        busy |= !reads.is_empty();
         for read in reads {
             let takes = |r: &Record| read.interests.iter().any(|i| i.filter.matches(&r.message().unwrap().topic));
             let alive = |r: &&Arc<Record>| takes(r) && !r.message().unwrap().is_expired(now.wall);
@@ -247,19 +273,9 @@ impl World {
                 }
             };
             let (ticket, partition) = (read.ticket, read.partition);
-            let page = Page { ticket, partition, records, upto, next: None, lost: None, failed: false };
+            let lost = self.lost.clone();
+            let page = Page { ticket, partition, records, upto, next: None, lost, failed: false };
             self.hubs[worker].page(&page, now, &mut self.clients[worker]);
-        }
-        for append in appends {
-            if self.takes {
-                let durability = append.draft.durability;
-                let offset = self.append(append.draft.message, durability);
-                let (epoch, partition, time) = (EPOCH, Partition(0), now.wall);
-                let published = Published { epoch, partition, offset, time, durability };
-                self.hubs[worker].appended(append.ticket, &Ok(published), now);
-            } else {
-                self.hubs[worker].appended(append.ticket, &Err(PublishError::DiskFull), now);
-            }
         }
         busy
     }
