@@ -32,7 +32,8 @@ const READER: Slot = Slot { index: OWN, generation: WILL };
 /// The wills that wait, by the topics of their sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Wills {
-    waiting: BTreeMap<Topic, Waiting>,
+    /// Each with the moment that it waits for.
+    waiting: BTreeMap<Topic, (Monotonic, Waiting)>,
     due: BTreeSet<(Monotonic, Topic)>,
     /// On their way to the log.
     fired: BTreeMap<u32, (Topic, Waiting)>,
@@ -63,12 +64,12 @@ impl Wills {
 
     fn wait(&mut self, session: Topic, waiting: Waiting, until: Monotonic) {
         self.due.insert((until, session.clone()));
-        self.waiting.insert(session, waiting);
+        self.waiting.insert(session, (until, waiting));
     }
 
     fn take(&mut self, session: &Topic) -> Option<Waiting> {
-        let waiting = self.waiting.remove(session)?;
-        self.due.retain(|(_, other)| other != session);
+        let (session, (until, waiting)) = self.waiting.remove_entry(session)?;
+        self.due.remove(&(until, session));
         Some(waiting)
     }
 }

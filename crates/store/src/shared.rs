@@ -4,6 +4,7 @@
 //! it sees is complete up to there; what it sees beyond, it leaves out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -176,8 +177,9 @@ impl Shared {
         let from = after.map_or_else(|| prefix.as_bytes().to_vec(), |after| [after.as_bytes(), &[0]].concat());
         let from = from.max(prefix.as_bytes().to_vec());
         // First those that no checkpoint has written: what one writes meanwhile is found below.
-        let with_prefix = |topic: &&Topic| topic.as_str().starts_with(prefix) && topic.as_str().as_bytes() >= &from[..];
-        let fresh: Vec<Topic> = self.fresh().iter().filter(with_prefix).cloned().collect();
+        let with_prefix = |topic: &&Topic| topic.as_str().starts_with(prefix);
+        let begin = first(prefix, after.and_then(|after| Topic::parse(after).ok()).as_ref());
+        let fresh = self.fresh().range((begin, Bound::Unbounded)).take_while(with_prefix).cloned().collect::<Vec<_>>();
         let mut walk = Walk { shared: self, fresh: fresh.into_iter().peekable(), more: true, error: None };
         self.tables.scan(Table::Topics, &from, end_of(prefix.as_bytes()).as_deref(), &mut |name, value| {
             walk.stored(name, value, take)
@@ -204,7 +206,8 @@ impl Shared {
             if end.as_ref().is_some_and(|end| from >= *end) {
                 continue;
             }
-            let (retained, next) = self.retained_run((&from, end.as_deref()), limit - found.len(), matches)?;
+            let (begin, limit) = (first(prefix, after), limit - found.len());
+            let (retained, next) = self.retained_run((begin, &from, end.as_deref()), limit, matches)?;
             found.extend(retained);
             if next.is_some() {
                 return Ok((found, next));
@@ -216,16 +219,16 @@ impl Shared {
     /// The same for one range of names.
     fn retained_run(
         &self,
-        (from, to): (&[u8], Option<&[u8]>),
+        (begin, from, to): (Bound<Topic>, &[u8], Option<&[u8]>),
         limit: usize,
         matches: &dyn Fn(&Topic) -> bool,
     ) -> Result<(Vec<Retained>, Option<Topic>), TablesError> {
-        let is_within = |topic: &Topic| {
-            let name = topic.as_str().as_bytes();
-            from <= name && to.is_none_or(|to| name < to) && matches(topic)
+        let is_below = |topic: &Topic| to.is_none_or(|to| topic.as_str().as_bytes() < to);
+        let changed: Vec<_> = {
+            let all = self.retained();
+            let within = all.0.range((begin, Bound::Unbounded)).take_while(|(topic, _)| is_below(topic));
+            within.filter(|(topic, _)| matches(topic)).map(|(t, c)| (t.clone(), c.clone())).collect()
         };
-        let changed: Vec<_> =
-            self.retained().0.iter().filter(|(t, _)| is_within(t)).map(|(t, c)| (t.clone(), c.clone())).collect();
         let mut found = BTreeMap::new();
         let (mut looks, mut error, mut last) = (0, None, None);
         self.tables.scan(Table::Retained, from, to, &mut |name, value| {
@@ -274,6 +277,14 @@ impl Shared {
 
     fn retained_entry(&self, name: &[u8], value: &[u8]) -> Result<(Topic, Retained), TablesError> {
         Ok((parse_name(name)?, Retained::decode(self.partition, name, value)?))
+    }
+}
+
+/// Where the topics with a prefix begin, above `after` if that is one of them.
+fn first(prefix: &str, after: Option<&Topic>) -> Bound<Topic> {
+    match after {
+        Some(after) if after.as_str() >= prefix => Bound::Excluded(after.clone()),
+        _ => Topic::parse(prefix).map_or(Bound::Unbounded, Bound::Included),
     }
 }
 
