@@ -76,6 +76,11 @@ impl Topic {
         self.name.starts_with('$')
     }
 
+    /// Whether only the server itself reads it (`crate::system`): the name belongs to it, and isn't below `$SYS`.
+    pub fn is_internal(&self) -> bool {
+        self.is_servers() && self.name.split('/').next() != Some("$SYS")
+    }
+
     /// Whether the name belongs to the server (`$…`) or to one user (`user/…`): no filter that begins with a
     /// wildcard matches it.
     pub fn is_reserved(&self) -> bool {

@@ -224,11 +224,11 @@ impl Applier {
     fn apply(&mut self, record: &Arc<Record>, now: UnixMillis) -> Result<(), StoreError> {
         self.newest = self.newest.max(record.time);
         let Some(message) = record.message() else { return Ok(()) };
-        let keeps = record.durability != Durability::None;
-        if !keeps && !message.retain && message.topic.is_servers() {
-            // Nobody reads it later: that it was there needn't be known.
-            return Ok(());
+        if message.topic.is_internal() {
+            // What isn't retained nobody reads later: that it was there needn't be known.
+            return if message.retain { self.retain(record, message, now) } else { Ok(()) };
         }
+        let keeps = record.durability != Durability::None;
         let offset = record.offset.0;
         self.change(&message.topic, now, |slot, _| {
             if keeps && slot.history.max_messages > 0 {
@@ -275,8 +275,11 @@ impl Applier {
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let offset = retained.as_ref().map_or(0, |retained| retained.offset.0);
-        let former =
-            self.change(topic, now, |slot, _| Some(std::mem::replace(&mut slot.state.retained, offset)))?.unwrap_or(0);
+        let former = if topic.is_internal() {
+            self.shared.retained_in(topic)?.map_or(0, |former| former.offset.0)
+        } else {
+            self.change(topic, now, |slot, _| Some(std::mem::replace(&mut slot.state.retained, offset)))?.unwrap_or(0)
+        };
         // Added before it can be found, and removed after.
         if former == 0 && offset != 0 {
             self.shared.hint.add(topic);
@@ -325,10 +328,11 @@ impl Applier {
     fn is_due(&self, now: UnixMillis) -> bool {
         let records = self.shared.applied().0 - self.checkpoint.applied;
         let late = now.0 >= self.checked_at.0.saturating_add(CHECKPOINT_MILLIS) || now < self.checked_at;
+        let changed = self.dirty.len().max(self.shared.retained().0.len());
         records >= CHECKPOINT_RECORDS
-            || self.dirty.len() >= CHECKPOINT_TOPICS
+            || changed >= CHECKPOINT_TOPICS
             || self.shared.cache.is_full()
-            || late && (records > 0 || !self.dirty.is_empty())
+            || late && (records > 0 || changed > 0)
     }
 
     pub(crate) fn write_checkpoint(&mut self, now: UnixMillis) -> Result<(), StoreError> {

@@ -146,29 +146,19 @@ impl Cache {
         self.bytes() > self.max_bytes
     }
 
-    /// Lets go states that are written and were not used lately, until a quarter is free. Those of the server's own topics
-    /// go at once: of many sessions few are written often.
+    /// Lets go states that are written and were not used lately, shard by shard, until a quarter is free.
     pub(crate) fn shrink(&self) {
-        self.let_go(|topic, slot| !slot.dirty && topic.is_servers(), || true);
-        for _round in 0..2 {
-            let is_full = || self.bytes() > self.max_bytes / 4 * 3;
-            self.let_go(|_, slot| !slot.dirty && !std::mem::take(&mut slot.used), is_full);
-        }
-    }
-
-    /// Lets those go that `goes` names, shard by shard, as long as `goes_on`.
-    fn let_go(&self, goes: impl Fn(&Topic, &mut Slot) -> bool, goes_on: impl Fn() -> bool) {
-        for shard in &self.shards {
-            if !goes_on() {
+        for shard in self.shards.iter().chain(&self.shards) {
+            if self.bytes() <= self.max_bytes / 4 * 3 {
                 return;
             }
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|topic, slot| {
-                let goes = goes(topic, slot);
-                if goes {
+            shard.retain(|_, slot| {
+                let stays = slot.dirty || std::mem::take(&mut slot.used);
+                if !stays {
                     self.bytes.fetch_sub(slot.memory(), Ordering::Relaxed);
                 }
-                !goes
+                stays
             });
             if shard.capacity() > 4 * shard.len() + 64 {
                 let room = 2 * shard.len();

@@ -192,6 +192,7 @@ fn records(shared: &Shared, offsets: &[Offset], now: UnixMillis) -> Result<Found
 /// Whether a record that the log has is given to readers: it is kept, or its topic's retained message.
 fn is_given(shared: &Shared, record: &Record, now: UnixMillis) -> Result<bool, StoreError> {
     let Some(message) = record.message() else { return Ok(false) };
+    // Those of internal topics have no state, and nobody asks for them by their place.
     let Some(state) = shared.state(&message.topic)? else { return Ok(false) };
     let is_retained = state.retained == record.offset.0 && !message.is_expired(now);
     let floor = shared.floor_of(&message.topic, &state, now)?.kept;

@@ -144,17 +144,19 @@ impl Applier {
     fn is_wanted(&mut self, record: &Record, now: UnixMillis) -> Result<bool, StoreError> {
         let Some(message) = record.message() else { return Ok(true) };
         let offset = record.offset.0;
-        let Some(state) = self.shared.state(&message.topic)? else { return Ok(false) };
         let is_expired = message.is_expired(now);
-        if state.retained == offset {
+        let state = if message.topic.is_internal() { None } else { self.shared.state(&message.topic)? };
+        let retained = match &state {
+            Some(state) => state.retained,
+            None => self.shared.retained_in(&message.topic)?.map_or(0, |retained| retained.offset.0),
+        };
+        if retained == offset {
             if is_expired {
                 self.set_retained(&message.topic, record.offset, None, now)?;
             }
             return Ok(!is_expired);
         }
-        if offset <= state.floor || is_expired {
-            return Ok(false);
-        }
+        let Some(state) = state.filter(|state| offset > state.floor && !is_expired) else { return Ok(false) };
         let history = history_of(self.shared.rules.load().of(&message.topic));
         if is_over_age(record.time, history.max_age, now) {
             self.let_go(&message.topic, offset, now)?;
