@@ -30,12 +30,12 @@ trait Link {
 
 /// The same client twice, of types that have nothing in common.
 macro_rules! link {
-    ($version:ident, $client:path, $packets:path, $qos:path) => {
+    ($version:ident, $($client:ident)::+, $($packets:ident)::+, $($qos:ident)::+) => {
         mod $version {
             use super::{Got, Link, Seen, WAIT, text};
-            use $client::{Client, Connection, Event};
-            use $packets::Packet;
-            use $qos::QoS;
+            use $($client)::+::{Client, Connection, Event};
+            use $($packets)::+::Packet;
+            use $($qos)::+::QoS;
 
             pub(crate) struct Pair(pub(crate) Client, pub(crate) Connection);
 
