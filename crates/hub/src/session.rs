@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::ask::{Ack, AckError, Append, Draft, Subscribed, Will};
+use everywire_base::ask::{Append, Draft, Subscribed, Will};
 use everywire_base::clock::{Monotonic, Now, UnixMillis};
-use everywire_base::cursor::{Cursor, Offset, Partition, Start};
+use everywire_base::cursor::{Cursor, Offset, Start};
 use everywire_base::id::{AskId, Slot, Ticket};
 use everywire_base::reason::Reason;
 use everywire_base::record::{Durability, Message, Record};
@@ -22,7 +22,7 @@ use everywire_base::topic::{Filter, Topic};
 use crate::connection::State;
 use crate::once::Received;
 use crate::table::Held;
-use crate::window::{self, Sent, Window};
+use crate::window::Window;
 use crate::{Hub, OWN, Said};
 
 /// The generation of a session that nobody else has claimed yet.
@@ -30,7 +30,7 @@ pub(crate) const FIRST: u64 = 1;
 /// How soon a store that could not be read is asked again, and how soon a record that was refused is written again.
 pub(crate) const RETRY: Duration = Duration::from_millis(200);
 /// How long an acknowledgement may wait until it is written.
-const LAZY: Duration = Duration::from_secs(5);
+pub(crate) const LAZY: Duration = Duration::from_secs(5);
 
 /// A connection's session.
 #[expect(clippy::struct_excessive_bools, reason = "they say different things, and none excludes another")]
@@ -384,62 +384,11 @@ impl Hub {
         self.write_session(slot, now);
     }
 
-    /// Has the session written soon; what is acknowledged needn't be durable at once.
-    fn write_lazily(&mut self, slot: Slot, now: Now) {
-        let Some(session) = self.session_mut(slot.index).filter(|s| s.is_durable()) else { return };
-        if !std::mem::replace(&mut session.dirty, true) {
-            self.watch(slot, now.monotonic + LAZY);
-        }
-    }
-
     /// Has the tags of deliveries written that must be durable before they are sent.
     pub(crate) fn write_tags(&mut self, slot: Slot, now: Now) {
         if self.session(slot.index).is_some_and(|s| s.window.is_urgent()) {
             self.write_session(slot, now);
         }
-    }
-
-    /// Takes an acknowledgement.
-    pub(crate) fn take_ack(&mut self, slot: Slot, ask: AskId, ack: &Ack, now: Now) -> Result<(), AckError> {
-        if !self.is_here(slot) {
-            return Err(AckError::NoSession);
-        }
-        match ack {
-            Ack::UpTo(cursor) => self.acknowledge_cursor(slot, cursor, now),
-            Ack::Done(tag) => self.acknowledge_tag(slot, *tag, now),
-            Ack::Received(tag) => self.note_received(slot, ask, *tag, now),
-        }
-    }
-
-    /// The delivery of a tag was received for good. Of what isn't under way nothing is to be said.
-    fn acknowledge_tag(&mut self, slot: Slot, tag: u16, now: Now) -> Result<(), AckError> {
-        let current = self.current(slot.index);
-        let session = self.session_mut(slot.index).filter(|s| s.is_open()).ok_or(AckError::NoSession)?;
-        let reached = |p: u16, offset: Offset| current.get(usize::from(p)).is_some_and(|at| offset <= *at);
-        session.window.done(tag, reached);
-        session.acknowledged = Some(now.wall);
-        self.write_lazily(slot, now);
-        self.resume(slot, State::Window);
-        Ok(())
-    }
-
-    /// The delivery of a tag was received, and shall be released when that is durable.
-    fn note_received(&mut self, slot: Slot, ask: AskId, tag: u16, now: Now) -> Result<(), AckError> {
-        let session = self.session_mut(slot.index).filter(|s| s.is_open()).ok_or(AckError::NoSession)?;
-        let next = match session.window.stage(tag) {
-            Some(window::Stage::SentOnce) if session.window.is_durable() => window::Stage::Received,
-            Some(window::Stage::SentOnce) => window::Stage::Released,
-            Some(stage @ (window::Stage::Received | window::Stage::Noting | window::Stage::Released)) => stage,
-            _ => return Err(AckError::UnknownTag(tag)),
-        };
-        session.window.set(tag, next);
-        session.acknowledged = Some(now.wall);
-        if next == window::Stage::Released {
-            self.say(slot, ask, Said::Received(tag));
-        } else {
-            self.say_durably(slot, ask, Said::Received(tag), now);
-        }
-        Ok(())
     }
 
     /// The session has lost filters, or gone back.
@@ -448,28 +397,6 @@ impl Hub {
             (session.dirty, session.hurries) = (true, true);
             self.write_session(slot, now);
         }
-    }
-
-    /// Everything up to a cursor was received (RULES 11): the earliest outstanding delivery of that cursor, and all that
-    /// was sent before it.
-    fn acknowledge_cursor(&mut self, slot: Slot, cursor: &Cursor, now: Now) -> Result<(), AckError> {
-        let epoch = self.setup.lineages[0].epoch;
-        let current = self.current(slot.index);
-        let session = self.session_mut(slot.index).filter(|s| s.is_open()).ok_or(AckError::NoSession)?;
-        let position = |p: u16| cursor.position(Partition(p));
-        let is_known = |(p, at): &(Partition, Offset)| current.get(usize::from(p.0)).is_some_and(|sent| at <= sent);
-        let is_outstanding = |sent: &Sent| position(sent.partition) == Some(sent.offset);
-        let found = session.window.iter().position(is_outstanding);
-        if cursor.epoch != epoch || (found.is_none() && !cursor.positions().iter().all(is_known)) {
-            return Err(AckError::NeverSent);
-        }
-        let covers = |sent: &Sent| position(sent.partition).is_some_and(|at| sent.offset <= at);
-        let before = session.window.iter().take_while(|sent| covers(sent)).count();
-        session.window.drain(found.map_or(before, |found| found + 1));
-        session.acknowledged = Some(now.wall);
-        self.write_lazily(slot, now);
-        self.resume(slot, State::Window);
-        Ok(())
     }
 
     pub(crate) fn session(&self, index: u32) -> Option<&Session> {
