@@ -1,8 +1,8 @@
 //! Clients that speak MQTT 5.0: publishers that publish exactly once, and readers: by cursor at most once, or in a session at least once or exactly once.
 //!
-//! A session that was confirmed is there at the next time, whatever happened to the connection. What comes again at QoS 1
-//! counts as seen; at QoS 2 the reader knows the numbers that it has received, as the standard says (§4.3.3), and then
-//! nothing may come twice or out of order.
+//! A session that was confirmed is there at the next time, whatever happened to the connection; now and then a reader
+//! throws it away and goes on by cursor. What comes again at QoS 1 counts as seen; at QoS 2 the reader knows the numbers
+//! that it has received, as the standard says (§4.3.3), and then nothing may come twice or out of order.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
@@ -16,8 +16,10 @@ use everywire_mqtt_packets::{
 use crate::native::News;
 use crate::net::Network;
 
-/// How many deliveries a session has under way: few, so that its window is often full.
-const RECEIVE_MAXIMUM: u32 = 3;
+/// The most deliveries that a session has under way: few, so that its window is often full.
+const RECEIVE_MAXIMUM: u32 = 4;
+/// Every so many connections a session is thrown away.
+const FRESH: u32 = 8;
 /// For how many seconds a session is kept: longer than any world lasts.
 const LASTING: u32 = 1 << 20;
 
@@ -31,6 +33,10 @@ pub(crate) struct Mqtt {
     has_subscribed: bool,
     /// Numbers of what was handed on, and isn't released.
     received: BTreeSet<NonZeroU16>,
+    /// Of this connection: whether it began anew, how many may be under way, and which are.
+    is_fresh: bool,
+    window: u32,
+    under_way: BTreeSet<NonZeroU16>,
 }
 
 impl Mqtt {
@@ -40,10 +46,13 @@ impl Mqtt {
 
     /// What a new connection begins with.
     pub(crate) fn begin(&mut self, network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
-        let clean_start = self.qos == 0 || !self.has_subscribed;
+        self.is_fresh = self.qos == 0 || !self.has_subscribed || link.is_multiple_of(FRESH);
+        self.window = 1 + link % RECEIVE_MAXIMUM;
+        self.under_way.clear();
         let expiry = if self.qos == 0 { 0 } else { LASTING };
-        send(network, link, &hello(&self.name, clean_start, expiry));
-        if clean_start {
+        send(network, link, &hello(&self.name, self.is_fresh, expiry, self.window));
+        if self.is_fresh {
+            self.has_subscribed = false;
             self.received.clear();
             let options = Options { qos: self.qos, ..Options::default() };
             let filters = filters.iter().map(|filter| (filter.as_str().into(), options)).collect();
@@ -64,8 +73,9 @@ impl Mqtt {
         let mut news = Vec::new();
         match read(first, &bytes)? {
             Packet::Connack(connack) if connack.reason == Reason::Success => {
-                if self.has_subscribed && self.qos > 0 && !connack.session_present {
-                    return Err(format!("the session of {} was lost", self.name));
+                if connack.session_present == self.is_fresh {
+                    let (name, fresh) = (&self.name, self.is_fresh);
+                    return Err(format!("a session of {name}, present: {}, fresh: {fresh}", connack.session_present));
                 }
             }
             Packet::Suback(suback) => {
@@ -77,6 +87,7 @@ impl Mqtt {
             Packet::Publish(publish) => news.extend(self.take(&publish, network, link)?),
             Packet::Ack(ack) if ack.kind == AckKind::Pubrel => {
                 self.received.remove(&ack.packet_id);
+                self.under_way.remove(&ack.packet_id);
                 send(network, link, &Packet::Ack(Ack::new(AckKind::Pubcomp, ack.packet_id, Reason::Success)));
             }
             Packet::Connack(_) | Packet::Disconnect(_) => news.push(News::Close),
@@ -102,8 +113,9 @@ impl Mqtt {
         if !is_new && !publish.dup {
             return Err(format!("the number {number} is used for another message before it was released"));
         }
-        if self.received.len() > RECEIVE_MAXIMUM as usize {
-            return Err("more is under way than the receive maximum".into());
+        self.under_way.insert(number);
+        if self.under_way.len() > self.window as usize {
+            return Err(format!("more than {} are under way", self.window));
         }
         send(network, link, &Packet::Ack(Ack::new(AckKind::Pubrec, number, Reason::Success)));
         Ok(is_new.then_some(news))
@@ -139,7 +151,7 @@ impl Writer {
     /// What a new connection begins with.
     pub(crate) fn begin(&mut self, network: &mut Network, link: u32) {
         self.is_in = false;
-        send(network, link, &hello(&self.name, false, LASTING));
+        send(network, link, &hello(&self.name, false, LASTING, RECEIVE_MAXIMUM));
     }
 
     /// Does what comes next for this message.
@@ -185,7 +197,7 @@ impl Writer {
     }
 }
 
-fn hello(name: &str, clean_start: bool, expiry: u32) -> Packet<'static> {
+fn hello(name: &str, clean_start: bool, expiry: u32, window: u32) -> Packet<'static> {
     let properties = Properties::default().with(Id::SessionExpiryInterval, expiry);
     Packet::Connect(Box::new(Connect {
         version: Version::V5,
@@ -195,7 +207,7 @@ fn hello(name: &str, clean_start: bool, expiry: u32) -> Packet<'static> {
         will: None,
         user_name: None,
         password: None,
-        properties: properties.with(Id::ReceiveMaximum, RECEIVE_MAXIMUM),
+        properties: properties.with(Id::ReceiveMaximum, window),
     }))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use everywire_base::limits::Limits;
 use everywire_base::rules::{History, Rules, TopicRule};
 use everywire_base::topic::{Filter, Topic};
-use everywire_log::disk::SimDisk;
+use everywire_log::disk::{Fault, SimDisk};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -68,6 +68,8 @@ struct World {
     padding: usize,
     /// How many of a thousand steps are crashes.
     crashes: u32,
+    /// Whether the disk is full or fails now and then.
+    has_bad_disk: bool,
     outcome: Outcome,
 }
 
@@ -82,6 +84,7 @@ impl World {
         let node = SimNode::start(&network, (&disk, &tables), random.random(), &limits, &rules)?;
         let mut checker = Checker::default();
         let crashes = [0, 1, 3][random.random_range(0..3)];
+        let has_bad_disk = random.random_bool(0.3);
         // QoS 1 and 2 of one topic have no order among each other (MQTT-4.6.0-5): who reads exactly once reads nothing else.
         let once = random.random_bool(0.5);
         let transports = if once { &Transport::ALL[..] } else { &Transport::ALL[..Transport::ALL.len() - 1] };
@@ -105,6 +108,7 @@ impl World {
             next_message: 0,
             padding,
             crashes,
+            has_bad_disk,
             outcome: Outcome::default(),
         })
     }
@@ -115,6 +119,10 @@ impl World {
             n if n < self.crashes => self.crash(),
             n if n < self.crashes + 12 => {
                 self.cut();
+                Ok(())
+            }
+            n if n < self.crashes + 16 && self.has_bad_disk => {
+                self.spoil_or_heal();
                 Ok(())
             }
             n if n < self.crashes + 22 => {
@@ -184,9 +192,25 @@ impl World {
         }
     }
 
+    /// The disk is full, fails soon, or is whole again.
+    fn spoil_or_heal(&mut self) {
+        match self.random.random_range(0..4) {
+            0 => self.disk.set_capacity(Some(self.disk.used() + self.random.random_range(0..2000))),
+            1 => self.disk.fail(Fault::Write(self.random.random_range(0..20))),
+            2 => self.disk.fail(Fault::Sync(self.random.random_range(0..20))),
+            _ => self.heal(),
+        }
+    }
+
+    fn heal(&self) {
+        self.disk.set_capacity(None);
+        self.disk.heal();
+    }
+
     /// The machine loses its power: what was not synced may be gone, torn or there.
     fn crash(&mut self) -> Result<(), String> {
         self.outcome.crashes += 1;
+        self.heal();
         self.network.borrow_mut().crash();
         self.disk.crash(self.random.random());
         self.tables.crash(self.random.random_range(0..64)).map_err(|e| e.to_string())?;
@@ -199,6 +223,7 @@ impl World {
     /// No more faults and no more messages: everything must come to its end.
     fn come_to_rest(&mut self) -> Result<(), String> {
         self.readers.iter_mut().for_each(|r| r.stalled = 0);
+        self.heal();
         let mut still = 0;
         for step in 0..QUIET_STEPS {
             self.network.borrow_mut().moved = false;

@@ -117,14 +117,18 @@ impl Mqtt {
         ask: AskId,
         result: Result<Published, PublishError>,
     ) -> Flow {
-        let (reason, text) = match result {
-            Ok(_) => (Reason::Success, None),
-            Err(error) => (words::not_published(error), Some(error.to_string())),
+        let word = match result {
+            Ok(_) => Some((Reason::Success, None)),
+            Err(error) => words::not_published(error).map(|reason| (reason, Some(error.to_string()))),
         };
-        // Nothing is acknowledged that isn't kept: the client comes again with it.
-        if reason.is_failure() && self.version == Version::V3 && self.is_awaited(ask) {
-            return Flow::Closed(End::Overloaded(Duration::from_secs(1)));
-        }
+        // Nothing is acknowledged that isn't kept: without a word for it the client comes again.
+        let Some((reason, text)) = word.filter(|(reason, _)| !reason.is_failure() || self.version == Version::V5)
+        else {
+            if !self.is_awaited(ask) {
+                return self.flow(cx);
+            }
+            return self.end(cx, Reason::ServerBusy, End::Overloaded(Duration::from_secs(1)));
+        };
         self.fill(cx, ask, |qos, number| {
             let mut ack = Ack::new(if qos == 1 { AckKind::Puback } else { AckKind::Pubrec }, number, reason);
             if let Some(text) = text {

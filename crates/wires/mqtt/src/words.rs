@@ -24,12 +24,13 @@ pub(crate) fn unfit(unfit: &Unfit) -> Reason {
     }
 }
 
-/// Why the log didn't take it.
-pub(crate) fn not_published(error: PublishError) -> Reason {
+/// Why the log didn't take it. Where it may have done so all the same there is no word for that: the message must come
+/// again under its number, which tells whether it is there.
+pub(crate) fn not_published(error: PublishError) -> Option<Reason> {
     match error {
-        PublishError::Busy | PublishError::DiskFull | PublishError::KeysFull => Reason::QuotaExceeded,
-        PublishError::KeyConflict => Reason::ImplementationSpecific,
-        PublishError::OutcomeUnknown | PublishError::Closing => Reason::UnspecifiedError,
+        PublishError::Busy | PublishError::DiskFull | PublishError::KeysFull => Some(Reason::QuotaExceeded),
+        PublishError::KeyConflict => Some(Reason::ImplementationSpecific),
+        PublishError::OutcomeUnknown | PublishError::Closing => None,
     }
 }
 

@@ -57,15 +57,22 @@ fn exactly_once_is_published_once() {
 #[test]
 fn what_the_log_refuses_is_not_acknowledged() {
     let mut client = Client::connected(V5);
-    client.pair.node.failures.extend([PublishError::DiskFull, PublishError::OutcomeUnknown]);
+    client.pair.node.failures.extend([PublishError::DiskFull, PublishError::Busy]);
     client.say(&Packet::Publish(numbered("a", "x", 1, 1)));
     client.say(&Packet::Publish(numbered("a", "x", 2, 2)));
-    let expected = [(AckKind::Puback, 1, Reason::QuotaExceeded), (AckKind::Pubrec, 2, Reason::UnspecifiedError)];
+    let expected = [(AckKind::Puback, 1, Reason::QuotaExceeded), (AckKind::Pubrec, 2, Reason::QuotaExceeded)];
     assert_eq!(reasons(&client.hear()), expected);
-    let mut client = Client::connected(V3);
-    client.pair.node.failures.push_back(PublishError::Busy);
-    client.say(&Packet::Publish(numbered("a", "x", 1, 1)));
-    assert_eq!(client.end(), (None, End::Overloaded(Duration::from_secs(1))), "the client comes again with it");
+}
+
+#[test]
+fn without_a_word_for_what_became_of_a_message_the_client_comes_again_with_it() {
+    let cases = [(V3, PublishError::Busy, None), (V5, PublishError::OutcomeUnknown, Some(Reason::ServerBusy))];
+    for (version, error, reason) in cases {
+        let mut client = Client::connected(version);
+        client.pair.node.failures.push_back(error);
+        client.say(&Packet::Publish(numbered("a", "x", 2, 1)));
+        assert_eq!(client.end(), (reason, End::Overloaded(Duration::from_secs(1))));
+    }
 }
 
 #[test]
