@@ -63,7 +63,7 @@ use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::rules::{Refusal, Rules};
-use everywire_base::topic::Topic;
+use everywire_base::topic::{Filter, Topic};
 use everywire_log::hint::RetainedHint;
 use everywire_log::tail::Tail;
 use hashbrown::HashTable;
@@ -462,6 +462,12 @@ impl Hub {
         }
         let all = lists.iter().flat_map(|list| self.table.subscribers(*list)).map(|s| s.connection);
         all.collect::<BTreeSet<u32>>().len() as u64
+    }
+
+    /// Whether a topic that the filter takes may have a retained message: the store may have it, or be about to.
+    fn may_be_retained(&self, filter: &Filter) -> bool {
+        // In this order: what the store applies in between it knows then.
+        self.setup.tails.iter().any(|tail| tail.may_retain(filter)) || self.setup.retained.may_match(filter)
     }
 
     fn say(&mut self, slot: Slot, ask: AskId, said: Said) {

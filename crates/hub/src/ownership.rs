@@ -152,7 +152,7 @@ impl Hub {
     /// A new session in place of whatever was there.
     fn start_over(&mut self, slot: Slot, opening: Box<Opening>, now: Now) {
         let Some(session) = self.session(slot.index) else { return };
-        let may_be = self.setup.retained.may_match(&Filter::Exact(session.topic.clone()));
+        let may_be = self.may_be_retained(&Filter::Exact(session.topic.clone()));
         if may_be && !session.is_durable() {
             self.write_nothing(slot);
         }

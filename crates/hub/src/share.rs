@@ -79,7 +79,7 @@ impl Hub {
         let is_known = self.groups.all.contains_key(&topic);
         let mut joining = Joining { slot, topic, ask, subscribe, past, reading: None };
         let filter = Filter::Exact(joining.topic.clone());
-        if !is_known && self.setup.retained.may_match(&filter) {
+        if !is_known && self.may_be_retained(&filter) {
             joining.reading = Some(self.read_group(filter));
         } else {
             self.say_join(&joining);
@@ -192,7 +192,7 @@ impl Hub {
         }
         self.come_in(topic, member, at, ranges, now);
         // After his session says what he is to read.
-        if is_found_empty && (has_waited || self.setup.retained.may_match(&Filter::Exact(topic.clone()))) {
+        if is_found_empty && (has_waited || self.may_be_retained(&Filter::Exact(topic.clone()))) {
             self.keep_nothing(topic, at);
         }
     }

@@ -113,7 +113,7 @@ impl Hub {
             Greet::IfNew => !g.held,
             Greet::Never => false,
         };
-        let may_have = |g: &&Granted| is_meant(g) && self.setup.retained.may_match(&g.filter);
+        let may_have = |g: &&Granted| is_meant(g) && self.may_be_retained(&g.filter);
         let filters: Vec<Filter> = granted.iter().filter(may_have).map(|g| g.filter.clone()).collect();
         let (start, terms, waiting) = (start.clone(), subscribe.terms, VecDeque::new());
         (!filters.is_empty()).then(|| Greeting { filters, terms, start, partition: 0, after: None, waiting })

@@ -87,7 +87,7 @@ impl Hub {
             self.append_for(slot, Message { generation, ..message }, Durability::Fsync);
             return true;
         }
-        if self.setup.retained.may_match(&Filter::Exact(topic.clone())) {
+        if self.may_be_retained(&Filter::Exact(topic.clone())) {
             self.remove_will(topic, generation);
         }
         false
@@ -199,7 +199,7 @@ impl Hub {
     /// Reads the wills that a former life of the node has left. One worker of a node does that, at its start.
     pub fn adopt_wills(&mut self) {
         let all = Filter::parse(&format!("{}#", system::WILLS)).expect("a filter");
-        if self.setup.retained.may_match(&all) {
+        if self.may_be_retained(&all) {
             self.wills.claimed = Some(BTreeSet::new());
             self.read_wills(None);
         }

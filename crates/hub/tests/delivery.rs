@@ -224,6 +224,22 @@ fn retained_messages_come_first_and_newer_ones_live() {
 }
 
 #[test]
+fn a_retained_message_greets_before_the_store_knows_of_it() {
+    for name in ["a", "#"] {
+        let mut world = World::new(Shape::default());
+        world.publish_message(0, 1, Message { retain: true, ..Message::new(topic("a"), "x") });
+        world.turn();
+        world.ask(slot(1), Subscribe { greet: Greet::Always, ..Subscribe::to([filter(name)]) });
+        let record = Arc::clone(world.outside.records[0].last().unwrap());
+        world.outside.retained.insert(topic("a"), record);
+        world.hint.add(&topic("a"));
+        world.apply();
+        world.settle();
+        assert_eq!(seen(&mut world), ["1:retained 1"], "{name}");
+    }
+}
+
+#[test]
 fn a_slow_consumer_of_a_topic_without_history_is_closed_by_rule() {
     let rules = vec![TopicRule { slow_consumer: SlowConsumer::Close, ..rule("p", Durability::None) }];
     let limits = Limits { tail_records: 1, ..Limits::default() };

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use everywire_base::cursor::Offset;
 use everywire_base::limits::Limits;
 use everywire_base::record::Record;
-use everywire_base::topic::Topic;
+use everywire_base::topic::{Filter, Topic};
 
 const CHUNK_RECORDS: usize = 256;
 const CHUNK_BYTES: usize = 1 << 20;
@@ -29,6 +29,8 @@ pub struct Tail {
     applied: AtomicU64,
     /// For each hash of a topic the highest offset of any topic with that hash: never too low.
     heads: Box<[AtomicU64]>,
+    /// The last record that is retained on a topic of the public's.
+    retained: AtomicU64,
     /// How far each worker has read, if they say so.
     readers: OnceLock<Box<[AtomicU64]>>,
     max_records: usize,
@@ -94,6 +96,7 @@ impl Tail {
             head: AtomicU64::new(last.0),
             applied: AtomicU64::new(0),
             heads: (0..HEADS).map(|_| AtomicU64::new(last.0)).collect(),
+            retained: AtomicU64::new(0),
             readers: OnceLock::new(),
             max_records: limits.tail_records,
             max_bytes: limits.tail_bytes,
@@ -153,6 +156,15 @@ impl Tail {
         self.heads[topic.stable_hash() as usize % HEADS].load(Ordering::Acquire) <= after.0
     }
 
+    /// Whether what the store hasn't applied may be retained on a topic that the filter takes.
+    pub fn may_retain(&self, filter: &Filter) -> bool {
+        let applied = self.applied();
+        match filter {
+            Filter::Exact(topic) => !self.is_quiet_since(topic, applied),
+            Filter::Wild(_) => self.retained.load(Ordering::Acquire) > applied.0,
+        }
+    }
+
     /// Hands the records above `after` and up to `up_to` (at most the head mark) to `take`, in order, until it returns
     /// `false`. Says whether the window reached back far enough; if not, nothing was handed over.
     pub fn read(&self, after: Offset, up_to: Offset, mut take: impl FnMut(&Arc<Record>) -> bool) -> bool {
@@ -188,6 +200,9 @@ impl Tail {
         for record in records {
             if let Some(message) = record.message() {
                 self.heads[message.topic.stable_hash() as usize % HEADS].fetch_max(record.offset.0, Ordering::AcqRel);
+                if message.retain && !message.topic.is_internal() {
+                    self.retained.fetch_max(record.offset.0, Ordering::AcqRel);
+                }
             }
             self.place(record);
         }
@@ -335,6 +350,10 @@ mod tests {
         Arc::new(Record { partition, offset, time, durability: Durability::Fsync, entry: Entry::Message(message) })
     }
 
+    fn filter(text: &str) -> Filter {
+        Filter::parse(text).unwrap()
+    }
+
     fn read(tail: &Tail, after: u64, up_to: u64) -> Option<Vec<u64>> {
         let mut seen = Vec::new();
         let reached = tail.read(Offset(after), Offset(up_to), |r| {
@@ -419,6 +438,23 @@ mod tests {
         writer.push(vec![record(6, "busy", 1)]);
         assert!(!tail.is_quiet_since(&busy, Offset(5)) && tail.is_quiet_since(&busy, Offset(6)));
         assert!(tail.is_quiet_since(&quiet, Offset(5)));
+    }
+
+    #[test]
+    fn what_is_retained_is_known_until_the_store_knows_it() {
+        let mut writer = TailWriter::new(Offset(5), &Limits::default());
+        let tail = Arc::clone(writer.tail());
+        tail.set_applied(Offset(5));
+        let (wild, exact, other) = (filter("#"), filter("a"), filter("b"));
+        assert!([&wild, &exact, &other].iter().all(|filter| !tail.may_retain(filter)));
+        let mut retained = Record::clone(&record(6, "a", 1));
+        if let Entry::Message(message) = &mut retained.entry {
+            message.retain = true;
+        }
+        writer.push(vec![Arc::new(retained)]);
+        assert!(tail.may_retain(&wild) && tail.may_retain(&exact) && !tail.may_retain(&other));
+        tail.set_applied(Offset(6));
+        assert!([&wild, &exact, &other].iter().all(|filter| !tail.may_retain(filter)));
     }
 
     #[test]
