@@ -448,9 +448,8 @@ mod tests {
         let (wild, exact, other) = (filter("#"), filter("a"), filter("b"));
         assert!([&wild, &exact, &other].iter().all(|filter| !tail.may_retain(filter)));
         let mut retained = Record::clone(&record(6, "a", 1));
-        if let Entry::Message(message) = &mut retained.entry {
-            message.retain = true;
-        }
+        let Entry::Message(message) = &mut retained.entry;
+        message.retain = true;
         writer.push(vec![Arc::new(retained)]);
         assert!(tail.may_retain(&wild) && tail.may_retain(&exact) && !tail.may_retain(&other));
         tail.set_applied(Offset(6));
