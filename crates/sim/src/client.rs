@@ -16,12 +16,16 @@ pub(crate) enum Transport {
     LongPoll,
     Sse,
     Stream,
-    /// The native protocol, by cursor.
+    /// The native protocol on TCP, by cursor.
     Native,
+    /// The native protocol within WebSocket, by cursor.
+    WebSocket,
     /// MQTT at most once, by cursor.
     Mqtt,
-    /// The native protocol, in a session.
+    /// The native protocol on TCP, in a session.
     Session,
+    /// The native protocol within WebSocket, in a session.
+    WebSocketSession,
     /// MQTT in a session, at least once.
     MqttSession,
     /// MQTT in a session, exactly once.
@@ -30,14 +34,16 @@ pub(crate) enum Transport {
 
 impl Transport {
     /// That which reads exactly once stands last.
-    pub(crate) const ALL: [Transport; 9] = [
+    pub(crate) const ALL: [Transport; 11] = [
         Transport::Poll,
         Transport::LongPoll,
         Transport::Sse,
         Transport::Stream,
         Transport::Native,
+        Transport::WebSocket,
         Transport::Mqtt,
         Transport::Session,
+        Transport::WebSocketSession,
         Transport::MqttSession,
         Transport::MqttOnce,
     ];
@@ -49,6 +55,10 @@ impl Transport {
             Transport::MqttOnce => 2,
             _ => 0,
         }
+    }
+
+    fn is_native(self) -> bool {
+        matches!(self, Transport::Native | Transport::WebSocket | Transport::Session | Transport::WebSocketSession)
     }
 
     fn listener(self) -> u16 {
@@ -95,7 +105,10 @@ impl Reader {
             body: Vec::new(),
             streaming: false,
             asked: false,
-            native: Native::new(transport == Transport::Session),
+            native: Native::new(
+                matches!(transport, Transport::WebSocket | Transport::WebSocketSession),
+                matches!(transport, Transport::Session | Transport::WebSocketSession),
+            ),
             mqtt: Mqtt::new(number, transport.qos()),
         }
     }
@@ -121,7 +134,9 @@ impl Reader {
         if !self.asked {
             self.asked = true;
             match self.transport.listener() {
-                TCP => self.native.begin(network, link, &self.filters, self.cursor.as_deref()),
+                _ if self.transport.is_native() => {
+                    self.native.begin(network, link, &self.filters, self.cursor.as_deref());
+                }
                 MQTT => self.mqtt.begin(network, link, &self.filters, self.cursor.as_deref()),
                 _ => network.send(link, self.request().as_bytes()),
             }
@@ -217,8 +232,9 @@ impl Reader {
     }
 
     fn next_news(&mut self, network: &mut Network, link: u32) -> Result<Option<Vec<News>>, String> {
-        if self.transport.listener() == TCP {
-            self.native.next(&mut self.received, network, link, &self.filters)
+        if self.transport.is_native() {
+            let wanted = (&self.filters[..], self.cursor.as_deref());
+            self.native.next(&mut self.received, network, link, wanted)
         } else {
             self.mqtt.next(&mut self.received, network, link)
         }

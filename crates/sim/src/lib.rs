@@ -12,6 +12,7 @@ mod native;
 mod net;
 mod node;
 mod tables;
+mod websocket;
 mod world;
 
 pub use world::{Outcome, run};

@@ -1,4 +1,4 @@
-//! Readers that speak the native protocol on TCP: by cursor, or in a session.
+//! Readers that speak the native protocol, on TCP or within WebSocket: by cursor, or in a session.
 //!
 //! In a session at least once is promised: what was not acknowledged comes again after a cut, in order. The reader counts
 //! what it has seen already as seen; everything else is checked as on every other wire. A session that was welcomed is
@@ -11,6 +11,7 @@ use everywire_proto::{
 };
 
 use crate::net::Network;
+use crate::websocket::{self, Came};
 
 /// How many messages a session takes before it acknowledges them.
 const UNACKNOWLEDGED: u32 = 4;
@@ -25,9 +26,20 @@ pub(crate) enum News {
     Close,
 }
 
+/// What carries the frames.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Over {
+    #[default]
+    Tcp,
+    /// Before the handshake was answered.
+    Handshake,
+    WebSocket,
+}
+
 /// The state of such a reader that belongs to one connection, and the session that outlives it.
 #[derive(Default)]
 pub(crate) struct Native {
+    over: Over,
     wants_session: bool,
     session: Option<String>,
     /// The server has confirmed the subscription: with a session it need not be asked for again.
@@ -36,18 +48,28 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    pub(crate) fn new(wants_session: bool) -> Self {
-        Self { wants_session, ..Self::default() }
+    pub(crate) fn new(within_websocket: bool, wants_session: bool) -> Self {
+        let over = if within_websocket { Over::Handshake } else { Over::Tcp };
+        Self { over, wants_session, ..Self::default() }
     }
 
     /// What a new connection begins with.
-    pub(crate) fn begin(&self, network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
-        network.send(link, PREAMBLE);
+    pub(crate) fn begin(&mut self, network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
+        if self.over == Over::Tcp {
+            network.send(link, PREAMBLE);
+            self.hello(network, link, filters, cursor);
+        } else {
+            self.over = Over::Handshake;
+            network.send(link, websocket::HANDSHAKE);
+        }
+    }
+
+    fn hello(&self, network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
         if self.wants_session {
             let session = self.session.clone().unwrap_or_else(|| "new".to_owned());
-            send(network, link, Asked::Hello(pb::Hello { session, expiry: 3600, ..pb::Hello::default() }));
+            self.send(network, link, Asked::Hello(pb::Hello { session, expiry: 3600, ..pb::Hello::default() }));
         } else {
-            subscribe(network, link, filters, cursor);
+            self.subscribe(network, link, filters, cursor);
         }
     }
 
@@ -57,17 +79,27 @@ impl Native {
         received: &mut Vec<u8>,
         network: &mut Network,
         link: u32,
-        filters: &[Filter],
+        (filters, cursor): (&[Filter], Option<&str>),
     ) -> Result<Option<Vec<News>>, String> {
-        let (len, at) = match everywire_proto::length(received) {
-            Length::Unknown => return Ok(None),
-            Length::Malformed => return Err("a frame's length is malformed".into()),
-            Length::Known(len, at) => (len as usize, at),
+        let frame = match self.over {
+            Over::Tcp => next_frame(received)?,
+            Over::Handshake => match websocket::opened(received) {
+                None => return Ok(None),
+                Some(false) => return Ok(Some(vec![News::Close])),
+                Some(true) => {
+                    self.over = Over::WebSocket;
+                    self.hello(network, link, filters, cursor);
+                    return Ok(Some(Vec::new()));
+                }
+            },
+            Over::WebSocket => match websocket::next(received, network, link)? {
+                None => None,
+                Some(Came::Message(frame)) => Some(frame),
+                Some(Came::Close) => return Ok(Some(vec![News::Close])),
+                Some(Came::Nothing) => return Ok(Some(Vec::new())),
+            },
         };
-        if received.len() < at + len {
-            return Ok(None);
-        }
-        let frame: Vec<u8> = received.drain(..at + len).skip(at).collect();
+        let Some(frame) = frame else { return Ok(None) };
         let frame = ServerFrame::decode(&frame[..]).map_err(|error| error.to_string())?.frame;
         match frame.ok_or("an unknown frame")? {
             Said::Welcome(welcome) => {
@@ -76,7 +108,7 @@ impl Native {
                 }
                 self.session = Some(welcome.session);
                 if !self.has_subscribed {
-                    subscribe(network, link, filters, None);
+                    self.subscribe(network, link, filters, None);
                 }
             }
             Said::Subscribed(_) => self.has_subscribed = true,
@@ -84,7 +116,7 @@ impl Native {
                 self.unacknowledged += 1;
                 if self.wants_session && self.unacknowledged >= UNACKNOWLEDGED {
                     self.unacknowledged = 0;
-                    send(network, link, Asked::Ack(pb::Ack { cursor: m.cursor.clone() }));
+                    self.send(network, link, Asked::Ack(pb::Ack { cursor: m.cursor.clone() }));
                 }
                 return Ok(Some(vec![News::Message {
                     topic: m.topic,
@@ -95,7 +127,7 @@ impl Native {
             }
             Said::Gap(gap) => return Ok(Some(vec![News::Gap(format!("{gap:?}"))])),
             Said::Close(_) => return Ok(Some(vec![News::Close])),
-            Said::Ping(_) => send(network, link, Asked::Pong(pb::Pong {})),
+            Said::Ping(_) => self.send(network, link, Asked::Pong(pb::Pong {})),
             Said::Error(error) if error.code != 503 && error.code != 429 => return Err(format!("refused: {error:?}")),
             _ => {}
         }
@@ -106,16 +138,32 @@ impl Native {
     pub(crate) fn disconnected(&mut self) {
         self.unacknowledged = 0;
     }
+
+    fn subscribe(&self, network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
+        let topics = filters.iter().map(|filter| filter.as_str().to_owned()).collect();
+        let after = cursor.unwrap_or("earliest").to_owned();
+        self.send(network, link, Asked::Subscribe(pb::Subscribe { id: 1, topics, after }));
+    }
+
+    fn send(&self, network: &mut Network, link: u32, frame: Asked) {
+        let frame = ClientFrame { frame: Some(frame) }.encode_to_vec();
+        if self.over == Over::Tcp {
+            let mut bytes = Vec::new();
+            everywire_proto::frame(&frame, &mut bytes);
+            network.send(link, &bytes);
+        } else {
+            websocket::say(network, link, &frame);
+        }
+    }
 }
 
-fn subscribe(network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
-    let topics = filters.iter().map(|filter| filter.as_str().to_owned()).collect();
-    let after = cursor.unwrap_or("earliest").to_owned();
-    send(network, link, Asked::Subscribe(pb::Subscribe { id: 1, topics, after }));
-}
-
-fn send(network: &mut Network, link: u32, frame: Asked) {
-    let mut bytes = Vec::new();
-    everywire_proto::frame(&ClientFrame { frame: Some(frame) }.encode_to_vec(), &mut bytes);
-    network.send(link, &bytes);
+/// Takes the next frame on TCP off the front, if it is whole.
+fn next_frame(received: &mut Vec<u8>) -> Result<Option<Vec<u8>>, String> {
+    let (len, at) = match everywire_proto::length(received) {
+        Length::Unknown => return Ok(None),
+        Length::Malformed => return Err("a frame's length is malformed".into()),
+        Length::Known(len, at) => (len as usize, at),
+    };
+    let is_whole = received.len() >= at + len;
+    Ok(is_whole.then(|| received.drain(..at + len).skip(at).collect()))
 }

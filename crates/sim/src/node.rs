@@ -16,16 +16,18 @@ use everywire_base::rules::Rules;
 use everywire_driver::mail::{Wake, mailbox};
 use everywire_driver::net::Net as _;
 use everywire_driver::{Listener, Mail, Ports, Post, Setup, Worker};
-use everywire_http::{HttpListener, Service};
+use everywire_http::{HttpConfig, HttpListener, Service};
 use everywire_hub::Hub;
 use everywire_log::Appender;
 use everywire_log::disk::SimDisk;
 use everywire_log::embedded::{Embedded, Options};
 use everywire_log::engine::{Bell, Engine};
 use everywire_mqtt::MqttListen;
-use everywire_native::TcpListen;
+use everywire_native::{Native, TcpListen};
+use everywire_proto::PROTOBUF;
 use everywire_store::{Applier, Parts, Store};
-use everywire_wire::Listen;
+use everywire_wire::{Listen, Upgrade};
+use everywire_ws::{Subprotocol, WsUpgrade};
 
 use crate::net::{HTTP, MQTT, Network, SimNet, TCP};
 use crate::tables::SimTables;
@@ -141,7 +143,10 @@ impl SimNode {
             wires,
             tls: None,
         };
-        let http = HttpListener::new(Arc::new(Service::default()), Arc::clone(limits));
+        let native = Subprotocol { name: PROTOBUF, make: Box::new(|_| Box::new(Native::protobuf(None, None))) };
+        let upgrades: Vec<Arc<dyn Upgrade>> = vec![Arc::new(WsUpgrade::new(vec![native]))];
+        let service = Service::new(HttpConfig::default(), upgrades);
+        let http = HttpListener::new(Arc::new(service), Arc::clone(limits));
         let mqtt = MqttListen::new(Arc::default(), Arc::clone(limits));
         let listeners = vec![
             listen(HTTP, Arc::new(http) as Arc<dyn Listen>),
