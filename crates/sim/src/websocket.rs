@@ -63,7 +63,8 @@ fn send(network: &mut Network, link: u32, opcode: u8, payload: &[u8]) {
     match payload.len() {
         length @ 0..126 => frame.push(0x80 | length as u8),
         length => {
-            frame.push(0x80 | 126);
+            // Masked, and two bytes of length.
+            frame.push(0xfe);
             frame.extend(u16::try_from(length).expect("a client says little").to_be_bytes());
         }
     }
