@@ -10,9 +10,11 @@ use std::time::Duration;
 use everywire_base::ask::{Ack, Goodbye, Login, SessionWish, Subscribe, Unsubscribe};
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
+use everywire_base::limits::Limits;
+use everywire_base::record::{Durability, Message};
 use everywire_base::rules::{Rules, TopicRule, Who};
 use everywire_base::terms::Terms;
-use everywire_base::topic::Filter;
+use everywire_base::topic::{Filter, Topic};
 use everywire_hub::Said;
 
 use pair::group::{MEMBERS, Member, count, join, publish, shared};
@@ -66,6 +68,40 @@ fn what_a_dying_member_has_not_acknowledged_goes_to_the_others() {
         let (fresh, times) = count(&mut world, &members);
         assert_eq!((fresh.len(), times.iter().sum()), (30, 30));
     }
+}
+
+#[test]
+fn a_worker_that_falls_out_of_the_tail_draws_like_the_others() {
+    let mut world = World::new(&Rules::default(), Limits { tail_records: 1, ..Limits::default() });
+    join(&mut world, MEMBERS[0], Duration::ZERO, 10_000);
+    join(&mut world, MEMBERS[2], Duration::ZERO, 10_000);
+    // The first worker sleeps while the second's member goes, messages come, and another member joins there.
+    let post = |world: &mut World, numbers: std::ops::Range<u32>| {
+        for n in numbers {
+            let message = Message::new(Topic::parse("a/b").unwrap(), n.to_string());
+            world.append(message, Durability::Fsync);
+        }
+        while world.turn(1) {}
+    };
+    post(&mut world, 0..300);
+    let first = world.tagged(1, 3).len();
+    world.hubs[1].close(slot(3), ORIGIN, world.now);
+    post(&mut world, 300..600);
+    let login = Login { session: named("four", Duration::ZERO, true, 10_000), ..Login::default() };
+    world.hubs[1].login(slot(4), AskId(1), login, world.now);
+    while world.turn(1) {}
+    world.hubs[1].subscribe_for(slot(4), AskId(2), &shared(1), world.now);
+    while world.turn(1) {}
+    post(&mut world, 600..900);
+    let last = world.tagged(1, 4).len();
+    assert!(first > 60 && last > 60, "{first}, {last}");
+    world.settle();
+    // What the one that went had not acknowledged comes to those who are left.
+    let mut all: Vec<u32> = world.tagged(0, 1).iter().map(|(body, _)| body.parse().unwrap()).collect();
+    let rest = world.tagged(1, 4).len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len() + last + rest, 900);
 }
 
 #[test]
