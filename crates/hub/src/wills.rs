@@ -35,8 +35,10 @@ pub(crate) struct Wills {
     /// Each with the moment that it waits for.
     waiting: BTreeMap<Topic, (Monotonic, Waiting)>,
     due: BTreeSet<(Monotonic, Topic)>,
-    /// On their way to the log.
+    /// On their way to the log: nobody takes them back.
     fired: BTreeMap<u32, (Topic, Waiting)>,
+    /// Those of them that the log has refused, and when they are tried again.
+    again: BTreeSet<(Monotonic, u32)>,
     last: u32,
     /// Sessions that were claimed while the wills of a former life are being read.
     claimed: Option<BTreeSet<Topic>>,
@@ -54,7 +56,8 @@ struct Waiting {
 
 impl Wills {
     pub(crate) fn deadline(&self) -> Option<Monotonic> {
-        self.due.first().map(|(at, _)| *at)
+        let due = self.due.first().map(|(at, _)| *at);
+        due.into_iter().chain(self.again.first().map(|(at, _)| *at)).min()
     }
 
     /// How many wait, or are on their way.
@@ -164,16 +167,25 @@ impl Hub {
                 self.fire(session, waiting, now);
             }
         }
+        while let Some((_, number)) = self.wills.again.first().filter(|(at, _)| *at <= now.monotonic).copied() {
+            self.wills.again.pop_first();
+            self.publish_will(number, now);
+        }
     }
 
     fn fire(&mut self, session: Topic, waiting: Waiting, now: Now) {
+        self.wills.last = self.wills.last.wrapping_add(1);
+        self.wills.fired.insert(self.wills.last, (session, waiting));
+        self.publish_will(self.wills.last, now);
+    }
+
+    fn publish_will(&mut self, number: u32, now: Now) {
+        let Some((_, waiting)) = self.wills.fired.get(&number) else { return };
         let Draft { message, durability } = waiting.will.draft.clone();
         let expires = waiting.will.ttl.map(|ttl| now.wall.after(ttl));
         let key = Some(format!("will of {}", waiting.owner).into());
         let draft = Draft { message: Message { expires, key, ..message }, durability };
-        self.wills.last = self.wills.last.wrapping_add(1);
-        self.wills.fired.insert(self.wills.last, (session, waiting));
-        let ticket = Ticket { worker: self.setup.worker, slot: READER, ask: AskId(self.wills.last) };
+        let ticket = Ticket { worker: self.setup.worker, slot: READER, ask: AskId(number) };
         self.appends.push(Append { ticket, draft });
     }
 
@@ -182,16 +194,18 @@ impl Hub {
         if ticket.slot != READER {
             return false;
         }
-        let Some((session, waiting)) = self.wills.fired.remove(&ticket.ask.0) else { return true };
-        match result {
-            Ok(_) | Err(PublishError::KeyConflict) => {
-                if let Some(topic) = system::will_topic(&session) {
-                    self.remove_will(topic, waiting.generation);
-                }
-            }
-            // The record is there: the next life of the node goes on.
-            Err(PublishError::Closing) => {}
-            Err(_) => self.wills.wait(session, waiting, now.monotonic + RETRY),
+        let number = ticket.ask.0;
+        if !matches!(result, Ok(_) | Err(PublishError::KeyConflict | PublishError::Closing)) {
+            self.wills.again.insert((now.monotonic + RETRY, number));
+            return true;
+        }
+        let fired = self.wills.fired.remove(&number);
+        // When the node goes down the record stays, and its next life goes on.
+        let done = fired.filter(|_| !matches!(result, Err(PublishError::Closing)));
+        if let Some((session, waiting)) = done
+            && let Some(topic) = system::will_topic(&session)
+        {
+            self.remove_will(topic, waiting.generation);
         }
         true
     }

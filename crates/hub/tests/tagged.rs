@@ -493,6 +493,18 @@ fn a_will_that_the_log_refuses_is_published_later() {
 }
 
 #[test]
+fn a_will_that_the_log_refuses_is_not_void_because_its_client_comes_back() {
+    let mut world = world();
+    with_will(&mut world, 1, 60 * SECOND, Duration::ZERO);
+    world.takes = false;
+    world.close(0, 1);
+    world.takes = true;
+    with_will(&mut world, 2, 60 * SECOND, Duration::ZERO);
+    world.pass(SECOND);
+    assert_eq!(wills(&world), 1);
+}
+
+#[test]
 fn a_fresh_start_publishes_the_will_that_still_waited() {
     let mut world = world();
     with_will(&mut world, 1, 60 * SECOND, 50 * SECOND);

@@ -61,9 +61,40 @@ pub struct Checker {
     pub publishes: BTreeMap<u64, Publish>,
     /// Every reader.
     pub readings: Vec<Reading>,
+    /// Wills that must come: their connections have ended in this life of the server.
+    wills: Vec<u64>,
 }
 
 impl Checker {
+    /// Somebody is about to publish: the number of his message.
+    pub fn promise(&mut self, topic: Topic) -> u64 {
+        let number = self.publishes.keys().next_back().map_or(1, |last| last + 1);
+        self.publishes.insert(number, Publish { topic, acknowledged: Acknowledged::No });
+        number
+    }
+
+    /// A will must come.
+    pub fn owe_will(&mut self, number: u64) {
+        self.wills.push(number);
+        self.acknowledge(number);
+    }
+
+    /// A message is there, nobody knows where.
+    pub fn acknowledge(&mut self, number: u64) {
+        if let Some(publish) = self.publishes.get_mut(&number) {
+            publish.acknowledged = Acknowledged::Somewhere;
+        }
+    }
+
+    /// The server has crashed: wills that were to come may be void, as their clients come back.
+    pub fn crashed(&mut self) {
+        for number in self.wills.drain(..) {
+            if let Some(publish) = self.publishes.get_mut(&number) {
+                publish.acknowledged = Acknowledged::No;
+            }
+        }
+    }
+
     /// A message came; complains at once of disorder.
     pub fn came(&mut self, reader: usize, topic: &str, offset: u64, number: u64) -> Result<(), String> {
         let reading = &mut self.readings[reader];

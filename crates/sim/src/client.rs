@@ -324,9 +324,12 @@ impl Publisher {
         Self { writer: Some(Writer::new(number)), ..Self::over_http() }
     }
 
-    pub(crate) fn disconnect(&mut self, network: &mut Network, how: Leave) {
+    pub(crate) fn disconnect(&mut self, network: &mut Network, how: Leave, checker: &mut Checker) {
         if let Some(link) = self.link.take() {
             network.leave(link, how);
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.disconnected(network, how, checker);
         }
         self.received.clear();
         self.sent = false;
@@ -342,7 +345,7 @@ impl Publisher {
         let topic = checker.publishes[&number].topic.clone();
         if !std::mem::replace(&mut self.sent, true) {
             if let Some(writer) = &mut self.writer {
-                writer.begin(network, link);
+                writer.begin(network, link, checker);
             } else {
                 let request = format!(
                     "POST /v1/messages?topic={topic} HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: k{number}\r\n\
@@ -353,19 +356,18 @@ impl Publisher {
             }
         }
         let Some(bytes) = network.receive(link, usize::MAX) else {
-            self.disconnect(network, Leave::Closed);
+            self.disconnect(network, Leave::Closed, checker);
             return Ok(());
         };
         self.received.extend(bytes);
         let Some(writer) = &mut self.writer else { return self.take_answer(number, checker) };
-        match writer.go_on(&mut self.received, network, link, (topic.as_str(), &body))? {
+        match writer.go_on(&mut self.received, network, link, (topic.as_str(), &body), checker)? {
             Written::Yes => {
-                checker.publishes.get_mut(&number).ok_or("an answer to nothing")?.acknowledged =
-                    Acknowledged::Somewhere;
+                checker.acknowledge(number);
                 self.number = None;
             }
             Written::NotYet => {}
-            Written::Closed => self.disconnect(network, Leave::Closed),
+            Written::Closed => self.disconnect(network, Leave::Closed, checker),
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Clients that speak MQTT 5.0: publishers that publish exactly once, and readers: by cursor at most once, or in a session at least once or exactly once.
+//! Clients that speak MQTT 5.0: publishers that publish exactly once, each connection with a will, and readers: by cursor at most once, or in a session at least once or exactly once.
 //!
 //! A session that was confirmed is there at the next time, whatever happened to the connection; now and then a reader
 //! throws it away and goes on by cursor. What comes again at QoS 1 counts as seen; at QoS 2 the reader knows the numbers
@@ -8,13 +8,15 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 
 use bytes::Bytes;
-use everywire_base::topic::Filter;
+use everywire_base::topic::{Filter, Topic};
 use everywire_mqtt_packets::{
-    Ack, AckKind, Connect, Frame, Id, Options, Packet, Properties, Publish, Reason, Side, Subscribe, Version, frame,
+    Ack, AckKind, Connect, Frame, Id, Options, Packet, Properties, Publish, Reason, Side, Subscribe, Version, Will,
+    frame,
 };
 
+use crate::checker::Checker;
 use crate::native::News;
-use crate::net::Network;
+use crate::net::{Leave, Network};
 
 /// The most deliveries that a session has under way: few, so that its window is often full.
 const RECEIVE_MAXIMUM: u32 = 4;
@@ -50,7 +52,8 @@ impl Mqtt {
         self.window = 1 + link % RECEIVE_MAXIMUM;
         self.under_way.clear();
         let expiry = if self.qos == 0 { 0 } else { LASTING };
-        send(network, link, &hello(&self.name, self.is_fresh, expiry, self.window));
+        let hello = hello(&self.name, self.is_fresh, expiry, self.window);
+        send(network, link, &Packet::Connect(Box::new(hello)));
         if self.is_fresh {
             self.has_subscribed = false;
             self.received.clear();
@@ -133,7 +136,16 @@ pub(crate) struct Writer {
     publishing: Option<NonZeroU16>,
     /// Numbers that the server has received, and not let go.
     releasing: BTreeSet<NonZeroU16>,
+    /// The will of this connection.
+    will: u64,
+    /// The life of the server in which it was let in.
+    life: u32,
+    /// The wills of connections of which the server doesn't know that they are gone.
+    left: Vec<u64>,
 }
+
+/// Where wills are published.
+const WILLS: &str = "c";
 
 /// What came of a message.
 pub(crate) enum Written {
@@ -145,13 +157,25 @@ pub(crate) enum Written {
 impl Writer {
     pub(crate) fn new(number: usize) -> Self {
         let name = format!("writer {number}");
-        Self { name, is_known: false, is_in: false, publishing: None, releasing: BTreeSet::new() }
+        let (releasing, left) = (BTreeSet::new(), Vec::new());
+        Self { name, is_known: false, is_in: false, publishing: None, releasing, will: 0, life: 0, left }
     }
 
     /// What a new connection begins with.
-    pub(crate) fn begin(&mut self, network: &mut Network, link: u32) {
-        self.is_in = false;
-        send(network, link, &hello(&self.name, false, LASTING, RECEIVE_MAXIMUM));
+    pub(crate) fn begin(&mut self, network: &mut Network, link: u32, checker: &mut Checker) {
+        self.will = checker.promise(Topic::parse(WILLS).expect("a topic"));
+        let (payload, properties) = (self.will.to_string().into(), Properties::default());
+        let will = Will { topic: WILLS.into(), payload, qos: 2, retain: false, properties };
+        let hello = Connect { will: Some(will), ..hello(&self.name, false, LASTING, RECEIVE_MAXIMUM) };
+        send(network, link, &Packet::Connect(Box::new(hello)));
+    }
+
+    /// The connection is over: if it was one, its will is published as soon as the server knows.
+    pub(crate) fn disconnected(&mut self, network: &Network, how: Leave, checker: &mut Checker) {
+        if !std::mem::take(&mut self.is_in) || self.life != network.life {
+            return;
+        }
+        if how == Leave::Silently { self.left.push(self.will) } else { checker.owe_will(self.will) }
     }
 
     /// Does what comes next for this message.
@@ -161,6 +185,7 @@ impl Writer {
         network: &mut Network,
         link: u32,
         (topic, body): (&str, &str),
+        checker: &mut Checker,
     ) -> Result<Written, String> {
         let release = |number| Packet::Ack(Ack::new(AckKind::Pubrel, number, Reason::Success));
         while let Some((first, bytes)) = next_packet(received)? {
@@ -169,7 +194,14 @@ impl Writer {
                     if self.is_known && !connack.session_present {
                         return Err(format!("the session of {} was lost", self.name));
                     }
-                    (self.is_known, self.is_in) = (true, true);
+                    // What was there of it before has been taken over.
+                    let left = std::mem::take(&mut self.left);
+                    if self.life == network.life {
+                        for will in left {
+                            checker.owe_will(will);
+                        }
+                    }
+                    (self.is_known, self.is_in, self.life) = (true, true, network.life);
                     self.releasing.iter().for_each(|number| send(network, link, &release(*number)));
                     if let Some(number) = self.publishing {
                         send(network, link, &publish(topic, body, number, true));
@@ -197,9 +229,9 @@ impl Writer {
     }
 }
 
-fn hello(name: &str, clean_start: bool, expiry: u32, window: u32) -> Packet<'static> {
+fn hello(name: &str, clean_start: bool, expiry: u32, window: u32) -> Connect {
     let properties = Properties::default().with(Id::SessionExpiryInterval, expiry);
-    Packet::Connect(Box::new(Connect {
+    Connect {
         version: Version::V5,
         clean_start,
         keep_alive: 0,
@@ -208,7 +240,7 @@ fn hello(name: &str, clean_start: bool, expiry: u32, window: u32) -> Packet<'sta
         user_name: None,
         password: None,
         properties: properties.with(Id::ReceiveMaximum, window),
-    }))
+    }
 }
 
 fn publish<'a>(topic: &'a str, body: &'a str, number: NonZeroU16, dup: bool) -> Packet<'a> {

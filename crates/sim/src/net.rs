@@ -61,6 +61,8 @@ pub(crate) struct Network {
     pub(crate) now_ms: u64,
     /// Whether anything moved since it was last asked.
     pub(crate) moved: bool,
+    /// Counts the lives of the server.
+    pub(crate) life: u32,
 }
 
 impl Network {
@@ -114,6 +116,7 @@ impl Network {
 
     /// The server has crashed: all connections are cut.
     pub(crate) fn crash(&mut self) {
+        self.life += 1;
         self.waiting.iter_mut().for_each(VecDeque::clear);
         self.links.values_mut().for_each(|l| (l.cut, l.server_gone, l.index) = (true, true, None));
         self.links.retain(|_, l| !l.client_gone);

@@ -127,7 +127,7 @@ impl SimNode {
         let ports = SimPorts { engine: Arc::clone(&engine), reads: Arc::clone(&reads), bound: limits.read_queue };
         let plate = Nameplate { node: "sim".into(), boot: net.now().wall.0 as u32 };
         let drawn = AtomicU64::new(net.now().wall.0 << 20);
-        let hub = Hub::new(everywire_hub::Setup {
+        let mut hub = Hub::new(everywire_hub::Setup {
             tails: engine.tails().to_vec(),
             lineages: vec![engine.lineage(Partition(0))],
             retained: store.retained(),
@@ -137,6 +137,7 @@ impl SimNode {
             plate: plate.clone(),
             draw: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed)) << 64 | u128::from(seed)),
         });
+        hub.adopt_wills();
         let listen = |socket, wires| Listener {
             socket: Some(socket),
             local: SocketAddr::from((Ipv4Addr::LOCALHOST, 1024 + socket)),

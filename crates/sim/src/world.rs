@@ -11,7 +11,7 @@ use everywire_log::disk::{Fault, SimDisk};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::checker::{Acknowledged, Checker, Publish, Reading};
+use crate::checker::{Acknowledged, Checker, Reading};
 use crate::client::{Publisher, Reader, Transport};
 use crate::net::{Leave, Network};
 use crate::node::SimNode;
@@ -64,7 +64,6 @@ struct World {
     readers: Vec<Reader>,
     publishers: Vec<Publisher>,
     checker: Checker,
-    next_message: u64,
     padding: usize,
     /// How many of a thousand steps are crashes.
     crashes: u32,
@@ -105,7 +104,6 @@ impl World {
             readers,
             publishers,
             checker,
-            next_message: 0,
             padding,
             crashes,
             has_bad_disk,
@@ -173,11 +171,8 @@ impl World {
     fn publish_more(&mut self) {
         let idle = self.publishers.iter_mut().filter(|p| p.number.is_none());
         for publisher in idle {
-            self.next_message += 1;
             let topic = TOPICS[self.random.random_range(0..TOPICS.len())];
-            let topic = Topic::parse(topic).expect("a topic");
-            self.checker.publishes.insert(self.next_message, Publish { topic, acknowledged: Acknowledged::No });
-            publisher.number = Some(self.next_message);
+            publisher.number = Some(self.checker.promise(Topic::parse(topic).expect("a topic")));
         }
     }
 
@@ -188,7 +183,7 @@ impl World {
         let mut network = self.network.borrow_mut();
         match self.readers.get_mut(place) {
             Some(reader) => reader.disconnect(&mut network, how),
-            None => self.publishers[place - self.readers.len()].disconnect(&mut network, how),
+            None => self.publishers[place - self.readers.len()].disconnect(&mut network, how, &mut self.checker),
         }
     }
 
@@ -211,6 +206,9 @@ impl World {
     fn crash(&mut self) -> Result<(), String> {
         self.outcome.crashes += 1;
         self.heal();
+        self.checker.crashed();
+        // No life begins in the millisecond of the one before.
+        self.pass(1);
         self.network.borrow_mut().crash();
         self.disk.crash(self.random.random());
         self.tables.crash(self.random.random_range(0..64)).map_err(|e| e.to_string())?;
