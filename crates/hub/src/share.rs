@@ -201,7 +201,7 @@ impl Hub {
     fn come_in(&mut self, topic: &Topic, member: Member, at: Offset, ranges: Vec<Range>, now: Now) {
         let slot = member.1;
         let Some(Joining { ask, mut subscribe, .. }) = self.groups.take_one(topic, slot) else {
-            return self.pass_on(topic, member, &ranges);
+            return self.pass_on(topic, member, &ranges, Some(at));
         };
         let begin = ranges.iter().map(|range| range.after).min().unwrap_or(at).min(at);
         self.groups.of.entry(slot).or_default().push(topic.clone());
@@ -275,7 +275,7 @@ impl Hub {
         let first = window.and_then(|window| window.iter().map(|sent| sent.offset).min()).unwrap_or(current);
         let Some(here) = self.groups.all.get_mut(topic).and_then(|group| group.here(slot)) else {
             // It has said that it leaves, before it heard of this.
-            return self.pass_on(topic, heir, &ranges);
+            return self.pass_on(topic, heir, &ranges, None);
         };
         here.take_up(ranges, current, first);
         if begin >= current {
@@ -373,10 +373,13 @@ impl Hub {
         self.say_leave(topic, self.name(slot), ranges, lives_ms);
     }
 
-    /// What was to be a member's that is gone goes to another.
-    fn pass_on(&mut self, topic: &Topic, (worker, slot): Member, ranges: &[Range]) {
-        let ranges = ranges.iter().map(|range| self.said(*range)).collect();
-        self.say_leave(topic, self.setup.plate.name(worker, slot), ranges, 0);
+    /// What was to be a member's that is gone goes to another; so does what it has been drawn for since it joined, if it
+    /// has never been there.
+    fn pass_on(&mut self, topic: &Topic, (worker, slot): Member, ranges: &[Range], joined: Option<Offset>) {
+        let name = self.setup.plate.name(worker, slot);
+        let own = joined.map(|at| GroupRange { after: at.0, up_to: None, of: Some(name.clone()) });
+        let ranges = ranges.iter().map(|range| self.said(*range)).chain(own).collect();
+        self.say_leave(topic, name, ranges, 0);
     }
 
     fn say_leave(&mut self, topic: &Topic, member: Box<str>, mut ranges: Vec<GroupRange>, lives_ms: u64) {

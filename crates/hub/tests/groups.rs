@@ -105,6 +105,32 @@ fn a_worker_that_falls_out_of_the_tail_draws_like_the_others() {
 }
 
 #[test]
+fn what_comes_to_a_member_that_is_gone_before_it_is_in_waits_for_the_next() {
+    let mut world = world();
+    join(&mut world, MEMBERS[0], EXPIRY, 100);
+    world.close(0, 1);
+    let login = Login { session: named("one", EXPIRY, false, 100), ..Login::default() };
+    world.hubs[0].login(slot(2), AskId(1), login, world.now);
+    // Its connection goes when its return to the group stands in the log, and messages above it.
+    let is_return = |world: &mut World| {
+        let mut appends = world.hubs[0].appends().iter();
+        appends.any(|append| append.draft.message.topic.as_str().starts_with("$share/"))
+    };
+    while !is_return(&mut world) {
+        world.pass_appends(0);
+        world.step(0);
+    }
+    world.pass_appends(0);
+    for n in 0..10 {
+        world.append(Message::new(Topic::parse("a/b").unwrap(), n.to_string()), Durability::Fsync);
+    }
+    world.close(0, 2);
+    world.enter(0, 3, named("one", EXPIRY, false, 100));
+    let got: BTreeSet<u32> = world.tagged(0, 3).iter().map(|(body, _)| body.parse().unwrap()).collect();
+    assert_eq!(got, (0..10).collect());
+}
+
+#[test]
 fn what_a_slow_member_has_not_read_goes_to_the_others() {
     let mut world = world();
     join(&mut world, MEMBERS[0], Duration::ZERO, 1000);

@@ -318,10 +318,7 @@ fn a_fresh_start_throws_away_also_a_session_that_is_just_being_opened() {
     world.hubs[0].login(slot(1), AskId(1), login(named("me", EXPIRY, false, 10)), world.now);
     // Its claim comes out of the log, nothing is found, and its own record is under way.
     while !world.hubs[0].appends().iter().any(|append| append.draft.message.retain) {
-        let appends: Vec<_> = world.hubs[0].appends().drain(..).collect();
-        for append in appends {
-            world.append(append.draft.message, append.draft.durability);
-        }
+        world.pass_appends(0);
         world.step(0);
     }
     world.hubs[1].login(slot(5), AskId(1), login(named("me", Duration::ZERO, true, 10)), world.now);

@@ -1,6 +1,6 @@
 //! Knows every publish, acknowledgement and delivery, and says what must not be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use everywire_base::topic::{Filter, Topic};
 
@@ -54,21 +54,60 @@ pub struct Reading {
     pub gaps: Vec<String>,
 }
 
+/// What a shared group has seen, all its members together.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// What it reads.
+    pub filter: Filter,
+    /// It wants every message of a higher number: since then one of its members has a session that lasts.
+    pub above: Option<u64>,
+    /// The numbers that came to any of them.
+    pub seen: BTreeSet<u64>,
+}
+
 /// Everything that happened.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub struct Checker {
     /// Every message that somebody tried to publish.
     pub publishes: BTreeMap<u64, Publish>,
     /// Every reader.
     pub readings: Vec<Reading>,
+    /// The shared group.
+    pub group: Group,
     /// Wills that must come: their connections have ended in this life of the server.
     wills: Vec<u64>,
 }
 
 impl Checker {
+    /// Nothing has happened yet, and there is a group that reads this.
+    pub fn new(filter: Filter) -> Self {
+        let group = Group { filter, above: None, seen: BTreeSet::new() };
+        Self { publishes: BTreeMap::new(), readings: Vec::new(), group, wills: Vec::new() }
+    }
+
+    fn last(&self) -> u64 {
+        self.publishes.keys().next_back().copied().unwrap_or_default()
+    }
+
+    /// A member of the group has a session that lasts: from now on nothing is lost.
+    pub fn group_lasts(&mut self) {
+        self.group.above = self.group.above.or(Some(self.last()));
+    }
+
+    /// A message came to a member of the group.
+    pub fn came_to_group(&mut self, topic: &str, body: &[u8]) -> Result<(), String> {
+        let number = number_of(body)?;
+        let publish = self.publishes.get(&number).ok_or(format!("the group got {number}, which nobody published"))?;
+        if publish.topic.as_str() != topic || !self.group.filter.matches(&publish.topic) {
+            return Err(format!("the group got message {number} of {topic}, which it does not read"));
+        }
+        self.group.seen.insert(number);
+        Ok(())
+    }
+
     /// Somebody is about to publish: the number of his message.
     pub fn promise(&mut self, topic: Topic) -> u64 {
-        let number = self.publishes.keys().next_back().map_or(1, |last| last + 1);
+        let number = self.last() + 1;
         self.publishes.insert(number, Publish { topic, acknowledged: Acknowledged::No });
         number
     }
@@ -86,8 +125,10 @@ impl Checker {
         }
     }
 
-    /// The server has crashed: wills that were to come may be void, as their clients come back.
+    /// The server has crashed: wills that were to come may be void, as their clients come back; and what one member has
+    /// just left to another may be lost to the group.
     pub fn crashed(&mut self) {
+        self.group.above = self.group.above.map(|_| self.last());
         for number in self.wills.drain(..) {
             if let Some(publish) = self.publishes.get_mut(&number) {
                 publish.acknowledged = Acknowledged::No;
@@ -133,7 +174,19 @@ impl Checker {
                 return Err(format!("message {number} is in the log twice, at {first} and {offset}"));
             }
         }
-        self.readings.iter().try_for_each(|reading| self.complete(reading))
+        self.readings.iter().try_for_each(|reading| self.complete(reading))?;
+        self.group_is_complete()
+    }
+
+    fn group_is_complete(&self) -> Result<(), String> {
+        let Some(above) = self.group.above else { return Ok(()) };
+        for (number, publish) in self.publishes.range(above + 1..) {
+            let is_there = publish.acknowledged != Acknowledged::No && self.group.filter.matches(&publish.topic);
+            if is_there && !self.group.seen.contains(number) {
+                return Err(format!("the group never got message {number} of {}", publish.topic));
+            }
+        }
+        Ok(())
     }
 
     fn complete(&self, reading: &Reading) -> Result<(), String> {
@@ -152,12 +205,18 @@ impl Checker {
     }
 }
 
+/// The number of a message: its body is that, and some padding.
+pub fn number_of(body: &[u8]) -> Result<u64, String> {
+    let number = std::str::from_utf8(body).ok().and_then(|body| body.trim_end_matches('x').parse().ok());
+    number.ok_or_else(|| "a body that is no number".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn checker() -> Checker {
-        let mut checker = Checker::default();
+        let mut checker = Checker::new(Filter::parse("a").unwrap());
         for number in 1..=3 {
             let topic = Topic::parse("a").unwrap();
             checker.publishes.insert(number, Publish { topic, acknowledged: Acknowledged::At(number) });

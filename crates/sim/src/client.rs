@@ -3,7 +3,7 @@
 use everywire_base::cursor::Cursor;
 use everywire_base::topic::Filter;
 
-use crate::checker::{Acknowledged, Checker};
+use crate::checker::{Acknowledged, Checker, number_of};
 use crate::http;
 use crate::mqtt::{Mqtt, Writer, Written};
 use crate::native::{Native, News};
@@ -283,8 +283,7 @@ impl Reader {
 
     fn came(&mut self, topic: &str, cursor: &str, body: &[u8], checker: &mut Checker) -> Result<(), String> {
         let offset = offset_of(cursor)?;
-        let number = std::str::from_utf8(body).ok().and_then(|b| b.trim_end_matches('x').parse().ok());
-        checker.came(self.number, topic, offset, number.ok_or("a body that is no number")?)
+        checker.came(self.number, topic, offset, number_of(body)?)
     }
 
     fn stand_at(&mut self, cursor: &str, checker: &mut Checker) -> Result<(), String> {

@@ -7,6 +7,7 @@
 pub mod checker;
 mod client;
 mod http;
+mod member;
 mod mqtt;
 mod native;
 mod net;

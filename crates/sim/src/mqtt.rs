@@ -19,11 +19,11 @@ use crate::native::News;
 use crate::net::{Leave, Network};
 
 /// The most deliveries that a session has under way: few, so that its window is often full.
-const RECEIVE_MAXIMUM: u32 = 4;
+pub(crate) const RECEIVE_MAXIMUM: u32 = 4;
 /// Every so many connections a session is thrown away.
 const FRESH: u32 = 8;
 /// For how many seconds a session is kept: longer than any world lasts.
-const LASTING: u32 = 1 << 20;
+pub(crate) const LASTING: u32 = 1 << 20;
 
 /// The state of such a reader that belongs to one connection, and that which outlives it.
 #[derive(Default)]
@@ -229,7 +229,7 @@ impl Writer {
     }
 }
 
-fn hello(name: &str, clean_start: bool, expiry: u32, window: u32) -> Connect {
+pub(crate) fn hello(name: &str, clean_start: bool, expiry: u32, window: u32) -> Connect {
     let properties = Properties::default().with(Id::SessionExpiryInterval, expiry);
     Connect {
         version: Version::V5,
@@ -249,7 +249,7 @@ fn publish<'a>(topic: &'a str, body: &'a str, number: NonZeroU16, dup: bool) -> 
 }
 
 /// The body of the next packet, after its first byte, if all of it is there.
-fn next_packet(received: &mut Vec<u8>) -> Result<Option<(u8, Bytes)>, String> {
+pub(crate) fn next_packet(received: &mut Vec<u8>) -> Result<Option<(u8, Bytes)>, String> {
     match frame(received) {
         Frame::Known { first, header, body } if received.len() >= header + body => {
             Ok(Some((first, received.drain(..header + body).skip(header).collect())))
@@ -259,11 +259,11 @@ fn next_packet(received: &mut Vec<u8>) -> Result<Option<(u8, Bytes)>, String> {
     }
 }
 
-fn read(first: u8, bytes: &Bytes) -> Result<Packet<'_>, String> {
+pub(crate) fn read(first: u8, bytes: &Bytes) -> Result<Packet<'_>, String> {
     Packet::read(Version::V5, Side::Server, first, bytes).map_err(|error| error.to_string())
 }
 
-fn send(network: &mut Network, link: u32, packet: &Packet<'_>) {
+pub(crate) fn send(network: &mut Network, link: u32, packet: &Packet<'_>) {
     let mut bytes = Vec::new();
     packet.write(Version::V5, &mut bytes);
     network.send(link, &bytes);

@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::checker::{Acknowledged, Checker, Reading};
 use crate::client::{Publisher, Reader, Transport};
+use crate::member::Member;
 use crate::net::{Leave, Network};
 use crate::node::SimNode;
 use crate::tables::SimTables;
@@ -63,6 +64,7 @@ struct World {
     node: SimNode,
     readers: Vec<Reader>,
     publishers: Vec<Publisher>,
+    members: Vec<Member>,
     checker: Checker,
     padding: usize,
     /// How many of a thousand steps are crashes.
@@ -81,7 +83,7 @@ impl World {
         let rules = Arc::new(Rules::new(vec![keep_everything()]));
         let tables = SimTables::default();
         let node = SimNode::start(&network, (&disk, &tables), random.random(), &limits, &rules)?;
-        let mut checker = Checker::default();
+        let mut checker = Checker::new(new_filter(&mut random));
         let crashes = [0, 1, 3][random.random_range(0..3)];
         let has_bad_disk = random.random_bool(0.3);
         // QoS 1 and 2 of one topic have no order among each other (MQTT-4.6.0-5): who reads exactly once reads nothing else.
@@ -92,6 +94,8 @@ impl World {
             .collect();
         let publishers =
             (0..random.random_range(1..12)).map(|number| new_publisher(number, once, &mut random)).collect();
+        let members =
+            (0..random.random_range(0..4)).map(|n| Member::new(n, n == 0 || random.random_bool(0.5))).collect();
         let padding = random.random_range(0..60);
         Ok(Self {
             random,
@@ -103,6 +107,7 @@ impl World {
             node,
             readers,
             publishers,
+            members,
             checker,
             padding,
             crashes,
@@ -149,6 +154,11 @@ impl World {
             3 => drop(self.node.commit()),
             4 => drop(self.node.apply()),
             5 => drop(self.node.read(place)),
+            6 if !self.members.is_empty() && self.random.random_bool(0.3) => {
+                let (member, most) =
+                    (self.random.random_range(0..self.members.len()), self.random.random_range(1..2000));
+                self.members[member].step(&mut self.network.borrow_mut(), &mut self.checker, most)?;
+            }
             6 => {
                 let publisher = self.random.random_range(0..self.publishers.len());
                 self.publishers[publisher].step(&mut self.network.borrow_mut(), &mut self.checker, self.padding)?;
@@ -179,11 +189,15 @@ impl World {
     fn cut(&mut self) {
         self.outcome.cuts += 1;
         let how = [Leave::Closed, Leave::Cut, Leave::Silently][self.random.random_range(0..3)];
-        let place = self.random.random_range(0..self.readers.len() + self.publishers.len());
+        let (readers, publishers) = (self.readers.len(), self.publishers.len());
+        let place = self.random.random_range(0..readers + publishers + self.members.len());
         let mut network = self.network.borrow_mut();
-        match self.readers.get_mut(place) {
-            Some(reader) => reader.disconnect(&mut network, how),
-            None => self.publishers[place - self.readers.len()].disconnect(&mut network, how, &mut self.checker),
+        if place < readers {
+            self.readers[place].disconnect(&mut network, how);
+        } else if place < readers + publishers {
+            self.publishers[place - readers].disconnect(&mut network, how, &mut self.checker);
+        } else {
+            self.members[place - readers - publishers].disconnect(&mut network, how);
         }
     }
 
@@ -225,9 +239,12 @@ impl World {
         let mut still = 0;
         for step in 0..QUIET_STEPS {
             self.network.borrow_mut().moved = false;
-            let before = self.checker.readings.iter().map(|r| r.seen.len()).sum::<usize>();
+            let seen = |checker: &Checker| {
+                checker.readings.iter().map(|r| r.seen.len()).sum::<usize>() + checker.group.seen.len()
+            };
+            let before = seen(&self.checker);
             self.all_parts().map_err(|e| format!("in quiet step {step}: {e}"))?;
-            let after = self.checker.readings.iter().map(|r| r.seen.len()).sum::<usize>();
+            let after = seen(&self.checker);
             let idle = self.publishers.iter().all(|p| p.number.is_none()) && before == after;
             still = if idle { still + 1 } else { 0 };
             if still >= STILL {
@@ -251,6 +268,9 @@ impl World {
         for reader in &mut self.readers {
             reader.step(&mut network, &mut self.checker, usize::MAX)?;
         }
+        for member in &mut self.members {
+            member.step(&mut network, &mut self.checker, usize::MAX)?;
+        }
         Ok(())
     }
 }
@@ -259,11 +279,15 @@ fn new_publisher(number: usize, once: bool, random: &mut ChaCha8Rng) -> Publishe
     if once || random.random_bool(0.5) { Publisher::over_mqtt(number) } else { Publisher::over_http() }
 }
 
+fn new_filter(random: &mut ChaCha8Rng) -> Filter {
+    Filter::parse(FILTERS[random.random_range(0..FILTERS.len())]).expect("a filter")
+}
+
 fn new_reader(number: usize, transports: &[Transport], random: &mut ChaCha8Rng, checker: &mut Checker) -> Reader {
     let transport = transports[random.random_range(0..transports.len())];
     let mut filters: Vec<Filter> = Vec::new();
     for _ in 0..random.random_range(1..4) {
-        let filter = Filter::parse(FILTERS[random.random_range(0..FILTERS.len())]).expect("a filter");
+        let filter = new_filter(random);
         if !filters.contains(&filter) {
             filters.push(filter);
         }

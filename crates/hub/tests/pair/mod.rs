@@ -168,9 +168,7 @@ impl World {
             self.hubs[*worker].close(slot(*index), ORIGIN, self.now);
         }
         for worker in 0..self.hubs.len() {
-            for append in std::mem::take(self.hubs[worker].appends()) {
-                self.append(append.draft.message, append.draft.durability);
-            }
+            self.pass_appends(worker);
         }
         self.kill();
     }
@@ -242,6 +240,13 @@ impl World {
             }
         }
         busy
+    }
+
+    /// What the hub appends comes into the log, and nobody hears of it yet.
+    pub(crate) fn pass_appends(&mut self, worker: usize) {
+        for append in std::mem::take(self.hubs[worker].appends()) {
+            self.append(append.draft.message, append.draft.durability);
+        }
     }
 
     /// A turn after which what the hub appends is not in the log yet.
