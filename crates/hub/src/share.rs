@@ -278,11 +278,14 @@ impl Hub {
             return self.pass_on(topic, heir, &ranges, None);
         };
         here.take_up(ranges, current, first);
-        if begin >= current {
+        let mut all = self.held(slot.index).iter().copied().enumerate();
+        let held = all.find(|(_, held)| self.table.share(held.list) == Some(topic));
+        let Some((nth, held)) = held else { return };
+        // It may lag for another filter's sake, below where it joined.
+        let lag = self.connections.get(slot.index).and_then(|connection| connection.lag.as_ref());
+        if begin >= lag.map_or(current, |lag| lag.since(nth, 0).max(current)) {
             return;
         }
-        let held = self.held(slot.index).iter().find(|held| self.table.share(held.list) == Some(topic)).copied();
-        let Some(held) = held else { return };
         let group = self.table.group(held.list).map(Into::into);
         let (filter, terms) = (self.table.filter(held.list).clone(), Terms::unpack(held.terms));
         let start = Start::After(self.at(begin));

@@ -131,6 +131,29 @@ fn what_comes_to_a_member_that_is_gone_before_it_is_in_waits_for_the_next() {
 }
 
 #[test]
+fn an_heir_that_lags_for_another_filters_sake_gets_what_was_left() {
+    let mut world = world();
+    world.enter(0, 1, named("heir", EXPIRY, false, 1));
+    let terms = Terms { qos: 1, ..Terms::default() };
+    world.subscribe_on(0, 1, &Subscribe { terms, ..Subscribe::to([Filter::parse("own").unwrap()]) });
+    for n in 0..5 {
+        world.publish("own", &format!("own {n}"));
+    }
+    join(&mut world, MEMBERS[2], Duration::ZERO, 100);
+    publish(&mut world, 0..10);
+    assert_eq!(world.tagged(1, 3).len(), 10);
+    assert!(world.subscribe_on(0, 1, &shared(1)).refused.is_empty());
+    world.close(1, 3);
+    let mut got = Vec::new();
+    while let [(body, tag)] = &world.tagged(0, 1)[..] {
+        got.push(body.clone());
+        world.tell(0, 1, &Ack::Done(*tag)).unwrap();
+    }
+    let expected = (0..5).map(|n| format!("own {n}")).chain((0..10).map(|n| n.to_string()));
+    assert_eq!(got, expected.collect::<Vec<_>>());
+}
+
+#[test]
 fn what_a_slow_member_has_not_read_goes_to_the_others() {
     let mut world = world();
     join(&mut world, MEMBERS[0], Duration::ZERO, 1000);
