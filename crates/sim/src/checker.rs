@@ -59,7 +59,8 @@ pub struct Reading {
 pub struct Group {
     /// What it reads.
     pub filter: Filter,
-    /// It wants every message of a higher number: since then one of its members has a session that lasts.
+    /// It wants every message of a higher number: since then one of its members has a session that lasts, and was there
+    /// in this life of the server.
     pub above: Option<u64>,
     /// The numbers that came to any of them.
     pub seen: BTreeSet<u64>,
@@ -125,10 +126,10 @@ impl Checker {
         }
     }
 
-    /// The server has crashed: wills that were to come may be void, as their clients come back; and what one member has
-    /// just left to another may be lost to the group.
+    /// The server has crashed: wills that were to come may be void, as their clients come back; and the group begins
+    /// anew, unless a member with a session that lasts was there.
     pub fn crashed(&mut self) {
-        self.group.above = self.group.above.map(|_| self.last());
+        self.group.above = None;
         for number in self.wills.drain(..) {
             if let Some(publish) = self.publishes.get_mut(&number) {
                 publish.acknowledged = Acknowledged::No;

@@ -72,6 +72,9 @@ impl Member {
                 }
                 Packet::Publish(publish) => {
                     checker.came_to_group(publish.topic, publish.payload)?;
+                    if self.lasts {
+                        checker.group_lasts();
+                    }
                     self.unacknowledged.extend(publish.packet_id);
                     if self.unacknowledged.len() > self.window as usize {
                         return Err(format!("{} has more than {} under way", self.name, self.window));

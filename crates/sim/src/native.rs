@@ -13,8 +13,9 @@ use everywire_proto::{
 use crate::net::Network;
 use crate::websocket::{self, Came};
 
-/// How many messages a session takes before it acknowledges them.
-const UNACKNOWLEDGED: u32 = 4;
+/// How many messages a session takes before it acknowledges them: fewer than half of the smallest window, as some that came
+/// twice may count twice until the next acknowledgement.
+const UNACKNOWLEDGED: u32 = 2;
 
 /// What comes of some bytes.
 pub(crate) enum News {
