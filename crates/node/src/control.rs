@@ -234,7 +234,7 @@ fn visible_topics(
 ) -> Result<Vec<everywire_store::TopicInfo>, StoreError> {
     let (rules, mut visible) = (store.rules(), Vec::new());
     loop {
-        let page = store.topics(filter, after.as_ref().map(Topic::as_str), wanted)?;
+        let page = store.topics(filter, after.as_ref(), wanted)?;
         let is_last = page.len() < wanted;
         after = page.last().map(|info| info.topic.clone());
         visible.extend(page.into_iter().filter(|i| rules.may_subscribe(who, &Filter::Exact(i.topic.clone())).is_ok()));

@@ -257,14 +257,8 @@ impl Applier {
     }
 
     fn retain(&mut self, record: &Arc<Record>, message: &Message, now: UnixMillis) -> Result<(), StoreError> {
-        // Read only where generations are counted.
-        if message.generation > 0
-            && self.shared.retained_in(&message.topic)?.is_some_and(|now| now.generation > message.generation)
-        {
-            return Ok(());
-        }
         let retained = (!message.body.is_empty()).then(|| Retained::of(record, message));
-        self.set_retained(&message.topic, record.offset, retained, now)
+        self.replace_retained(&message.topic, (record.offset, message.generation), retained, now)
     }
 
     pub(crate) fn set_retained(
@@ -274,9 +268,26 @@ impl Applier {
         retained: Option<Retained>,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
+        self.replace_retained(topic, (at, 0), retained, now)
+    }
+
+    /// The same, unless what is retained is of a later generation; 0 counts none.
+    fn replace_retained(
+        &mut self,
+        topic: &Topic,
+        (at, generation): (Offset, u64),
+        retained: Option<Retained>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        // Read only where generations are counted, or no state tells.
+        let counts = generation > 0;
+        let found = if counts || topic.is_internal() { self.shared.retained_in(topic)? } else { None };
+        if counts && found.as_ref().is_some_and(|found| found.generation > generation) {
+            return Ok(());
+        }
         let offset = retained.as_ref().map_or(0, |retained| retained.offset.0);
         let former = if topic.is_internal() {
-            self.shared.retained_in(topic)?.map_or(0, |former| former.offset.0)
+            found.map_or(0, |found| found.offset.0)
         } else {
             self.change(topic, now, |slot, _| Some(std::mem::replace(&mut slot.state.retained, offset)))?.unwrap_or(0)
         };

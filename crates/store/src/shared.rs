@@ -171,14 +171,13 @@ impl Shared {
     pub(crate) fn walk(
         &self,
         prefix: &str,
-        after: Option<&str>,
+        after: Option<&Topic>,
         take: &mut dyn FnMut(&Topic, &TopicState) -> bool,
     ) -> Result<(), TablesError> {
-        let from = after.map_or_else(|| prefix.as_bytes().to_vec(), |after| [after.as_bytes(), &[0]].concat());
-        let from = from.max(prefix.as_bytes().to_vec());
+        let begin = first(prefix, after);
+        let from = key_of(&begin);
         // First those that no checkpoint has written: what one writes meanwhile is found below.
         let with_prefix = |topic: &&Topic| topic.as_str().starts_with(prefix);
-        let begin = first(prefix, after.and_then(|after| Topic::parse(after).ok()).as_ref());
         let fresh = self.fresh().range((begin, Bound::Unbounded)).take_while(with_prefix).cloned().collect::<Vec<_>>();
         let mut walk = Walk { shared: self, fresh: fresh.into_iter().peekable(), more: true, error: None };
         self.tables.scan(Table::Topics, &from, end_of(prefix.as_bytes()).as_deref(), &mut |name, value| {
@@ -199,15 +198,11 @@ impl Shared {
     ) -> Result<(Vec<Retained>, Option<Topic>), TablesError> {
         let mut found = Vec::new();
         for prefix in prefixes {
-            let above = after.map(|topic| [topic.as_str().as_bytes(), &[0]].concat());
-            let from = above.filter(|above| above.as_slice() > prefix.as_bytes());
-            let from = from.unwrap_or_else(|| prefix.as_bytes().to_vec());
-            let end = end_of(prefix.as_bytes());
-            if end.as_ref().is_some_and(|end| from >= *end) {
+            let (begin, end) = (first(prefix, after), end_of(prefix.as_bytes()));
+            if end.as_ref().is_some_and(|end| key_of(&begin) >= *end) {
                 continue;
             }
-            let (begin, limit) = (first(prefix, after), limit - found.len());
-            let (retained, next) = self.retained_run((begin, &from, end.as_deref()), limit, matches)?;
+            let (retained, next) = self.retained_run((begin, end.as_deref()), limit - found.len(), matches)?;
             found.extend(retained);
             if next.is_some() {
                 return Ok((found, next));
@@ -219,10 +214,11 @@ impl Shared {
     /// The same for one range of names.
     fn retained_run(
         &self,
-        (begin, from, to): (Bound<Topic>, &[u8], Option<&[u8]>),
+        (begin, to): (Bound<Topic>, Option<&[u8]>),
         limit: usize,
         matches: &dyn Fn(&Topic) -> bool,
     ) -> Result<(Vec<Retained>, Option<Topic>), TablesError> {
+        let from = key_of(&begin);
         let is_below = |topic: &Topic| to.is_none_or(|to| topic.as_str().as_bytes() < to);
         let changed: Vec<_> = {
             let all = self.retained();
@@ -231,7 +227,7 @@ impl Shared {
         };
         let mut found = BTreeMap::new();
         let (mut looks, mut error, mut last) = (0, None, None);
-        self.tables.scan(Table::Retained, from, to, &mut |name, value| {
+        self.tables.scan(Table::Retained, &from, to, &mut |name, value| {
             looks += 1;
             match self.retained_entry(name, value) {
                 Ok((topic, retained)) => {
@@ -285,6 +281,15 @@ fn first(prefix: &str, after: Option<&Topic>) -> Bound<Topic> {
     match after {
         Some(after) if after.as_str() >= prefix => Bound::Excluded(after.clone()),
         _ => Topic::parse(prefix).map_or(Bound::Unbounded, Bound::Included),
+    }
+}
+
+/// The first key in the tables that may be a topic's from there on.
+fn key_of(begin: &Bound<Topic>) -> Vec<u8> {
+    match begin {
+        Bound::Included(topic) => topic.as_str().into(),
+        Bound::Excluded(topic) => [topic.as_str().as_bytes(), &[0]].concat(),
+        Bound::Unbounded => Vec::new(),
     }
 }
 

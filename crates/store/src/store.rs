@@ -64,7 +64,7 @@ impl Store {
     }
 
     /// The topics that a filter takes, in the order of their names, above `after`.
-    pub fn topics(&self, filter: &Filter, after: Option<&str>, limit: usize) -> Result<Vec<TopicInfo>, StoreError> {
+    pub fn topics(&self, filter: &Filter, after: Option<&Topic>, limit: usize) -> Result<Vec<TopicInfo>, StoreError> {
         self.steady(|shared| shared.topics(filter, after, limit))
     }
 

@@ -47,7 +47,7 @@ impl Shared {
     pub(crate) fn topics(
         &self,
         filter: &Filter,
-        after: Option<&str>,
+        after: Option<&Topic>,
         limit: usize,
     ) -> Result<Vec<TopicInfo>, StoreError> {
         let mut topics = Vec::new();

@@ -26,7 +26,7 @@ const CLEAN_MILLIS: [u64; 2] = [250, 10_000];
 #[derive(Default)]
 pub(crate) struct Upkeep {
     /// The topic that the sweep looked at last.
-    swept: Option<String>,
+    swept: Option<Topic>,
     /// Whether the sweep goes round without pause, because the rules have changed.
     hurries: bool,
     sweep_at: UnixMillis,
@@ -69,7 +69,7 @@ impl Applier {
         let (mut due, mut seen, mut last) = (Vec::new(), 0, None);
         let forget_floor = self.forget_floor(now);
         let after = self.upkeep.swept.take();
-        self.shared.walk("", after.as_deref(), &mut |topic, state| {
+        self.shared.walk("", after.as_ref(), &mut |topic, state| {
             if is_sweepable(&self.shared, topic, state, forget_floor, now) {
                 due.push(topic.clone());
             }
@@ -83,7 +83,7 @@ impl Applier {
             self.forget(&topic, forget_floor);
         }
         if seen == SWEEP_TOPICS {
-            self.upkeep.swept = last.map(|topic| topic.as_str().to_owned());
+            self.upkeep.swept = last;
         } else {
             self.upkeep.hurries = false;
         }

@@ -213,7 +213,8 @@ fn topics_are_listed_in_pages_from_stored_counts() {
         world.publish(name, "xy");
     }
     let list = |world: &World, filter: &str, after: Option<&str>, limit| {
-        let topics = world.store.topics(&Filter::parse(filter).unwrap(), after, limit).unwrap();
+        let after = after.map(topic);
+        let topics = world.store.topics(&Filter::parse(filter).unwrap(), after.as_ref(), limit).unwrap();
         topics.iter().map(|t| (t.topic.as_str().to_owned(), t.head.0, t.count, t.bytes)).collect::<Vec<_>>()
     };
     for _written in 0..2 {
