@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::identity::Identity;
 use crate::record::Durability;
-use crate::topic::{Filter, Pattern, Topic};
+use crate::topic::{Filter, Pattern, Topic, is_internal};
 
 /// Who asks; `None` is anonymous.
 pub type Caller<'a> = Option<&'a Identity>;
@@ -208,7 +208,7 @@ impl Rules {
     /// (RULES 32). An inbox is its owner's alone.
     pub fn may_subscribe(&self, who: Caller<'_>, filter: &Filter) -> Result<(), Refusal> {
         let (doing, text) = ("subscribing to", filter.as_str());
-        if text.starts_with('$') && text.split('/').next() != Some("$SYS") {
+        if is_internal(text) {
             return Err(Refusal::Forbidden(format!("{doing} {text}: it is the server's own").into()));
         }
         self.may_enter(who)?;

@@ -78,7 +78,7 @@ impl Topic {
 
     /// Whether only the server itself reads it (`crate::system`): the name belongs to it, and isn't below `$SYS`.
     pub fn is_internal(&self) -> bool {
-        self.is_servers() && self.name.split('/').next() != Some("$SYS")
+        is_internal(&self.name)
     }
 
     /// Whether the name belongs to the server (`$…`) or to one user (`user/…`): no filter that begins with a
@@ -86,6 +86,11 @@ impl Topic {
     pub fn is_reserved(&self) -> bool {
         self.is_servers() || self.name.starts_with("user/")
     }
+}
+
+/// Whether only the server itself reads a topic, or what a filter takes: see [`Topic::is_internal`].
+pub(crate) fn is_internal(text: &str) -> bool {
+    text.starts_with('$') && text.split('/').next() != Some("$SYS")
 }
 
 /// The hash behind [`Topic::stable_hash`].

@@ -272,10 +272,10 @@ impl<N: Net> Worker<N> {
     }
 
     fn published(&mut self, outcome: &Outcome) {
-        self.hub.published(outcome.ticket.slot, outcome.ticket.ask, outcome.result.is_ok());
         if outcome.ticket.slot.index == OWN {
             return self.hub.appended(outcome.ticket, &outcome.result, self.connections.now);
         }
+        self.hub.published(outcome.ticket.slot, outcome.ticket.ask, outcome.result.is_ok());
         if outcome.result.is_ok() {
             self.connections.count_published(outcome.ticket.slot);
         }

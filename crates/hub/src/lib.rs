@@ -19,7 +19,8 @@
 //! | `member`, `own`, `inspect` | the registry: who is connected, the server's own records, what operators ask |
 //! | `group`, `share`, `insist` | shared subscriptions |
 //! | `session`, `ownership` | what outlives a connection, and who has it |
-//! | `acknowledge`, `window`, `manner`, `once`, `wills` | acknowledgements, how a message is handed over, exactly once, last words |
+//! | `acknowledge`, `window`, `manner` | what is under way and received, how a message is handed over |
+//! | `once`, `wills` | exactly once, last words |
 //! | `table`, `trie`, `chunked`, `connection` | small tables |
 
 mod acknowledge;
