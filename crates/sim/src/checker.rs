@@ -98,12 +98,18 @@ impl Checker {
     /// A message came to a member of the group.
     pub fn came_to_group(&mut self, topic: &str, body: &[u8]) -> Result<(), String> {
         let number = number_of(body)?;
-        let publish = self.publishes.get(&number).ok_or(format!("the group got {number}, which nobody published"))?;
-        if publish.topic.as_str() != topic || !self.group.filter.matches(&publish.topic) {
-            return Err(format!("the group got message {number} of {topic}, which it does not read"));
-        }
+        self.is_for("the group", std::slice::from_ref(&self.group.filter), topic, number)?;
         self.group.seen.insert(number);
         Ok(())
+    }
+
+    /// A message that came to somebody, if it was published and he reads it.
+    fn is_for(&self, who: &str, filters: &[Filter], topic: &str, number: u64) -> Result<&Publish, String> {
+        let publish = self.publishes.get(&number).ok_or(format!("{who} got {number}, which nobody published"))?;
+        if publish.topic.as_str() != topic || !filters.iter().any(|f| f.matches(&publish.topic)) {
+            return Err(format!("{who} got message {number} of {topic}, which it does not read"));
+        }
+        Ok(publish)
     }
 
     /// Somebody is about to publish: the number of his message.
@@ -126,8 +132,8 @@ impl Checker {
         }
     }
 
-    /// The server has crashed: wills that were to come may be void, as their clients come back; and the group begins
-    /// anew, unless a member with a session that lasts was there.
+    /// The server has crashed: wills that were to come may be void, as their clients come back; and to the group nothing
+    /// is promised until a member with a session that lasts is there again.
     pub fn crashed(&mut self) {
         self.group.above = None;
         for number in self.wills.drain(..) {
@@ -139,19 +145,16 @@ impl Checker {
 
     /// A message came; complains at once of disorder.
     pub fn came(&mut self, reader: usize, topic: &str, offset: u64, number: u64) -> Result<(), String> {
-        let reading = &mut self.readings[reader];
+        let reading = &self.readings[reader];
         let name = &reading.name;
         if let Some((last, _)) = reading.seen.last().filter(|l| l.0 >= offset) {
             return Err(format!("{name} got offset {offset} (message {number}) after {last}"));
         }
-        let publish = self.publishes.get(&number).ok_or(format!("{name} got {number}, which nobody published"))?;
-        if publish.topic.as_str() != topic || !reading.filters.iter().any(|f| f.matches(&publish.topic)) {
-            return Err(format!("{name} got message {number} of {topic}, which it does not read"));
-        }
+        let publish = self.is_for(name, &reading.filters, topic, number)?;
         if !publish.acknowledged.may_be(offset) {
             return Err(format!("{name} got message {number} at {offset}, acknowledged at {:?}", publish.acknowledged));
         }
-        reading.seen.push((offset, number));
+        self.readings[reader].seen.push((offset, number));
         Ok(())
     }
 

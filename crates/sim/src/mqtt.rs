@@ -1,4 +1,5 @@
-//! Clients that speak MQTT 5.0: publishers that publish exactly once, each connection with a will, and readers: by cursor at most once, or in a session at least once or exactly once.
+//! Clients that speak MQTT 5.0: publishers that publish exactly once, each connection with a will, and readers: by
+//! cursor at most once, or in a session at least once or exactly once.
 //!
 //! A session that was confirmed is there at the next time, whatever happened to the connection; now and then a reader
 //! throws it away and goes on by cursor. What comes again at QoS 1 counts as seen; at QoS 2 the reader knows the numbers
