@@ -9,6 +9,7 @@ import time
 
 import paho.mqtt.client as paho
 import pytest
+import requests
 from conftest import until, wait_ready
 from paho.mqtt.enums import CallbackAPIVersion, MessageState
 from proxy import Proxy
@@ -27,10 +28,16 @@ class Victim:
     def start(self):
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
-        arguments = [os.environ["EVERYWIRE_BIN"], "serve", "--http", "off", "--tcp", "off", "--mqtt", f"127.0.0.1:{self.port}"]
-        arguments += ["--data", self.folder / "data", "--ready-file", ready]
-        self.process = subprocess.Popen(arguments, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.port = int(wait_ready(self.process, ready)["mqtt"].rsplit(":", 1)[1])
+        arguments = [os.environ["EVERYWIRE_BIN"], "serve", "--http", "127.0.0.1:0", "--tcp", "off"]
+        arguments += ["--mqtt", f"127.0.0.1:{self.port}", "--data", self.folder / "data", "--ready-file", ready]
+        self.process = subprocess.Popen(arguments, cwd=self.folder)
+        addresses = wait_ready(self.process, ready)
+        self.port, self.http = int(addresses["mqtt"].rsplit(":", 1)[1]), addresses["http"]
+
+    def registry(self):
+        """How the server sees its connections."""
+        operator = {"Authorization": f"Bearer {(self.folder / 'data' / 'admin.token').read_text().strip()}"}
+        return requests.get(f"http://{self.http}/v1/connections", headers=operator, timeout=10).text
 
     def kill(self):
         self.process.kill()
@@ -51,8 +58,8 @@ class Client(paho.Client):
 class Pair:
     """A publisher that counts, and a subscriber whose session lasts."""
 
-    def __init__(self, port, qos):
-        self.qos, self.got, self.sent = qos, [], 0
+    def __init__(self, victim, port, qos):
+        self.victim, self.qos, self.got, self.sent = victim, qos, [], 0
         self.reader, self.writer = self.client(f"reader {qos}", port), self.client(f"writer {qos}", port)
         subscribed = threading.Event()
         self.reader.on_subscribe = lambda *_: subscribed.set()
@@ -77,11 +84,21 @@ class Pair:
             self.last = self.writer.publish(f"count/{self.qos}", str(self.sent), self.qos)
             self.sent += 1
 
-    def finish(self):
-        def all_came():
-            return len(set(self.got)) == self.sent
+    def await_got(self, count):
+        def came():
+            return len(set(self.got)) >= count
 
-        until(all_came)
+        try:
+            until(came)
+        except AssertionError as stalled:
+            for client in (self.reader, self.writer):
+                under_way = [(m.mid, m.state.name) for m in [*client._out_messages.values(), *client._in_messages.values()]]
+                stalled.add_note(f"connected: {client.is_connected()}, under way: {under_way}")
+            stalled.add_note(f"{len(set(self.got))} of {self.sent} came; {self.victim.registry()}")
+            raise
+
+    def finish(self):
+        self.await_got(self.sent)
         for client in (self.reader, self.writer):
             client.disconnect()
             client.loop_stop()
@@ -96,7 +113,7 @@ class Pair:
 def test_kills_lose_nothing(tmp_path, qos):
     moments = random.Random(qos)
     victim = Victim(tmp_path)
-    pair = Pair(victim.port, qos)
+    pair = Pair(victim, victim.port, qos)
     try:
         for _ in range(KILLS):
             # So that it dies at any point of the exchange.
@@ -116,11 +133,11 @@ def test_kills_lose_nothing(tmp_path, qos):
 def test_cuts_lose_nothing(tmp_path, qos):
     victim = Victim(tmp_path)
     proxy = Proxy(victim.port)
-    pair = Pair(proxy.port, qos)
+    pair = Pair(victim, proxy.port, qos)
     try:
         for _ in range(CUTS):
             pair.publish(200)
-            until(lambda: len(set(pair.got)) > pair.sent - 100)
+            pair.await_got(pair.sent - 100)
             proxy.cut()
         pair.finish()
     finally:

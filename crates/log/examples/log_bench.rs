@@ -150,7 +150,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let options = Options::seeded(bell.now().0);
         let (engine, appender) = Embedded::open(Arc::clone(&disk) as _, options, &Limits::default(), bell.clone())?;
         let _ = bell.tail.set(Arc::clone(&engine.tails()[0]));
-        let thread = appender.spawn()?;
+        let thread = std::thread::spawn(|| appender.run());
         bell.last.store(bell.began.elapsed().as_micros() as u64, Ordering::Relaxed);
         let cpu = cpu_seconds();
         let (done, seconds) = closed_loop(&*engine, &answers, in_flight, time);

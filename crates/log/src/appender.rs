@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use everywire_base::ask::{Append, Outcome, PublishError, Published};
@@ -34,7 +33,7 @@ const LATER: Duration = Duration::from_secs(10);
 /// How often an appender that waits for the store looks.
 const STORE_WAIT: Duration = Duration::from_millis(1);
 
-/// The one writer of a log: a thread of its own ([`Appender::spawn`]) or stepped ([`Appender::turn`]).
+/// The one writer of a log: on a thread of its own ([`Appender::run`]) or stepped ([`Appender::turn`]).
 pub struct Appender {
     parts: Parts,
     keys: Keys,
@@ -71,12 +70,8 @@ impl Appender {
         Self { parts, keys, last, time, waiting, gather, is_settled: false, finished: false }
     }
 
-    /// Starts the appender's thread. It ends when the engine is closed.
-    pub fn spawn(self) -> std::io::Result<JoinHandle<()>> {
-        std::thread::Builder::new().name("everywire-log".into()).spawn(move || self.run())
-    }
-
-    fn run(mut self) {
+    /// Commits until the engine is closed; on a thread of its own.
+    pub fn run(mut self) {
         self.parts.journal.start();
         while !self.finished {
             if self.waiting.is_empty() {

@@ -15,7 +15,7 @@ struct InMemory;
 impl Subject for InMemory {
     fn open(&self, limits: &Limits, bell: Arc<dyn Bell>) -> Arc<dyn Engine> {
         let (engine, appender) = Memory::open(MemoryOptions::seeded(1), limits, bell);
-        appender.spawn().expect("a thread");
+        std::thread::spawn(|| appender.run());
         engine
     }
 
@@ -36,7 +36,7 @@ impl Subject for OnDisk {
         let seed = self.seed.fetch_add(1, Ordering::Relaxed);
         let options = Options { segment_bytes: self.segment_bytes, ..Options::seeded(seed) };
         let (engine, appender) = Embedded::open(Arc::clone(&self.disk), options, limits, bell).expect("opened");
-        appender.spawn().expect("a thread");
+        std::thread::spawn(|| appender.run());
         engine
     }
 

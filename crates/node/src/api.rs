@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use everywire_api::Control;
 use everywire_base::ask::Call;
@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::sys::{self, Sys};
+use crate::threads;
 
 /// Calls on their way to the API. Clones share the thread.
 #[derive(Clone)]
@@ -37,7 +38,7 @@ impl Calls {
                 serve(control, posts, calls, bound).await;
             });
         };
-        let thread = thread::Builder::new().name("api".into()).spawn(serve)?;
+        let thread = threads::spawn("api", serve)?;
         Ok((Self { queue }, thread))
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use everywire_store::Applier;
 
 use crate::doorbell::wall_clock;
+use crate::threads;
 
 /// How often retention is looked at while nothing is published.
 const IDLE: Duration = Duration::from_millis(500);
@@ -28,7 +29,7 @@ impl Applying {
     pub(crate) fn start(mut applier: Applier, wakes: &OnceLock<Thread>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("store".into()).spawn(move || {
+        let thread = threads::spawn("store", move || {
             while !stopped.load(Ordering::Acquire) {
                 if !applier.turn(wall_clock()).more {
                     applier.rest(GATHER);

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -19,6 +19,7 @@ use everywire_log::tail::Tail;
 use everywire_store::Store;
 
 use crate::doorbell::wall_clock;
+use crate::threads;
 
 /// Threads of the pool: an application that hangs holds one up for its bound.
 const THREADS: usize = 4;
@@ -55,7 +56,7 @@ impl Checks {
             let (authority, posts, asked) = (Arc::clone(authority), Arc::clone(posts), asked.clone());
             let counts = Arc::clone(&counts);
             let work = move || check(&authority, &posts, &asked, &counts);
-            thread::Builder::new().name(format!("auth-{i}")).spawn(work)
+            threads::spawn(format!("auth-{i}"), work)
         };
         let threads = (0..THREADS).map(checker).collect::<io::Result<_>>()?;
         Ok((Self { queue, counts }, threads))

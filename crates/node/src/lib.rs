@@ -2,7 +2,7 @@
 //! Everywire, starts.
 //!
 //! Threads: the workers; the engine's appender; the store's applier; a few readers of the store; one for the API.
-//! They share the log's tail and answer each other by message.
+//! They share the log's tail and answer each other by message. A panic in any of them aborts the process.
 
 mod api;
 mod applying;
@@ -16,6 +16,7 @@ mod open;
 mod process;
 mod readers;
 mod sys;
+mod threads;
 
 pub use config::{Bind, Config, EngineKind, Listener, StartError, Tls};
 pub use everywire_http::HttpConfig;

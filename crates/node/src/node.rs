@@ -34,6 +34,7 @@ use crate::doorbell::{Appends, Doorbell, wall_clock};
 use crate::open::{Opened, open};
 use crate::readers::Readers;
 use crate::sys::Sys;
+use crate::threads;
 
 /// HTTP/1.1 is all that the HTTP wire speaks (RFC 7301).
 const HTTP_ALPN: [&str; 1] = ["http/1.1"];
@@ -115,9 +116,7 @@ impl Node {
 
 fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
     for thread in threads {
-        if thread.join().is_err() {
-            tracing::error!("a thread of the node has panicked");
-        }
+        let _ = thread.join(); // one that panics ends the process
     }
 }
 
@@ -227,7 +226,7 @@ impl Assembly {
         let calls = Calls::start(Arc::new(control), Arc::clone(&posts), config.limits.api_calls, sys);
         let (calls, api) = calls.map_err(system("thread"))?;
         let applying = Applying::start(applier, store_thread).map_err(system("thread"))?;
-        let appender = appender.spawn().map_err(system("thread"))?;
+        let appender = threads::spawn("log", || appender.run()).map_err(system("thread"))?;
         let desk = Desk { engine: Arc::clone(&engine), readers, calls, checks };
         // Low bits of the clock: no two lives of a node within years have the same.
         let boot = wall_clock().0 as u32;
@@ -336,12 +335,9 @@ fn spawn_workers(
             if number == 0 {
                 hub.adopt_wills();
             }
-            match Worker::new(setup, hub) {
-                Ok(mut worker) => worker.run(),
-                Err(error) => tracing::error!(%error, "a worker can't listen"),
-            }
+            Worker::new(setup, hub).expect("what is bound can be watched").run();
         };
-        thread::Builder::new().name(format!("worker-{number}")).spawn(run).map_err(system("thread"))
+        threads::spawn(format!("worker-{number}"), run).map_err(system("thread"))
     };
     seats.into_iter().enumerate().map(spawn).collect()
 }

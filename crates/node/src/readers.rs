@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -12,6 +12,7 @@ use everywire_driver::{Mail, Post};
 use everywire_store::Store;
 
 use crate::doorbell::wall_clock;
+use crate::threads;
 
 /// Threads of the pool: enough to keep a disk busy.
 const READERS: usize = 4;
@@ -35,7 +36,7 @@ impl Readers {
         let (queue, reads) = bounded(bound);
         let reader = |i| {
             let (store, posts, reads) = (store.clone(), Arc::clone(posts), reads.clone());
-            thread::Builder::new().name(format!("reader-{i}")).spawn(move || serve(&store, &posts, &reads))
+            threads::spawn(format!("reader-{i}"), move || serve(&store, &posts, &reads))
         };
         let threads = (0..READERS).map(reader).collect::<io::Result<_>>()?;
         Ok((Self { queue }, threads))
