@@ -108,6 +108,7 @@ impl Hub {
             return self.open_session(slot, &state, &opening, now);
         }
         if session.is_durable() {
+            session.stored = true;
             let message = record_of(session, &state, Some(system::lease(state.expiry_s)), now);
             self.append_for(slot, message, Durability::Fsync);
         }
@@ -266,7 +267,7 @@ impl Hub {
     /// Goes on from where a session was left.
     pub(crate) fn take_up(&mut self, slot: Slot, state: SessionState, opening: Box<Opening>, now: Now) {
         let Some(session) = self.session_mut(slot.index) else { return };
-        session.resumed = true;
+        (session.resumed, session.stored) = (true, true);
         session.crashed = state.owner.is_some();
         session.window.outlives();
         self.own(slot, state, opening, now);

@@ -44,6 +44,8 @@ pub(crate) struct Session {
     /// Whether what was there before is thrown away.
     pub(crate) fresh: bool,
     pub(crate) resumed: bool,
+    /// Whether something of it stands in the log.
+    pub(crate) stored: bool,
     /// Whether its former owner died without a word.
     pub(crate) crashed: bool,
     /// Whether a record of it is under way.
@@ -118,6 +120,7 @@ impl Session {
             stage: Stage::Ended,
             fresh: false,
             resumed: false,
+            stored: false,
             crashed: false,
             writing: false,
             dirty: false,
@@ -160,7 +163,7 @@ impl Session {
 
     /// Whether it outlives its connection, or something of it stands in the log.
     pub(crate) fn is_durable(&self) -> bool {
-        !self.expiry.is_zero() || self.resumed
+        !self.expiry.is_zero() || self.stored
     }
 }
 

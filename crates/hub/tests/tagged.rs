@@ -195,6 +195,15 @@ fn a_session_that_ends_with_its_connection_leaves_nothing() {
     assert!(!world.enter(0, 2, named("me", EXPIRY, false, 100)).resumed);
 }
 
+#[test]
+fn a_goodbye_may_end_a_session_that_was_to_last() {
+    let mut world = world();
+    client(&mut world, 1);
+    world.hubs[0].goodbye(slot(1), Goodbye { expiry: Some(Duration::ZERO), will: false });
+    world.close(0, 1);
+    assert!(!world.enter(0, 2, named("me", EXPIRY, false, 100)).resumed);
+}
+
 fn once(world: &mut World, worker: usize, index: u32, number: u16) -> bool {
     let draft = Draft { message: Message::new(Topic::parse("b").unwrap(), "x"), durability: Durability::Fsync };
     let draft = world.hubs[worker].publish_once(slot(index), AskId(9), number, draft, world.now);
