@@ -9,26 +9,21 @@ use bytes::Bytes;
 use everywire_base::envelope;
 use everywire_base::parcel::Parcel;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, Value};
 
 use crate::frames::{Hello, Problem, Publish, Request, Response};
 
 #[derive(Deserialize)]
-struct ClientFrame<'a> {
-    #[serde(default)]
-    hello: Option<HelloFrame>,
-    #[serde(default)]
-    subscribe: Option<SubscribeFrame>,
-    #[serde(default)]
-    unsubscribe: Option<SubscribeFrame>,
-    #[serde(borrow, default)]
-    publish: Option<PublishFrame<'a>>,
-    #[serde(default)]
-    ack: Option<AckFrame>,
-    #[serde(default)]
-    ping: Option<Empty>,
-    #[serde(default)]
-    pong: Option<Empty>,
+#[serde(rename_all = "lowercase")]
+enum ClientFrame<'a> {
+    Hello(HelloFrame),
+    Subscribe(SubscribeFrame),
+    Unsubscribe(SubscribeFrame),
+    #[serde(borrow)]
+    Publish(PublishFrame<'a>),
+    Ack(AckFrame),
+    Ping(Empty),
+    Pong(Empty),
 }
 
 #[derive(Deserialize)]
@@ -85,30 +80,35 @@ struct AckFrame {
 
 /// Reads a client's frame.
 pub(crate) fn read(bytes: &[u8]) -> Result<Request, Problem> {
-    let wrong = |error: &serde_json::Error| {
-        let place = format!("line {} column {}", error.line(), error.column());
-        Problem::bad(0, format!("the frame is not JSON like {{\"ping\":{{}}}}, at {place}"))
-    };
-    let frame: ClientFrame<'_> = serde_json::from_slice(bytes).map_err(|error| wrong(&error))?;
-    let mut found = Vec::with_capacity(1);
-    found.extend(
-        frame
-            .hello
-            .map(|h| Request::Hello(Hello { token: h.token, device: h.device, session: h.session, expiry: h.expiry })),
-    );
-    let after = |s: &SubscribeFrame| s.after.clone().unwrap_or_default();
-    found.extend(frame.subscribe.map(|s| Request::Subscribe { id: s.id, after: after(&s), topics: s.topics }));
-    found.extend(frame.unsubscribe.map(|s| Request::Unsubscribe { id: s.id, topics: s.topics }));
-    if let Some(publish) = frame.publish {
-        found.push(Request::Publish(Box::new(publication(publish)?)));
-    }
-    found.extend(frame.ack.map(|ack| Request::Ack { cursor: ack.cursor }));
-    found.extend(frame.ping.map(|_| Request::Ping));
-    found.extend(frame.pong.map(|_| Request::Pong));
-    match (found.pop(), found.is_empty()) {
-        (Some(request), true) => Ok(request),
-        (Some(_), false) => Err(Problem::bad(0, "a frame has one key that names it, this has several")),
-        (None, _) => Ok(Request::Unknown),
+    Ok(match serde_json::from_slice(bytes).map_err(|error| problem(bytes, &error))? {
+        ClientFrame::Hello(HelloFrame { token, device, session, expiry }) => {
+            Request::Hello(Hello { token, device, session, expiry })
+        }
+        ClientFrame::Subscribe(SubscribeFrame { id, topics, after }) => {
+            Request::Subscribe { id, topics, after: after.unwrap_or_default() }
+        }
+        ClientFrame::Unsubscribe(SubscribeFrame { id, topics, .. }) => Request::Unsubscribe { id, topics },
+        ClientFrame::Publish(publish) => Request::Publish(Box::new(publication(publish)?)),
+        ClientFrame::Ack(AckFrame { cursor }) => Request::Ack { cursor },
+        ClientFrame::Ping(Empty {}) => Request::Ping,
+        ClientFrame::Pong(Empty {}) => Request::Pong,
+    })
+}
+
+/// What is wrong with a frame, under its id if it has one.
+fn problem(bytes: &[u8], error: &serde_json::Error) -> Problem {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(frame)) if frame.len() == 1 => {
+            let id = frame.values().find_map(|fields| fields.get("id")?.as_u64());
+            // A frame is a variant to serde, and to nobody else.
+            let reason = error.to_string().replacen("unknown variant", "unknown frame", 1);
+            Problem::bad(id.unwrap_or_default(), reason)
+        }
+        Ok(_) => Problem::bad(0, "a frame is an object with one key, which names it, like {\"ping\":{}}"),
+        Err(error) => {
+            let (line, column) = (error.line(), error.column());
+            Problem::bad(0, format!("the frame is not JSON like {{\"ping\":{{}}}}, at line {line} column {column}"))
+        }
     }
 }
 
