@@ -399,7 +399,9 @@ pub struct Welcome {
     pub connection: Box<str>,
     /// The session, if one was wanted.
     pub session: Option<Box<str>>,
-    /// Whether that was there before: its subscriptions go on, and what was not acknowledged comes again.
+    /// How long that outlives the connection.
+    pub expiry: Duration,
+    /// Whether it was there before: its subscriptions go on, and what was not acknowledged comes again.
     pub resumed: bool,
     /// Filters that the identity may not have, any more: they are ended.
     pub refused: Vec<(Filter, Refusal)>,

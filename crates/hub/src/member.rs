@@ -57,8 +57,9 @@ impl Hub {
         if login.inbox {
             self.subscribe_inboxes(slot);
         }
-        let session = self.session(slot.index).map(|s| s.id.clone());
-        let welcome = Welcome { connection: self.name(slot), session, resumed: false, refused };
+        let (session, expiry) = self.session(slot.index).map(|s| (s.id.clone(), s.expiry)).unzip();
+        let (connection, expiry) = (self.name(slot), expiry.unwrap_or_default());
+        let welcome = Welcome { connection, session, expiry, resumed: false, refused };
         self.say(slot, ask, Said::Welcomed(Ok(welcome)));
     }
 

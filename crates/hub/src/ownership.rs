@@ -289,12 +289,12 @@ impl Hub {
         let connection = self.name(slot);
         let Some(session) = self.session(slot.index) else { return };
         let (resumed, is_durable) = (session.resumed, session.is_durable());
-        let session_id = Some(session.id.clone());
-        let renewal = now.monotonic + system::lease(session.expiry.as_secs()) / 2;
+        let (session_id, expiry) = (Some(session.id.clone()), session.expiry);
+        let renewal = now.monotonic + system::lease(expiry.as_secs()) / 2;
         if is_durable {
             self.watch(slot, renewal);
         }
-        let welcome = Welcome { connection, session: session_id, resumed, refused };
+        let welcome = Welcome { connection, session: session_id, expiry, resumed, refused };
         self.say(slot, opening.ask, Said::Welcomed(Ok(welcome)));
     }
 

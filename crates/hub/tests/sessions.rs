@@ -273,6 +273,14 @@ fn a_renewed_identity_loses_what_it_may_not_have() {
 }
 
 #[test]
+fn a_renewed_login_keeps_its_session() {
+    let mut world = world();
+    let first = world.welcome(0, 1, user("ann"), NEW);
+    let renewed = world.welcome(0, 1, user("ann"), SessionWish::None);
+    assert_eq!((renewed.session, renewed.expiry), (first.session, EXPIRY));
+}
+
+#[test]
 fn who_left_was_seen() {
     let mut world = world();
     world.welcome(0, 1, on("ann", "phone"), SessionWish::None);

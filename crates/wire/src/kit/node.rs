@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::time::Duration;
 
 use everywire_base::ask::{
     Ack, AckError, AuthError, Credentials, Draft, Goodbye, Login, PublishError, Published, Reply, SessionWish,
@@ -191,7 +192,12 @@ impl Node {
                     }
                 };
                 let unknown = || Err(AuthError::Refused("the token is not valid".into()));
-                bench.answer(ask, Answer::Authenticated(known.cloned().unwrap_or_else(unknown)));
+                let device = asked.device.clone();
+                let named = |who: Arc<Identity>| match device {
+                    Some(_) if who.device.is_none() => Arc::new(Identity { device, ..Identity::clone(&who) }),
+                    _ => who,
+                };
+                bench.answer(ask, Answer::Authenticated(known.cloned().unwrap_or_else(unknown).map(named)));
             }
             Ask::Login(login) => {
                 let session = match &login.session {
@@ -204,8 +210,15 @@ impl Node {
                     wish => matches!(wish, SessionWish::Resume { .. }),
                 };
                 self.is_tagged = matches!(login.session, SessionWish::Named { .. });
+                let expiry = match login.session {
+                    SessionWish::None => Duration::ZERO,
+                    SessionWish::New { expiry }
+                    | SessionWish::Resume { expiry, .. }
+                    | SessionWish::Named { expiry, .. } => expiry.min(bench.limits.session_expiry_max),
+                };
                 self.logins.push(login);
-                let welcome = Welcome { connection: "node-1-0-0-0".into(), session, resumed, refused: Vec::new() };
+                let (connection, refused) = ("node-1-0-0-0".into(), Vec::new());
+                let welcome = Welcome { connection, session, expiry, resumed, refused };
                 bench.answer(ask, Answer::Welcomed(Ok(welcome)));
             }
             Ask::Acknowledge(Ack::Done(tag)) => self.tags.retain(|(known, _)| *known != tag),

@@ -196,31 +196,30 @@ impl Mqtt {
             Ok(welcome) => welcome,
             Err(refusal) => return self.refuse(cx, words::refusal(&refusal), &refusal.to_string()),
         };
-        let most = self.longest_session(cx);
         let State::Entering(entering) = &self.state else { return self.flow(cx) };
         let now = cx.cx.now.monotonic;
         let keep_alive = self.keep_alive(entering.connect.keep_alive);
         let patience = u32::from(keep_alive) * 1500;
         let identity = entering.identity.clone();
         let user = identity.as_ref().and_then(|identity| identity.user.as_deref());
-        let session = welcome.session.unwrap_or_default();
+        let session = welcome.session.as_deref().unwrap_or_default();
         let client = Client {
             expires: cx.cx.expiry(identity.as_deref()),
-            origin: system::session_topic(user, &session).map_or(0, |topic| topic.stable_hash()),
+            origin: system::session_topic(user, session).map_or(0, |topic| topic.stable_hash()),
             patience,
             heard: now,
             beat: (patience > 0).then(|| now + Duration::from_millis(patience.into())),
             maximum_packet: entering.number(Id::MaximumPacketSize, 0),
             wants_texts: entering.wants_texts(),
             method: entering.connect.properties.text(Id::AuthenticationMethod).and_then(auth::method),
-            is_brief: entering.expiry(most).is_zero(),
+            is_brief: welcome.expiry.is_zero(),
             aliases: Aliases::for_client(entering.number(Id::TopicAliasMaximum, 0), self.config.topic_alias_maximum),
             identity,
             ..Client::default()
         };
         let properties = match self.version {
             Version::V3 => Properties::default(),
-            Version::V5 => self.announced(cx, entering, &session, keep_alive),
+            Version::V5 => self.announced(cx, entering, &welcome, keep_alive),
         };
         self.exchange = None;
         self.state = State::Open(Box::new(client));
@@ -230,17 +229,18 @@ impl Mqtt {
     }
 
     /// What the client may do otherwise than it wished (§3.2.2.3).
-    fn announced(&self, cx: &Carrier<'_, '_>, entering: &Entering, session: &str, keep_alive: u16) -> Properties {
+    fn announced(&self, cx: &Carrier<'_, '_>, entering: &Entering, welcome: &Welcome, keep_alive: u16) -> Properties {
         let mut properties = self.exchange.as_ref().map(|exchange| exchange.end()).unwrap_or_default();
         let wanted = entering.number(Id::SessionExpiryInterval, 0);
-        let expiry = entering.expiry(self.longest_session(cx)).as_secs() as u32;
+        let expiry = welcome.expiry.as_secs() as u32;
         if expiry != wanted {
             properties = properties.with(Id::SessionExpiryInterval, expiry);
         }
         properties = properties.with(Id::ReceiveMaximum, self.config.receive_maximum);
         properties = properties.with(Id::MaximumPacketSize, self.bound(cx) as u32);
         if entering.connect.client_id.is_empty() {
-            properties = properties.with_text(Id::AssignedClientIdentifier, session);
+            let assigned = welcome.session.as_deref().unwrap_or_default();
+            properties = properties.with_text(Id::AssignedClientIdentifier, assigned);
         }
         if self.config.topic_alias_maximum > 0 {
             properties = properties.with(Id::TopicAliasMaximum, self.config.topic_alias_maximum);

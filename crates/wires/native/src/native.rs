@@ -77,7 +77,7 @@ enum Waiting {
     Hello(Box<Hello>),
     /// A login: for a hello, or without the client's knowing.
     Login {
-        hello: Option<Box<Hello>>,
+        is_asked: bool,
     },
     Subscribe {
         id: u64,
@@ -190,8 +190,15 @@ impl Native {
             self.refuse(cx, Problem::bad(0, format!("`device`: {error}")));
             return self.flow(cx);
         }
+        // What was named once holds, and is not contradicted (RULES 25).
+        let known = self.identity().and_then(|who| who.device.clone());
+        if known.is_some() && hello.device.is_some() && hello.device != known {
+            self.refuse(cx, Problem::new(0, 403, "this connection is another device's: open a new one"));
+            return self.flow(cx);
+        }
+        let device = known.or_else(|| hello.device.clone());
         if let Some(token) = hello.token.clone() {
-            let (ticket, device) = (Ticket::default(), hello.device.clone());
+            let ticket = Ticket::default();
             let asked = Authenticate { ticket, credentials: Credentials::Token(token), device };
             self.ask(cx, Ask::Authenticate(asked), Waiting::Hello(Box::new(hello)));
             self.state = State::Entering;
@@ -201,41 +208,26 @@ impl Native {
             self.refuse(cx, Problem::refused(0, &refusal));
             return self.end(cx, Reason::Unauthorized);
         }
-        match self.with_device(hello.device.as_deref()) {
-            Ok(identity) => self.login(cx, identity, Some(Box::new(hello))),
-            Err(problem) => self.refuse(cx, problem),
-        }
+        let on_device = |who: &Arc<Identity>| Arc::new(Identity { device, ..Identity::clone(who) });
+        self.login(cx, self.identity().map(on_device), Some(&hello));
         self.flow(cx)
     }
 
-    /// The identity that is known, on the device that `hello` names (RULES 25).
-    fn with_device(&self, device: Option<&str>) -> Result<Option<Arc<Identity>>, Problem> {
-        let Some(identity) = self.identity() else { return Ok(None) };
-        match (identity.device.as_deref(), device) {
-            (_, None) => Ok(Some(Arc::clone(identity))),
-            (Some(one), Some(other)) if one == other => Ok(Some(Arc::clone(identity))),
-            (Some(_), Some(_)) => Err(Problem::new(0, 403, "the token is for another device")),
-            (None, Some(device)) => {
-                Ok(Some(Arc::new(Identity { device: Some(device.into()), ..Identity::clone(identity) })))
-            }
-        }
-    }
-
-    fn login(&mut self, cx: &mut Carrier<'_, '_>, identity: Option<Arc<Identity>>, hello: Option<Box<Hello>>) {
-        let session = hello.as_ref().map_or(SessionWish::None, |hello| wish(hello, cx.cx.limits.session_expiry_max));
+    fn login(&mut self, cx: &mut Carrier<'_, '_>, identity: Option<Arc<Identity>>, hello: Option<&Hello>) {
+        let session = hello.map_or(SessionWish::None, wish);
         let person = self.person.get_or_insert_default();
         person.expires = cx.cx.expiry(identity.as_deref());
         person.identity.clone_from(&identity);
         let inbox = identity.is_some();
         let login = Login { identity, agent: person.agent.clone(), inbox, session, will: None };
         self.state = State::Entering;
-        self.ask(cx, Ask::Login(login), Waiting::Login { hello });
+        self.ask(cx, Ask::Login(login), Waiting::Login { is_asked: hello.is_some() });
     }
 
     fn authenticated(
         &mut self,
         cx: &mut Carrier<'_, '_>,
-        hello: Box<Hello>,
+        hello: &Hello,
         result: Result<Arc<Identity>, AuthError>,
     ) -> Flow {
         self.state = State::Open;
@@ -260,12 +252,7 @@ impl Native {
         }
     }
 
-    fn welcomed(
-        &mut self,
-        cx: &mut Carrier<'_, '_>,
-        hello: Option<Box<Hello>>,
-        result: Result<Entered, Refusal>,
-    ) -> Flow {
+    fn welcomed(&mut self, cx: &mut Carrier<'_, '_>, is_asked: bool, result: Result<Entered, Refusal>) -> Flow {
         self.state = State::Open;
         let entered = match result {
             Ok(entered) => entered,
@@ -274,7 +261,9 @@ impl Native {
                 return self.end(cx, Reason::Overloaded(Duration::from_secs(5)));
             }
         };
-        let Some(hello) = hello else { return self.flow(cx) };
+        if !is_asked {
+            return self.flow(cx);
+        }
         for (filter, refusal) in &entered.refused {
             self.refuse(cx, Problem::refused(0, refusal).on(filter.as_str()));
         }
@@ -286,7 +275,7 @@ impl Native {
             heartbeat: HEARTBEAT_SECONDS,
             user: identity.and_then(|who| who.user.clone()),
             device: identity.and_then(|who| who.device.clone()),
-            expiry: expiry(&hello, cx.cx.limits.session_expiry_max).as_secs(),
+            expiry: entered.expiry.as_secs(),
         };
         self.send(cx, &Response::Welcome(Box::new(welcome)));
         self.flow(cx)
@@ -419,8 +408,8 @@ impl Carried for Native {
             return self.flow(cx);
         }
         match (self.take(ask), answer) {
-            (Some(Waiting::Hello(hello)), Answer::Authenticated(result)) => self.authenticated(cx, hello, result),
-            (Some(Waiting::Login { hello }), Answer::Welcomed(result)) => self.welcomed(cx, hello, result),
+            (Some(Waiting::Hello(hello)), Answer::Authenticated(result)) => self.authenticated(cx, &hello, result),
+            (Some(Waiting::Login { is_asked }), Answer::Welcomed(result)) => self.welcomed(cx, is_asked, result),
             (Some(Waiting::Subscribe { id, after }), Answer::Subscribed(subscribed)) => {
                 self.subscribed(cx, id, &after, &subscribed);
                 self.flow(cx)
@@ -501,13 +490,8 @@ impl Carried for Native {
     }
 }
 
-fn expiry(hello: &Hello, most: Duration) -> Duration {
-    let wanted = if hello.expiry == 0 { DEFAULT_EXPIRY } else { Duration::from_secs(hello.expiry) };
-    wanted.min(most)
-}
-
-fn wish(hello: &Hello, most: Duration) -> SessionWish {
-    let expiry = expiry(hello, most);
+fn wish(hello: &Hello) -> SessionWish {
+    let expiry = if hello.expiry == 0 { DEFAULT_EXPIRY } else { Duration::from_secs(hello.expiry) };
     match hello.session.as_deref() {
         None => SessionWish::None,
         Some("new") => SessionWish::New { expiry },
