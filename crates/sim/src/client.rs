@@ -116,6 +116,9 @@ impl Reader {
     /// Forgets the connection, not the cursor.
     pub(crate) fn disconnect(&mut self, network: &mut Network, how: Leave) {
         if let Some(link) = self.link.take() {
+            if how == Leave::Closed && self.asked && self.transport.qos() > 0 {
+                self.mqtt.leave(network, link);
+            }
             network.leave(link, how);
         }
         self.received.clear();

@@ -2,7 +2,7 @@
 //! cursor at most once, or in a session at least once or exactly once.
 //!
 //! A session that was confirmed is there at the next time, whatever happened to the connection; now and then a reader
-//! throws it away and goes on by cursor. What comes again at QoS 1 counts as seen; at QoS 2 the reader knows the numbers
+//! throws it away, at its end or at the next beginning, and goes on by cursor. What comes again at QoS 1 counts as seen; at QoS 2 the reader knows the numbers
 //! that it has received, as the standard says (§4.3.3), and then nothing may come twice or out of order.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use std::num::NonZeroU16;
 use bytes::Bytes;
 use everywire_base::topic::{Filter, Topic};
 use everywire_mqtt_packets::{
-    Ack, AckKind, Connect, Frame, Id, Options, Packet, Properties, Publish, Reason, Side, Subscribe, Version, Will,
+    Ack, AckKind, Connect, Disconnect, Frame, Id, Options, Packet, Properties, Publish, Reason, Side, Subscribe, Version, Will,
     frame,
 };
 
@@ -21,8 +21,10 @@ use crate::net::{Leave, Network};
 
 /// The most deliveries that a session has under way: few, so that its window is often full.
 pub(crate) const RECEIVE_MAXIMUM: u32 = 4;
-/// Every so many connections a session is thrown away.
+/// Every so many connections a session is thrown away at the beginning.
 const FRESH: u32 = 8;
+/// Every so many it is at the end.
+const FINAL: u32 = 3;
 /// For how many seconds a session is kept: longer than any world lasts.
 pub(crate) const LASTING: u32 = 1 << 20;
 
@@ -64,6 +66,15 @@ impl Mqtt {
             let properties = Properties::default().with_pair("after", after);
             send(network, link, &Packet::Subscribe(Subscribe { packet_id: NonZeroU16::MIN, filters, properties }));
         }
+    }
+
+    /// Says goodbye, and now and then that the session ends with it. Whether the server hears that isn't known, so the
+    /// next connection begins anew (MQTT-3.2.2-4).
+    pub(crate) fn leave(&mut self, network: &mut Network, link: u32) {
+        let expiry = if link.is_multiple_of(FINAL) { 0 } else { LASTING };
+        self.has_subscribed &= expiry > 0;
+        let properties = Properties::default().with(Id::SessionExpiryInterval, expiry);
+        send(network, link, &Packet::Disconnect(Disconnect { reason: Reason::Success, properties }));
     }
 
     /// Understands the next packet; `None` if it isn't whole yet.
