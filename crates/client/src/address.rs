@@ -40,9 +40,14 @@ impl Server {
         &self.authority
     }
 
-    /// The port of a wire, if the address is that wire's.
-    pub(crate) fn port_of(&self, scheme: &str) -> Option<u16> {
-        (self.scheme == scheme).then_some(self.port)
+    /// Where a wire is: here, if the address is that wire's, else on the same host at the wire's own port.
+    pub(crate) fn of_wire(&self, scheme: &'static str, port: u16) -> Self {
+        if self.scheme == scheme {
+            return self.clone();
+        }
+        let host = &self.host;
+        let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        Self { authority, host: host.clone(), port, scheme }
     }
 
     /// What a socket connects to.
@@ -85,6 +90,9 @@ mod tests {
         ] {
             assert_eq!(Server::parse(url).unwrap().place(), (host, port), "{url}");
         }
+        let of_mqtt = |url: &str| Server::parse(url).unwrap().of_wire("mqtt", 1883).to_string();
+        assert_eq!(of_mqtt("http://[::1]:8080"), "mqtt://[::1]:1883");
+        assert_eq!(of_mqtt("mqtt://localhost:2883"), "mqtt://localhost:2883");
         for url in [
             "",
             "127.0.0.1:8080",

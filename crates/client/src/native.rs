@@ -32,6 +32,8 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(50);
 pub(crate) const MAX_FRAME: u64 = 64 << 20;
 /// Where the native protocol listens, unless the address says.
 const TCP_PORT: u16 = 7222;
+/// Where HTTP and WebSocket are, if the address is another wire's.
+const HTTP_PORT: u16 = 8080;
 
 /// Over what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,15 +111,14 @@ impl From<ErrorFrame> for Problem {
 impl Native {
     /// Connects, and logs in with a token.
     pub(crate) fn connect(server: &Server, over: Over, token: Option<&str>) -> Result<Self, ClientError> {
-        let what = || format!("connecting to {server}");
-        let (host, port) = server.place();
-        let port = match over {
-            Over::WebSocket => port,
-            Over::Tcp => server.port_of("tcp").unwrap_or(TCP_PORT),
-            Over::Mqtt => server.port_of("mqtt").unwrap_or(mqtt::PORT),
+        let server = &match over {
+            Over::WebSocket => server.of_wire("http", HTTP_PORT),
+            Over::Tcp => server.of_wire("tcp", TCP_PORT),
+            Over::Mqtt => server.of_wire("mqtt", mqtt::PORT),
         };
-        let mut addresses = (host, port).to_socket_addrs().map_err(|error| ClientError::io(what(), &error))?;
-        let address = addresses.next().ok_or_else(|| ClientError::Address(format!("{host} has no address")))?;
+        let what = || format!("connecting to {server}");
+        let mut addresses = server.place().to_socket_addrs().map_err(|error| ClientError::io(what(), &error))?;
+        let address = addresses.next().ok_or_else(|| ClientError::Address(format!("{server} has no address")))?;
         let stream = TcpStream::connect_timeout(&address, CONNECT_WITHIN);
         let stream = stream.map_err(|error| ClientError::io(what(), &error))?;
         let prepared = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(SILENCE)));

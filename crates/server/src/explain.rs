@@ -7,8 +7,8 @@ use crate::{Failure, token};
 
 pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
     let remote = &arguments.remote;
-    let operator = remote.token.clone().or_else(|| token::read_admin(&arguments.data));
-    let mut client = Client::new(&remote.server).map_err(|error| error.to_string())?.with_token(operator);
+    let operator = token::operator(remote.token.as_deref(), &arguments.data)?;
+    let mut client = Client::new(&remote.server).map_err(|error| error.to_string())?.with_token(Some(operator));
     let trace = client.trace(&arguments.message).map_err(|error| error.to_string())?;
     let expires = trace.stored.expires.map(|at| format!(", expires {at}")).unwrap_or_default();
     println!("{} at {}, {}, {}{expires}", trace.topic, trace.cursor, trace.stored.time, trace.stored.durability);

@@ -37,13 +37,22 @@ pub(crate) fn run(arguments: Token) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The token of an operator: the one that was given, or that of the data directory.
+pub(crate) fn operator(given: Option<&str>, data: &Path) -> Result<String, Failure> {
+    given.map(str::to_owned).or_else(|| read_admin(data)).ok_or_else(|| {
+        let file = admin_file(data);
+        let hint = "give --token, or --data with the server's data directory, where you may read";
+        format!("this is for operators: {hint} {}", file.display()).into()
+    })
+}
+
 /// Where the operator's token is.
-pub(crate) fn admin_file(data: &Path) -> PathBuf {
+fn admin_file(data: &Path) -> PathBuf {
     data.join("admin.token")
 }
 
 /// Reads the operator's token, if this user may.
-pub(crate) fn read_admin(data: &Path) -> Option<String> {
+fn read_admin(data: &Path) -> Option<String> {
     let text = std::fs::read_to_string(admin_file(data)).ok()?;
     Some(text.trim().to_owned()).filter(|token| !token.is_empty())
 }

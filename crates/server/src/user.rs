@@ -11,15 +11,7 @@ use crate::{Failure, token};
 
 pub(crate) fn run(arguments: &User) -> Result<(), Failure> {
     let remote = &arguments.remote;
-    let operator = remote.token.clone().or_else(|| token::read_admin(&arguments.data));
-    let Some(operator) = operator else {
-        let file = token::admin_file(&arguments.data);
-        return Err(format!(
-            "this is for operators: give --token, or --data with the server's data directory, where you may read {}",
-            file.display()
-        )
-        .into());
-    };
+    let operator = token::operator(remote.token.as_deref(), &arguments.data)?;
     let client = Client::new(&remote.server).map_err(|error| error.to_string())?;
     let mut client = client.with_token(Some(operator));
     match &arguments.command {
