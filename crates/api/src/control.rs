@@ -23,6 +23,11 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// An answer on its way.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Unanswered>> + Send>>;
 
+/// Waits for an answer, but not for ever.
+pub(crate) async fn answered<T>(answer: Answer<T>) -> Result<T, Unanswered> {
+    tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or(Err(Unanswered::Late))
+}
+
 /// Answers questions about the running node. The node implements it; nothing here may block.
 pub trait Control: Send + Sync + 'static {
     /// A page of the topics that the caller may subscribe to, ascending by name.

@@ -9,6 +9,7 @@
 //!
 //! Invariants: an error is `application/problem+json` (RFC 9457); what changes the node are records of its log.
 
+mod caller;
 mod control;
 mod openapi;
 mod problem;
@@ -59,7 +60,7 @@ pub async fn call(router: Router, call: Call) -> Reply {
 }
 
 fn request(call: Call) -> Result<http::Request<Body>, Problem> {
-    let caller = registry::Caller(call.identity);
+    let caller = caller::Caller(call.identity);
     let mut request = http::Request::builder().method(&*call.method).uri(&*call.target).extension(caller);
     for (name, value) in &call.headers {
         request = request.header(&**name, &**value);

@@ -11,7 +11,6 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use everywire_base::ask::Draft;
 use everywire_base::clock::UnixMillis;
-use everywire_base::identity::Identity;
 use everywire_base::record::{Durability, Message};
 use everywire_base::registry::{ConnectionInfo, ConnectionsQuery};
 use everywire_base::system::{self, Kick, Seen, Whom};
@@ -20,42 +19,17 @@ use http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::control::Control;
+use crate::caller::Caller;
+use crate::control::{Control, answered};
 use crate::problem::Problem;
 use crate::query::Query;
-use crate::routes::answered;
 
 type Node = State<Arc<dyn Control>>;
-
-/// Who calls.
-#[derive(Clone, Default)]
-pub(crate) struct Caller(pub(crate) Option<Arc<Identity>>);
 
 /// The most bytes of a reason: it must fit into a WebSocket close frame.
 const MAX_REASON_BYTES: usize = 120;
 /// The most users of one question.
 const MAX_USERS: usize = 1000;
-
-impl Caller {
-    pub(crate) fn admin(&self) -> Result<(), Problem> {
-        match &self.0 {
-            Some(who) if who.admin => Ok(()),
-            Some(_) => {
-                Err(Problem::new(StatusCode::FORBIDDEN, "this is for operators: a token with the claim `admin`"))
-            }
-            None => Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "this is for operators: send the token of DATA/admin.token, or one with the claim `admin`, as \
-                 `Authorization: Bearer …`",
-            )),
-        }
-    }
-
-    /// An operator, or the user himself.
-    fn admin_or(&self, user: &str) -> Result<(), Problem> {
-        if self.0.as_ref().is_some_and(|who| who.user.as_deref() == Some(user)) { Ok(()) } else { self.admin() }
-    }
-}
 
 /// A connection.
 #[derive(Serialize, ToSchema)]

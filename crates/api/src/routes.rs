@@ -12,13 +12,12 @@ use http::{HeaderValue, Method, StatusCode, Uri, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::control::{
-    ANSWER_WITHIN, Answer, Control, Health, State as NodeState, TopicInfo, TopicsQuestion, Unanswered,
-};
+use crate::caller::Caller;
+use crate::control::{Control, Health, State as NodeState, TopicInfo, TopicsQuestion, answered};
 use crate::openapi;
 use crate::problem::Problem;
 use crate::query::Query;
-use crate::registry::{self, Caller};
+use crate::registry;
 use crate::web;
 use crate::{secrets, trace};
 
@@ -56,11 +55,6 @@ fn guard(mut response: Response) -> Response {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
-}
-
-/// Waits for an answer, but not for ever.
-pub(crate) async fn answered<T>(answer: Answer<T>) -> Result<T, Unanswered> {
-    tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or(Err(Unanswered::Late))
 }
 
 /// The topics of a page.

@@ -13,11 +13,11 @@ use http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::control::Control;
+use crate::caller::Caller;
+use crate::control::{Control, answered};
 use crate::problem::Problem;
 use crate::query::Query;
-use crate::registry::{Caller, append};
-use crate::routes::answered;
+use crate::registry::append;
 
 type Node = State<Arc<dyn Control>>;
 

@@ -10,10 +10,9 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::control::Control;
+use crate::caller::Caller;
+use crate::control::{Control, answered};
 use crate::problem::Problem;
-use crate::registry::Caller;
-use crate::routes::answered;
 
 type Node = State<Arc<dyn Control>>;
 

@@ -18,11 +18,10 @@ use everywire_wire::{Ask, Context, Input, Outbox, Peer, Position, Then, Wire};
 use crate::connection::{Connection, Inbound, List, Phase};
 use crate::mail::Accepted;
 use crate::metrics::WorkerMetrics;
-use crate::net::Net;
+use crate::net::{Listener, Net};
 use crate::table::Table;
 use crate::tls::{Flushed, Transport};
 use crate::wheel::Wheel;
-use crate::worker::Listener;
 
 /// Empty outboxes kept for the next connections that need one.
 const SPARE_OUTBOXES: usize = 1024;

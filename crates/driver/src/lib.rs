@@ -19,7 +19,7 @@ pub mod tls;
 mod wheel;
 pub mod worker;
 
-pub use mail::{Accepted, Mail, Mailbox, Post};
+pub use mail::{Accepted, Mail, Mailbox, Post, Question};
 pub use metrics::WorkerMetrics;
-pub use registry::Question;
-pub use worker::{Listener, Ports, Setup, Worker};
+pub use net::Listener;
+pub use worker::{Ports, Setup, Worker};

@@ -11,10 +11,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use everywire_base::ask::{Authenticated, Outcome, Page, Reply};
 use everywire_base::quota::Account;
+use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Recipient, TraceQuestion};
 use everywire_base::rules::Rules;
 use everywire_base::topic::Topic;
-
-use crate::registry::Question;
 
 /// A connection that was accepted.
 pub struct Accepted<S> {
@@ -50,6 +49,14 @@ pub enum Mail<S> {
     Asked(Question),
     /// Stop accepting, say farewell to everybody, and end when all are gone or the time is over.
     Drain(Duration),
+}
+
+/// A question to a worker, and where the answer goes.
+pub enum Question {
+    /// Which connections are there?
+    Connections(ConnectionsQuery, Box<dyn FnOnce(Vec<ConnectionInfo>) + Send>),
+    /// Who was to have a message, and has he?
+    Trace(TraceQuestion, Box<dyn FnOnce(Vec<Recipient>) + Send>),
 }
 
 /// Wakes a sleeping worker.

@@ -2,9 +2,11 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::clock::Now;
+use everywire_wire::Listen;
 
 /// Sockets and clocks, as a worker needs them. Nothing blocks but [`Net::wait`].
 pub trait Net {
@@ -57,4 +59,16 @@ pub enum Event {
         /// The peer has ended its side: the end stands behind the last bytes.
         hangup: bool,
     },
+}
+
+/// A listener as one worker sees it. All workers have all listeners, but each is accepted from by one.
+pub struct Listener<N: Net> {
+    /// The socket, for the worker that accepts from it.
+    pub socket: Option<N::Listener>,
+    /// Where it is bound.
+    pub local: SocketAddr,
+    /// Makes the first wire of each connection.
+    pub wires: Arc<dyn Listen>,
+    /// With TLS, its certificates.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }

@@ -5,15 +5,8 @@ use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Recipient, Trac
 use everywire_hub::{Description, Hub};
 
 use crate::connections::Connections;
+use crate::mail::Question;
 use crate::net::Net;
-
-/// A question to a worker, and where the answer goes.
-pub enum Question {
-    /// Which connections are there?
-    Connections(ConnectionsQuery, Box<dyn FnOnce(Vec<ConnectionInfo>) + Send>),
-    /// Who was to have a message, and has he?
-    Trace(TraceQuestion, Box<dyn FnOnce(Vec<Recipient>) + Send>),
-}
 
 /// A worker's part of the registry.
 pub(crate) struct Registry<'a, N: Net> {

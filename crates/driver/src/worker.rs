@@ -1,7 +1,6 @@
 //! A worker: one event loop that owns its connections and its hub.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +13,15 @@ use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
 use everywire_hub::{Deliver, Hub, OWN, Said};
 use everywire_log::tail::Tail;
-use everywire_wire::{Answer, Ask, Listen};
+use everywire_wire::{Answer, Ask};
 
 use crate::addresses::Addresses;
 use crate::connection::List;
 use crate::connections::Connections;
-use crate::mail::{Accepted, Mail, Mailbox, Post};
+use crate::mail::{Accepted, Mail, Mailbox, Post, Question};
 use crate::metrics::WorkerMetrics;
-use crate::net::{Event, Net};
-use crate::registry::{Question, Registry};
+use crate::net::{Event, Listener, Net};
+use crate::registry::Registry;
 
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 256;
@@ -45,18 +44,6 @@ pub trait Ports: Send {
     fn call(&self, call: Call) -> Result<(), Call>;
     /// Takes credentials to be checked, or gives them back when too many wait.
     fn authenticate(&self, asked: Authenticate) -> Result<(), Authenticate>;
-}
-
-/// A listener as one worker sees it. All workers have all listeners, but each is accepted from by one.
-pub struct Listener<N: Net> {
-    /// The socket, for the worker that accepts from it.
-    pub socket: Option<N::Listener>,
-    /// Where it is bound.
-    pub local: SocketAddr,
-    /// Makes the first wire of each connection.
-    pub wires: Arc<dyn Listen>,
-    /// With TLS, its certificates.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// What a worker is made of.

@@ -5,7 +5,7 @@ use everywire_base::clock::Now;
 use everywire_base::cursor::{Cursor, Offset, Partition};
 use everywire_base::id::{AskId, Slot};
 
-use crate::connection::State;
+use crate::lag::State;
 use crate::session::LAZY;
 use crate::window::{Sent, Stage};
 use crate::{Hub, Said};

@@ -11,7 +11,8 @@ use everywire_base::cursor::{Offset, Partition};
 use everywire_base::id::{AskId, Slot, Ticket};
 use everywire_base::topic::Filter;
 
-use crate::connection::{Connection, Lag, Positions, State};
+use crate::connection::Connection;
+use crate::lag::{Lag, Positions, State};
 use crate::replay::Replay;
 use crate::{Deliver, Hub};
 

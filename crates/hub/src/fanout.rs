@@ -16,9 +16,11 @@ use everywire_base::record::Record;
 use everywire_base::terms::{Manner, Terms};
 use smallvec::SmallVec;
 
-use crate::connection::{Connection, Lag, State};
+use crate::connection::Connection;
+use crate::lag::{Lag, State};
 use crate::manner::{Matched, Outgoing};
-use crate::table::{Held, ListId, NONE};
+use crate::table::Held;
+use crate::trie::{ListId, NONE};
 use crate::window::Sent;
 use crate::{Deliver, Hub};
 

@@ -12,7 +12,7 @@ use everywire_base::record::Record;
 use everywire_base::terms::{Manner, Terms};
 use smallvec::SmallVec;
 
-use crate::connection::{Greeting, Lag, State};
+use crate::lag::{Greeting, Lag, State};
 use crate::manner::{Matched, Outgoing};
 use crate::window::{Sent, Stage};
 use crate::{Deliver, Hub};

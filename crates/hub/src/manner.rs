@@ -9,7 +9,7 @@ use everywire_base::record::Message;
 use everywire_base::terms::{Manner, Terms};
 use smallvec::SmallVec;
 
-use crate::connection::State;
+use crate::lag::State;
 use crate::window::{Sent, Stage, Window};
 
 /// What the filters that take a message say of it together.

@@ -19,7 +19,7 @@ use everywire_base::system::{self, Claim, SessionFilter, SessionState};
 use everywire_base::terms::Terms;
 use everywire_base::topic::Filter;
 
-use crate::connection::Lag;
+use crate::lag::Lag;
 use crate::once::Received;
 use crate::session::{FIRST, Opening, RETRY, Session, Stage, is_above, record_of};
 use crate::window::{self, Kind, Window};

@@ -8,7 +8,7 @@ use everywire_base::cursor::Offset;
 use everywire_base::id::Slot;
 
 use crate::catchup::Next;
-use crate::connection::{Lag, State};
+use crate::lag::{Lag, State};
 use crate::replay::Told;
 use crate::{Deliver, Hub};
 

@@ -17,8 +17,8 @@ use everywire_base::terms::{Manner, Terms};
 use everywire_base::topic::{Filter, Topic};
 use smallvec::SmallVec;
 
-use crate::connection::{Lag, State};
 use crate::group::Groups;
+use crate::lag::{Lag, State};
 use crate::manner::{Matched, Outgoing};
 use crate::parcels::Parcels;
 use crate::table::{Held, Table};

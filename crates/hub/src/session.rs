@@ -19,7 +19,7 @@ use everywire_base::record::{Durability, Message, Record};
 use everywire_base::system::{self, SessionFilter, SessionState};
 use everywire_base::topic::{Filter, Topic};
 
-use crate::connection::State;
+use crate::lag::State;
 use crate::once::Received;
 use crate::table::Held;
 use crate::window::Window;

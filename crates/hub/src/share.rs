@@ -14,7 +14,8 @@ use everywire_base::topic::{Filter, Topic};
 
 use crate::group::{Here, Joining, Member, Range, draw};
 use crate::insist::SAYER;
-use crate::table::{Held, ListId};
+use crate::table::Held;
+use crate::trie::ListId;
 use crate::{Hub, Said};
 
 /// Of more ranges than this all between them is left.

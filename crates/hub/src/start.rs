@@ -10,7 +10,7 @@ use everywire_base::topic::Filter;
 use smallvec::SmallVec;
 
 use crate::Hub;
-use crate::connection::{Owed, Positions};
+use crate::lag::{Owed, Positions};
 
 /// Where a subscription begins.
 pub(crate) struct Opening {

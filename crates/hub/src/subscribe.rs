@@ -14,9 +14,11 @@ use everywire_base::topic::Filter;
 use smallvec::SmallVec;
 
 use crate::Hub;
-use crate::connection::{Connection, Greeting, Lag, Positions, Since, State};
+use crate::connection::Connection;
+use crate::lag::{Greeting, Lag, Positions, Since, State};
 use crate::start::Opening;
-use crate::table::{Held, ListId, Subscriber};
+use crate::table::{Held, Subscriber};
+use crate::trie::ListId;
 
 /// A filter that was granted.
 struct Granted {

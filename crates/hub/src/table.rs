@@ -12,13 +12,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::chunked::Chunked;
-use crate::trie::Trie;
-
-/// Names a list, as long as it has subscribers.
-pub(crate) type ListId = u32;
-
-/// No list.
-pub(crate) const NONE: u32 = u32::MAX;
+use crate::trie::{ListId, Trie};
 
 /// A subscriber in a list: the connection, and which of its filters this is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

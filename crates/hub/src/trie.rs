@@ -8,7 +8,12 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::chunked::Chunked;
-use crate::table::{ListId, NONE};
+
+/// Names a list of subscribers, as long as it has some.
+pub(crate) type ListId = u32;
+
+/// No list, and no node.
+pub(crate) const NONE: u32 = u32::MAX;
 
 const ROOT: u32 = 0;
 

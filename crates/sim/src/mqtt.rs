@@ -11,8 +11,8 @@ use std::num::NonZeroU16;
 use bytes::Bytes;
 use everywire_base::topic::{Filter, Topic};
 use everywire_mqtt_packets::{
-    Ack, AckKind, Connect, Disconnect, Frame, Id, Options, Packet, Properties, Publish, Reason, Side, Subscribe, Version, Will,
-    frame,
+    Ack, AckKind, Connect, Disconnect, Frame, Id, Options, Packet, Properties, Publish, Reason, Side, Subscribe,
+    Version, Will, frame,
 };
 
 use crate::checker::Checker;
