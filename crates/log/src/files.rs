@@ -127,9 +127,9 @@ impl Files {
     }
 
     /// How large the next segment may be so that the reserve stays free; `None` if not even `needed` bytes.
-    pub(crate) fn room_for_segment(&self, needed: u64) -> io::Result<Option<u64>> {
+    pub(crate) fn room_for_segment(&self, wanted: u64, needed: u64) -> io::Result<Option<u64>> {
         let available = self.free_beyond_reserve()?;
-        let size = self.options.segment_bytes.min(available / 4).max(needed);
+        let size = wanted.min(available / 4).max(needed);
         Ok((size <= available).then_some(size))
     }
 

@@ -1,5 +1,6 @@
 //! The next segment's file, made ready ahead of need: filled with zeros, so that commits overwrite (which syncs faster)
-//! and a full disk is noticed before the last byte.
+//! and a full disk is noticed before the last byte. The first after a start is small: its commit waits for it, and a log
+//! in which little is written shall be small.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,17 +22,19 @@ pub(crate) struct Spare {
 pub(crate) struct Spares {
     files: Arc<Files>,
     ready: Arc<Mutex<Option<Spare>>>,
-    helper: Option<Sender<()>>,
+    helper: Option<Sender<u64>>,
     /// Whether the helper owes one.
     is_ordered: bool,
+    /// How long the next one is to be.
+    length: u64,
 }
 
 fn lock(ready: &Mutex<Option<Spare>>) -> MutexGuard<'_, Option<Spare>> {
     ready.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn make(files: &Files, needed: u64, sync_every: u64) -> io::Result<Option<Spare>> {
-    let Some(length) = files.room_for_segment(needed)? else { return Ok(None) };
+fn make(files: &Files, wanted: u64, needed: u64, sync_every: u64) -> io::Result<Option<Spare>> {
+    let Some(length) = files.room_for_segment(wanted, needed)? else { return Ok(None) };
     let name = format!("spare-{:016x}{UNFINISHED}", files.new_salt());
     let file = files.disk.create(&name)?;
     match fill_with_zeros(&*file, length, sync_every) {
@@ -45,18 +48,19 @@ fn make(files: &Files, needed: u64, sync_every: u64) -> io::Result<Option<Spare>
 
 impl Spares {
     pub(crate) fn new(files: Arc<Files>) -> Self {
-        Self { files, ready: Arc::default(), helper: None, is_ordered: false }
+        let length = FIRST.min(files.options.segment_bytes);
+        Self { files, ready: Arc::default(), helper: None, is_ordered: false, length }
     }
 
     /// Makes spares in a thread of their own from now on.
     pub(crate) fn spawn_helper(&mut self) {
-        let (orders, inbox) = bounded::<()>(1);
+        let (orders, inbox) = bounded::<u64>(1);
         let (files, ready) = (Arc::clone(&self.files), Arc::clone(&self.ready));
         let spawned = std::thread::Builder::new().name("everywire-spare".into()).spawn(move || {
             // Ends with the appender, which holds the sender.
-            while inbox.recv().is_ok() {
+            for length in inbox {
                 if lock(&ready).is_none()
-                    && let Ok(Some(spare)) = make(&files, files.options.segment_bytes.min(MIN_SPARE), GENTLE)
+                    && let Ok(Some(spare)) = make(&files, length, length.min(MIN_SPARE), GENTLE)
                 {
                     *lock(&ready) = Some(spare);
                 }
@@ -72,9 +76,9 @@ impl Spares {
             return;
         }
         if let Some(orders) = &self.helper {
-            self.is_ordered = orders.try_send(()).is_ok();
+            self.is_ordered = orders.try_send(self.length).is_ok();
         } else {
-            let made = make(&self.files, self.files.options.segment_bytes.min(MIN_SPARE), u64::MAX);
+            let made = make(&self.files, self.length, self.length.min(MIN_SPARE), u64::MAX);
             *lock(&self.ready) = made.ok().flatten();
         }
     }
@@ -98,17 +102,23 @@ impl Spares {
     pub(crate) fn take(&mut self, needed: u64) -> io::Result<Option<Spare>> {
         self.is_ordered = false;
         let ready = lock(&self.ready).take();
-        match ready {
+        let taken = match ready {
             Some(spare) if spare.length >= needed => Ok(Some(spare)),
             Some(spare) => {
                 let _ = self.files.disk.remove(&spare.name);
-                make(&self.files, needed, u64::MAX)
+                make(&self.files, self.length, needed, u64::MAX)
             }
-            None => make(&self.files, needed, u64::MAX),
-        }
+            None => make(&self.files, self.length, needed, u64::MAX),
+        };
+        self.length = (self.length * GROWTH).min(self.files.options.segment_bytes);
+        taken
     }
 }
 
+/// The first one is no longer than this.
+const FIRST: u64 = 1 << 20;
+/// Each may be so many times as long as the one before, up to the bound.
+const GROWTH: u64 = 8;
 /// A spare that is smaller than this isn't worth it.
 const MIN_SPARE: u64 = 256 << 10;
 /// How often the helper syncs while commits go on.
