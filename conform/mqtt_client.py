@@ -85,14 +85,19 @@ def packet(kind, body=b"", flags=None):
     return bytes([code]) + varint(len(body)) + body
 
 
+class Short(AssertionError):
+    """The bytes end in the midst of a field."""
+
+
 class Reader:
-    """Takes fields from a packet."""
+    """Takes fields from bytes."""
 
     def __init__(self, data):
         self.data, self.at = data, 0
 
     def take(self, count):
-        assert self.at + count <= len(self.data), "a packet ends in the midst of a field"
+        if self.at + count > len(self.data):
+            raise Short(f"{count} bytes are wanted at {self.at} of {len(self.data)}")
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -277,7 +282,7 @@ class Client:
             try:
                 first, length = fields.number(">B"), fields.varint()
                 body = fields.take(length)
-            except AssertionError:
+            except Short:
                 data = self.more()
                 if not data:
                     return None
