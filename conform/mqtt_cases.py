@@ -275,6 +275,15 @@ def properties_that_come_twice_or_are_unknown_are_errors(at):
         client.ended(MALFORMED, PROTOCOL)
 
 
+@case("4.2-1")
+def packets_may_come_byte_by_byte(at):
+    client, topic = at.client(), at.name()
+    client.subscribe((topic, 0))
+    for byte in packet("PUBLISH", binary(topic) + client.properties({}) + b"hello"):
+        client.send(bytes([byte]))
+    client.message("hello")
+
+
 # PUBLISH and its acknowledgements (§3.3 to §3.7, §4.3)
 
 
@@ -700,6 +709,19 @@ def what_is_unsubscribed_comes_no_more(at):
     reader.message("end")
 
 
+@case("3.10.4-3")
+def what_is_under_way_ends_properly_after_an_unsubscribe(at):
+    reader, writer, topic = at.client(), at.client(), at.name()
+    reader.subscribe((topic, 2))
+    writer.publish_whole(topic, "under way", 2)
+    found = reader.receive("PUBLISH")
+    reader.unsubscribe(topic)
+    reader.ack("PUBREC", found.id)
+    reader.receive("PUBREL", id=found.id)
+    reader.ack("PUBCOMP", found.id)
+    reader.quiet()
+
+
 @case("3.10.3-2")
 def an_unsubscribe_of_nothing_ends_the_connection(at):
     client = at.client()
@@ -776,6 +798,18 @@ def a_will_comes_no_later_than_its_session_ends(at):
     watcher, topic = at.client(), at.name()
     watcher.subscribe((topic, 1))
     at.lasting(at.name(), session_expiry=1, will=(topic, "will", 1, 0, {"will_delay": 300})).cut()
+    watcher.message("will")
+
+
+@case("3.1.3-9, 3.1.2-8", [V5])
+def the_end_of_a_session_is_the_end_of_its_wills_delay(at):
+    watcher, topic, name = at.client(), at.name(), at.name()
+    watcher.subscribe((topic, 1))
+    will = {"will": (topic, "will", 1, 0, {"will_delay": 300})}
+    at.lasting(name, **will).disconnect(4, session_expiry=0)
+    watcher.message("will")
+    at.lasting(name, **will).cut()
+    at.client(name)
     watcher.message("will")
 
 
@@ -867,6 +901,32 @@ def a_clean_start_forgets_everything(at):
     reader.subscribe((f"{topic}/end", 1))
     writer.publish_whole(f"{topic}/old", "not for it", 1)
     writer.publish_whole(f"{topic}/end", "end", 1)
+    reader.message("end")
+
+
+@case("4.3.2-5, 4.3.3-7, 4.9.0-1", [V5])
+def a_negative_answer_ends_a_delivery(at):
+    writer, topic = at.client(), at.name()
+    reader = at.lasting(at.name(), receive_maximum=1)
+    reader.subscribe((topic, 2))
+    for payload, qos in (("one", 1), ("two", 2), ("three", 2)):
+        writer.publish_whole(topic, payload, qos)
+    reader.ack("PUBACK", reader.receive("PUBLISH", payload=b"one").id, 0x83)
+    reader.ack("PUBREC", reader.receive("PUBLISH", payload=b"two").id, 0x80)
+    reader.message("three")
+
+
+@case("2.2.1-3, -4")
+def deliveries_under_way_have_ids_of_their_own(at):
+    reader, writer, topic = at.client(), at.client(), at.name()
+    reader.subscribe((topic, 1))
+    for n in range(15):
+        writer.publish_whole(topic, str(n), 1)
+    ids = [reader.receive("PUBLISH", payload=str(n).encode()).id for n in range(15)]
+    assert len(set(ids)) == 15, ids
+    for number in reversed(ids):
+        reader.ack("PUBACK", number)
+    writer.publish_whole(topic, "end", 1)
     reader.message("end")
 
 
