@@ -117,6 +117,10 @@ impl Hub {
     }
 
     fn step(&mut self, slot: Slot, lag: &mut Lag, share: &mut usize, now: Now, to: &mut dyn Deliver) -> Next {
+        if self.session(slot.index).is_some_and(|session| session.window.is_held()) {
+            lag.state = State::Unconfirmed;
+            return Next::Waits;
+        }
         loop {
             if !lag.again.is_empty() || !lag.found.is_empty() {
                 if !self.repeat(slot, lag, share, to) {

@@ -63,8 +63,8 @@ impl Walk {
         let taken = |taken: Taken| if taken == Taken::Full { Err(State::Full) } else { Ok(true) };
         let Some(window) = window else { return taken(deliver(&plain)) };
         if !window.is_tagged() {
-            if window.is_full() {
-                return Err(State::Window);
+            if let Some(state) = State::of(window) {
+                return Err(state);
             }
             taken(deliver(&plain))?;
             window.push(Sent::up_to(self.partition, self.offset));
@@ -173,13 +173,12 @@ impl Hub {
                     continue;
                 };
                 let mut lag = Lag::new(self.marks.clone(), self.safe.clone());
-                (lag.state, lag.slow) = (state, state != State::Saving);
+                (lag.state, lag.slow) = (state, state.is_up_to_peer());
                 connection.lag = Some(Box::new(lag));
                 self.counters.lagging += 1;
+                self.counters.fulls += u64::from(state.is_up_to_peer());
                 if state == State::Saving {
                     self.wanting.push(slot);
-                } else {
-                    self.counters.fulls += 1;
                 }
             }
             walk.lists.pop();

@@ -11,7 +11,7 @@ use everywire_base::terms::Terms;
 use everywire_base::topic::{Filter, Topic};
 use smallvec::SmallVec;
 
-use crate::window::Sent;
+use crate::window::{Sent, Window};
 
 /// A position for each partition.
 pub(crate) type Positions = SmallVec<[Offset; 1]>;
@@ -93,6 +93,8 @@ pub(crate) enum State {
     Again(AskId),
     /// The record of its session that makes a tag durable.
     Saving,
+    /// The record of its session that makes a subscription durable, whose confirmation comes before any message.
+    Unconfirmed,
     /// Room among the reads that wait for the store.
     Parked,
     /// The moment to ask again for a page that could not be read.
@@ -103,6 +105,18 @@ pub(crate) enum State {
     Window,
     /// Its end.
     Ended,
+}
+
+impl State {
+    /// What a delivery that is acknowledged up to a cursor waits for, if its window doesn't take it.
+    pub(crate) fn of(window: &Window) -> Option<Self> {
+        if window.is_held() { Some(State::Unconfirmed) } else { window.is_full().then_some(State::Window) }
+    }
+
+    /// Whether the peer is to do something: it takes less than there is.
+    pub(crate) fn is_up_to_peer(self) -> bool {
+        matches!(self, State::Full | State::Window)
+    }
 }
 
 impl Lag {

@@ -67,7 +67,7 @@ impl Replay<'_> {
         if !takers.is_empty() {
             match self.send(lag, record, &takers) {
                 Err(state) => {
-                    (lag.state, lag.slow) = (state, state != State::Saving);
+                    (lag.state, lag.slow) = (state, state.is_up_to_peer());
                     return false;
                 }
                 Ok(true) => {
@@ -89,8 +89,8 @@ impl Replay<'_> {
         let mut deliver = |delivery: &Delivery<'_>| self.to.deliver(slot, delivery);
         let plain = Delivery::Message(&parcel, Manner::PLAIN);
         let Some(window) = self.window.as_deref_mut().filter(|window| window.is_tagged()) else {
-            if self.window.as_ref().is_some_and(|window| window.is_full()) {
-                return Err(State::Window);
+            if let Some(state) = self.window.as_ref().and_then(|window| State::of(window)) {
+                return Err(state);
             }
             if deliver(&plain) == Taken::Full {
                 return Err(State::Full);

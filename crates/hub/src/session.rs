@@ -145,6 +145,12 @@ impl Session {
         self.open_ends.get_or_insert_default()
     }
 
+    /// Nothing is sent while a subscription waits to be confirmed.
+    fn hold_back(&mut self) {
+        let mut held = self.open_ends.iter().flat_map(|ends| &ends.held);
+        self.window.hold(held.any(|(_, said)| matches!(said, Said::Subscribed(_))));
+    }
+
     /// An idle session owns no memory for them.
     fn tie_up(&mut self) {
         let is_over =
@@ -187,11 +193,13 @@ impl Hub {
         let confirmed: Vec<_> = ends.held.drain(..std::mem::take(&mut ends.covered)).collect();
         let urgent = !ends.held.is_empty() || session.window.is_urgent() || session.hurries;
         let dirty = session.dirty;
+        session.hold_back();
         session.tie_up();
         for (ask, said) in confirmed {
             self.say(slot, ask, said);
         }
         self.resume(slot, State::Saving);
+        self.resume(slot, State::Unconfirmed);
         if urgent {
             self.write_session(slot, now);
         } else if dirty {
@@ -383,6 +391,7 @@ impl Hub {
             return self.say(slot, ask, said);
         };
         session.open_ends().held.push_back((ask, said));
+        session.hold_back();
         session.dirty = true;
         self.write_session(slot, now);
     }

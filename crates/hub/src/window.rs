@@ -105,6 +105,8 @@ pub(crate) struct Window {
     last_tag: u16,
     /// Whether tags have come round, so that one may still be in use.
     has_wrapped: bool,
+    /// Whether a subscription waits to be confirmed, before which nothing is sent.
+    held: bool,
     /// Deliveries up to here may stand in the window before reading comes to them.
     known_to: Offset,
 }
@@ -118,6 +120,7 @@ impl Window {
             origin,
             last_tag: 0,
             has_wrapped: false,
+            held: false,
             known_to: Offset::BEGINNING,
         }
     }
@@ -153,6 +156,17 @@ impl Window {
         let is_over = self.sent.len() > self.bound as usize;
         let under_way = || self.sent.iter().filter(|sent| sent.stage != Stage::Done).count();
         is_over && under_way().saturating_sub(waiting) >= self.bound as usize
+    }
+
+    /// Whether nothing is sent now, for a subscription's sake.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// A subscription waits to be confirmed, or none does. Who acknowledges one by one may get its messages before
+    /// (MQTT-5.0 §3.8.4).
+    pub(crate) fn hold(&mut self, is_unconfirmed: bool) {
+        self.held = is_unconfirmed && !self.is_tagged();
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{Ack, AckError, Login, Lost, SessionWish, Subscribe, Unsubscribe};
-use everywire_base::cursor::{Cursor, Epoch, Offset, Partition};
+use everywire_base::cursor::{Cursor, Epoch, Offset, Partition, Start};
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
@@ -270,6 +270,24 @@ fn a_renewed_identity_loses_what_it_may_not_have() {
     world.publish("a", "a");
     world.publish("b", "b");
     assert_eq!(world.got(0, 1), ["b"]);
+}
+
+#[test]
+fn a_subscription_is_confirmed_before_any_message() {
+    let mut world = world();
+    world.publish("b", "old");
+    world.welcome(0, 1, user("ann"), NEW);
+    world.subscribe(0, 1, "a");
+    let wanted = Subscribe { start: Start::Earliest, ..Subscribe::to([Filter::parse("b").unwrap()]) };
+    world.hubs[0].subscribe_for(slot(1), AskId(2), &wanted, world.now);
+    world.append(Message::new(Topic::parse("a").unwrap(), "live"), Durability::Fsync);
+    for _ in 0..10 {
+        world.step(0);
+    }
+    assert_eq!(world.got(0, 1), Vec::<String>::new(), "the session's record isn't durable");
+    world.settle();
+    assert!(world.clients[0].subscribed.contains_key(&(1, 2)));
+    assert_eq!(world.got(0, 1), ["old", "live"]);
 }
 
 #[test]
