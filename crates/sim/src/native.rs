@@ -45,6 +45,8 @@ pub(crate) struct Native {
     session: Option<String>,
     /// The server has confirmed the subscription: with a session it need not be asked for again.
     has_subscribed: bool,
+    /// Of this connection: nothing may come before its subscription is confirmed.
+    is_unconfirmed: bool,
     unacknowledged: u32,
 }
 
@@ -65,11 +67,12 @@ impl Native {
         }
     }
 
-    fn hello(&self, network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
+    fn hello(&mut self, network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
         if self.wants_session {
             let session = self.session.clone().unwrap_or_else(|| "new".to_owned());
             self.send(network, link, Asked::Hello(pb::Hello { session, expiry: 3600, ..pb::Hello::default() }));
         } else {
+            self.is_unconfirmed = true;
             self.subscribe(network, link, filters, cursor);
         }
     }
@@ -108,11 +111,13 @@ impl Native {
                     return Err(format!("session {:?} was lost", self.session));
                 }
                 self.session = Some(welcome.session);
+                self.is_unconfirmed = !welcome.resumed;
                 if !self.has_subscribed {
                     self.subscribe(network, link, filters, None);
                 }
             }
-            Said::Subscribed(_) => self.has_subscribed = true,
+            Said::Subscribed(_) => (self.has_subscribed, self.is_unconfirmed) = (true, false),
+            Said::Message(_) if self.is_unconfirmed => return Err("a message before its subscription".into()),
             Said::Message(m) => {
                 self.unacknowledged += 1;
                 if self.wants_session && self.unacknowledged >= UNACKNOWLEDGED {
@@ -137,7 +142,7 @@ impl Native {
 
     /// The connection is over.
     pub(crate) fn disconnected(&mut self) {
-        self.unacknowledged = 0;
+        (self.unacknowledged, self.is_unconfirmed) = (0, false);
     }
 
     fn subscribe(&self, network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
