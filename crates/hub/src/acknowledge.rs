@@ -29,7 +29,7 @@ impl Hub {
         let session = self.session_mut(slot.index).filter(|s| s.is_open()).ok_or(AckError::NoSession)?;
         let reached = |p: u16, offset: Offset| current.get(usize::from(p)).is_some_and(|at| offset <= *at);
         session.window.done(tag, reached);
-        session.acknowledged = Some(now.wall);
+        session.acknowledged = now.wall;
         self.write_lazily(slot, now);
         self.resume(slot, State::Window);
         Ok(())
@@ -45,7 +45,7 @@ impl Hub {
             _ => return Err(AckError::UnknownTag(tag)),
         };
         session.window.set(tag, next);
-        session.acknowledged = Some(now.wall);
+        session.acknowledged = now.wall;
         if next == Stage::Released {
             self.say(slot, ask, Said::Received(tag));
         } else {
@@ -70,7 +70,7 @@ impl Hub {
         let covers = |sent: &Sent| position(sent.partition).is_some_and(|at| sent.offset <= at);
         let before = session.window.iter().take_while(|sent| covers(sent)).count();
         session.window.drain(found.map_or(before, |found| found + 1));
-        session.acknowledged = Some(now.wall);
+        session.acknowledged = now.wall;
         self.write_lazily(slot, now);
         self.resume(slot, State::Window);
         Ok(())

@@ -9,6 +9,7 @@ use everywire_base::topic::Topic;
 use smallvec::SmallVec;
 
 use crate::Hub;
+use crate::session::Session;
 
 /// What the hub knows of a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -79,7 +80,7 @@ impl Hub {
             cursor: self.cursor(&positions),
             lag,
             outstanding: session.map_or(0, |s| s.window.len() as u64),
-            acknowledged: session.and_then(|s| s.acknowledged),
+            acknowledged: session.and_then(Session::acknowledged),
             subscriptions: if here { self.held(slot.index).len() as u64 } else { 0 },
         }
     }
@@ -129,7 +130,7 @@ impl Hub {
         } else {
             Fate::Written
         };
-        let acknowledged = session.filter(|_| fate == Fate::Acknowledged).and_then(|s| s.acknowledged);
+        let acknowledged = session.filter(|_| fate == Fate::Acknowledged).and_then(Session::acknowledged);
         let written = written.filter(|_| lag.is_none() && matches!(fate, Fate::Written | Fate::Acknowledged));
         Traced { slot, fate, written, acknowledged }
     }

@@ -58,9 +58,10 @@ pub(crate) struct Session {
     pub(crate) window: Window,
     /// None while it rests.
     pub(crate) open_ends: Option<Box<OpenEnds>>,
-    pub(crate) acknowledged: Option<UnixMillis>,
-    /// When it is to be looked at again.
-    pub(crate) due: Option<Monotonic>,
+    /// When something was last acknowledged; zero is never.
+    pub(crate) acknowledged: UnixMillis,
+    /// When it is to be looked at again; zero is not at all.
+    pub(crate) due: Monotonic,
     /// What is published if the connection ends without a goodbye.
     pub(crate) will: Option<Box<Will>>,
 }
@@ -127,14 +128,19 @@ impl Session {
             hurries: false,
             window,
             open_ends: None,
-            acknowledged: None,
-            due: None,
+            acknowledged: UnixMillis::default(),
+            due: Monotonic::default(),
             will: None,
         }
     }
 
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open)
+    }
+
+    /// When something was last acknowledged.
+    pub(crate) fn acknowledged(&self) -> Option<UnixMillis> {
+        (self.acknowledged > UnixMillis::default()).then_some(self.acknowledged)
     }
 
     fn is_settled(&self) -> bool {
@@ -303,8 +309,8 @@ impl Hub {
             self.write_last(slot, now);
         }
         self.remove_session(slot.index);
-        if let Some(at) = self.session(slot.index).and_then(|s| s.due) {
-            self.watched.remove(&(at, slot));
+        if let Some(session) = self.session(slot.index) {
+            self.watched.remove(&(session.due, slot));
         }
         self.connections.reach(slot.index).windowed = false;
         if let Some(member) = &mut self.connections.reach(slot.index).member {
@@ -348,7 +354,7 @@ impl Hub {
         while let Some((_, slot)) = self.watched.first().copied().filter(|(at, _)| *at <= now.monotonic) {
             self.watched.pop_first();
             let Some(session) = self.session_mut(slot.index) else { continue };
-            session.due = None;
+            session.due = Monotonic::default();
             match std::mem::replace(&mut session.stage, Stage::Ended) {
                 Stage::Waiting(state, opening) => self.take_up(slot, *state, opening, now),
                 Stage::Reading(_, opening) => self.read_session(slot, opening),
@@ -363,9 +369,8 @@ impl Hub {
     /// Notes when a session is due, instead of what was noted before.
     pub(crate) fn watch(&mut self, slot: Slot, at: Monotonic) {
         let Some(session) = self.session_mut(slot.index) else { return };
-        if let Some(former) = session.due.replace(at) {
-            self.watched.remove(&(former, slot));
-        }
+        let former = std::mem::replace(&mut session.due, at);
+        self.watched.remove(&(former, slot));
         self.watched.insert((at, slot));
     }
 
@@ -461,4 +466,14 @@ pub(crate) fn record_of(session: &Session, state: &SessionState, lives: Option<D
     let expires = lives.map(|lives| UnixMillis(now.wall.0.saturating_add(lives.as_millis() as u64)));
     let message = system::message(session.topic.clone(), state, true);
     Message { generation: session.generation, expires, ..message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Session>() <= 192, "{}", size_of::<Session>());
+    }
 }
