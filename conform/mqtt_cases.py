@@ -716,9 +716,7 @@ def what_is_under_way_ends_properly_after_an_unsubscribe(at):
     writer.publish_whole(topic, "under way", 2)
     found = reader.receive("PUBLISH")
     reader.unsubscribe(topic)
-    reader.ack("PUBREC", found.id)
-    reader.receive("PUBREL", id=found.id)
-    reader.ack("PUBCOMP", found.id)
+    reader.complete(found)
     reader.quiet()
 
 
@@ -863,9 +861,7 @@ def exactly_once_goes_on_where_it_stood(at):
     again = [reader.next_packet() for _ in range(2)]
     assert sorted((found.kind, found.id) for found in again) == [("PUBLISH", sent.id), ("PUBREL", received.id)], again
     reader.ack("PUBCOMP", received.id)
-    reader.ack("PUBREC", sent.id)
-    reader.receive("PUBREL", id=sent.id)
-    reader.ack("PUBCOMP", sent.id)
+    reader.complete(sent)
     reader.quiet()
 
 

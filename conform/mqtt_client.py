@@ -309,6 +309,11 @@ class Client:
         """The next packet is this message; acknowledges it to the end."""
         payload = payload.encode() if isinstance(payload, str) else payload
         found = self.receive("PUBLISH", payload=payload, **fields)
+        self.complete(found)
+        return found
+
+    def complete(self, found):
+        """Acknowledges a message to the end."""
         if found.qos == 1:
             self.ack("PUBACK", found.id)
         if found.qos == 2:
@@ -319,7 +324,6 @@ class Client:
             self.early += early
             assert other and other.kind == "PUBREL" and other.id == found.id, f"{other} instead of the release of {found}"
             self.ack("PUBCOMP", found.id)
-        return found
 
     def quiet(self):
         """Nothing was under way: the next that comes is the answer to a ping."""

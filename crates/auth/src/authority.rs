@@ -106,9 +106,7 @@ impl Authority {
             (Some(one), Some(other)) if one != other => {
                 Err(AuthError::Mismatch("the token is for another device than the one that was named".into()))
             }
-            (None, Some(device)) if identity.user.is_some() => {
-                Ok(Arc::new(Identity { device: Some(device.into()), ..Identity::clone(&identity) }))
-            }
+            _ if identity.user.is_some() => Ok(identity.on_device(device.map(Into::into))),
             _ => Ok(identity),
         }
     }

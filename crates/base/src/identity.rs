@@ -42,6 +42,14 @@ impl Identity {
         self.expires.is_some_and(|at| at <= now)
     }
 
+    /// The same, on a device that was named, unless the identity names one itself.
+    pub fn on_device(self: &Arc<Self>, device: Option<Box<str>>) -> Arc<Self> {
+        if self.device.is_some() || device.is_none() {
+            return Arc::clone(self);
+        }
+        Arc::new(Self { device, ..Self::clone(self) })
+    }
+
     /// The inboxes that are his: `user/NAME` and `user/NAME/DEVICE`, names percent-encoded (RULES 25).
     pub fn inboxes(&self) -> SmallVec<[Topic; 2]> {
         let Some(user) = &self.user else { return SmallVec::new() };

@@ -173,7 +173,7 @@ impl Hub {
                     continue;
                 };
                 let mut lag = Lag::new(self.marks.clone(), self.safe.clone());
-                (lag.state, lag.slow) = (state, state.is_up_to_peer());
+                lag.wait_for(state);
                 connection.lag = Some(Box::new(lag));
                 self.counters.lagging += 1;
                 self.counters.fulls += u64::from(state.is_up_to_peer());

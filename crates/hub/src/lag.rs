@@ -142,6 +142,11 @@ impl Lag {
         }
     }
 
+    /// It goes on when that has come.
+    pub(crate) fn wait_for(&mut self, state: State) {
+        (self.state, self.slow) = (state, state.is_up_to_peer());
+    }
+
     /// Where its `nth` filter begins.
     pub(crate) fn since(&self, nth: usize, partition: usize) -> Offset {
         self.sinces.get(nth).map_or(Offset::BEGINNING, |since| since.offsets[partition])

@@ -15,7 +15,7 @@
 //! | --- | --- |
 //! | `subscribe`, `start` | enters filters into the table, judges cursors, moves read positions back |
 //! | `fanout` | from the mark to the head |
-//! | `catchup`, `replay`, `page`, `greet` | lagging connections, from the tail and from the store |
+//! | `lag`, `catchup`, `replay`, `page`, `greet` | lagging connections, from the tail and from the store |
 //! | `member`, `own`, `inspect` | the registry: who is connected, the server's own records, what operators ask |
 //! | `group`, `share`, `insist` | shared subscriptions |
 //! | `session`, `ownership` | what outlives a connection, and who has it |

@@ -57,9 +57,14 @@ impl Hub {
         if login.inbox {
             self.subscribe_inboxes(slot);
         }
+        self.say_welcome(slot, ask, false, refused);
+    }
+
+    /// Says that a login is over, and which session there is.
+    pub(crate) fn say_welcome(&mut self, slot: Slot, ask: AskId, resumed: bool, refused: Vec<(Filter, Refusal)>) {
         let (session, expiry) = self.session(slot.index).map(|s| (s.id.clone(), s.expiry)).unzip();
         let (connection, expiry) = (self.name(slot), expiry.unwrap_or_default());
-        let welcome = Welcome { connection, session, expiry, resumed: false, refused };
+        let welcome = Welcome { connection, session, expiry, resumed, refused };
         self.say(slot, ask, Said::Welcomed(Ok(welcome)));
     }
 

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use everywire_base::ask::{Interest, Login, Page, Read, ReadKind, SessionWish, Subscribe, Welcome};
+use everywire_base::ask::{Interest, Login, Page, Read, ReadKind, SessionWish, Subscribe};
 use everywire_base::clock::Now;
 use everywire_base::cursor::{Cursor, Offset, Partition, Start};
 use everywire_base::id::{AskId, Slot, Ticket};
@@ -19,11 +19,11 @@ use everywire_base::system::{self, Claim, SessionFilter, SessionState};
 use everywire_base::terms::Terms;
 use everywire_base::topic::Filter;
 
+use crate::Hub;
 use crate::lag::Lag;
 use crate::once::Received;
 use crate::session::{FIRST, Opening, RETRY, Session, Stage, is_above, record_of};
 use crate::window::{self, Kind, Window};
-use crate::{Hub, Said};
 
 /// How long a living owner has to hand its session over.
 const HANDOVER: Duration = Duration::from_millis(500);
@@ -286,16 +286,13 @@ impl Hub {
         let refused =
             state.filters.iter().filter_map(|f| self.reopen(slot, f, acknowledged.as_ref(), now)).flatten().collect();
         self.send_again(slot);
-        let connection = self.name(slot);
         let Some(session) = self.session(slot.index) else { return };
         let (resumed, is_durable) = (session.resumed, session.is_durable());
-        let (session_id, expiry) = (Some(session.id.clone()), session.expiry);
-        let renewal = now.monotonic + system::lease(expiry.as_secs()) / 2;
+        let renewal = now.monotonic + system::lease(session.expiry.as_secs()) / 2;
         if is_durable {
             self.watch(slot, renewal);
         }
-        let welcome = Welcome { connection, session: session_id, expiry, resumed, refused };
-        self.say(slot, opening.ask, Said::Welcomed(Ok(welcome)));
+        self.say_welcome(slot, opening.ask, resumed, refused);
     }
 
     /// A subscription of the session goes on; gives back what is refused now.

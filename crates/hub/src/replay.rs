@@ -67,7 +67,7 @@ impl Replay<'_> {
         if !takers.is_empty() {
             match self.send(lag, record, &takers) {
                 Err(state) => {
-                    (lag.state, lag.slow) = (state, state.is_up_to_peer());
+                    lag.wait_for(state);
                     return false;
                 }
                 Ok(true) => {
@@ -266,7 +266,7 @@ impl Replay<'_> {
         let earliest = Cursor::new(self.epoch, positions).expect("a log has at least one partition");
         let gap = Gap { topic, after, earliest, time: self.now.wall };
         if self.to.deliver(self.slot, &Delivery::Gap(&gap)) == Taken::Full {
-            (lag.state, lag.slow) = (State::Full, true);
+            lag.wait_for(State::Full);
             return false;
         }
         lag.delivered += 1;

@@ -104,11 +104,12 @@ impl Spares {
         let ready = lock(&self.ready).take();
         let taken = match ready {
             Some(spare) if spare.length >= needed => Ok(Some(spare)),
-            Some(spare) => {
-                let _ = self.files.disk.remove(&spare.name);
+            unfit => {
+                if let Some(spare) = unfit {
+                    let _ = self.files.disk.remove(&spare.name);
+                }
                 make(&self.files, self.length, needed, u64::MAX)
             }
-            None => make(&self.files, self.length, needed, u64::MAX),
         };
         self.length = (self.length * GROWTH).min(self.files.options.segment_bytes);
         taken

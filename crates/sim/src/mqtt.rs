@@ -2,8 +2,9 @@
 //! cursor at most once, or in a session at least once or exactly once.
 //!
 //! A session that was confirmed is there at the next time, whatever happened to the connection; now and then a reader
-//! throws it away, at its end or at the next beginning, and goes on by cursor. What comes again at QoS 1 counts as seen; at QoS 2 the reader knows the numbers
-//! that it has received, as the standard says (§4.3.3), and then nothing may come twice or out of order.
+//! throws it away, at its end or at the next beginning, and goes on by cursor. What comes again at QoS 1 counts as seen;
+//! at QoS 2 the reader knows the numbers that it has received, as the standard says (§4.3.3), and then nothing may come
+//! twice or out of order.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;

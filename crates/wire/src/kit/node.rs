@@ -192,12 +192,8 @@ impl Node {
                     }
                 };
                 let unknown = || Err(AuthError::Refused("the token is not valid".into()));
-                let device = asked.device.clone();
-                let named = |who: Arc<Identity>| match device {
-                    Some(_) if who.device.is_none() => Arc::new(Identity { device, ..Identity::clone(&who) }),
-                    _ => who,
-                };
-                bench.answer(ask, Answer::Authenticated(known.cloned().unwrap_or_else(unknown).map(named)));
+                let who = known.cloned().unwrap_or_else(unknown);
+                bench.answer(ask, Answer::Authenticated(who.map(|who| who.on_device(asked.device.clone()))));
             }
             Ask::Login(login) => {
                 let session = match &login.session {

@@ -122,10 +122,7 @@ impl Mqtt {
                 (Some(one), Some(other)) if *one != other => {
                     return self.refuse(cx, Reason::NotAuthorized, "the token is for another device");
                 }
-                (None, Some(device)) => {
-                    *identity = Arc::new(Identity { device: Some(device), ..Identity::clone(identity) });
-                }
-                _ => {}
+                (_, device) => *identity = identity.on_device(device),
             }
         }
         if let Err(refusal) = cx.cx.rules.may_enter(entering.identity.as_deref()) {

@@ -208,8 +208,8 @@ impl Native {
             self.refuse(cx, Problem::refused(0, &refusal));
             return self.end(cx, Reason::Unauthorized);
         }
-        let on_device = |who: &Arc<Identity>| Arc::new(Identity { device, ..Identity::clone(who) });
-        self.login(cx, self.identity().map(on_device), Some(&hello));
+        let identity = self.identity().map(|who| who.on_device(device));
+        self.login(cx, identity, Some(&hello));
         self.flow(cx)
     }
 
