@@ -1,4 +1,4 @@
-//! The arrows of DESIGN: which crate may depend on which. What tests alone depend on is exempt.
+//! Which crate may depend on which. What tests alone depend on is exempt.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,7 +95,9 @@ fn crates_depend_only_along_the_arrows() {
             continue;
         };
         let of_ours = dependencies(&package).into_iter().filter_map(|d| d.strip_prefix("everywire-"));
-        wrong.extend(of_ours.filter(|d| !allowed.contains(d)).map(|d| format!("{name} → {d} is no arrow of DESIGN")));
+        wrong.extend(
+            of_ours.filter(|d| !allowed.contains(d)).map(|d| format!("{name} → {d} is no arrow of this table")),
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

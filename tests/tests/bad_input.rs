@@ -1,4 +1,4 @@
-//! What malformed, oversized, slow and hostile requests get (DESIGN, HTTP; RULES 21; INTERFACE, HTTP).
+//! What malformed, oversized, slow and hostile requests get (`docs/http.md`; RULES 21).
 
 use std::io::ErrorKind;
 

@@ -1,4 +1,4 @@
-//! Starting, configuring, watching and ending a server (INTERFACE, Command line and Metrics; RULES 35–37).
+//! Starting, configuring, watching and ending a server (`docs/operating.md`; RULES 35 to 37).
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;

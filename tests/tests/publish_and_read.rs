@@ -1,4 +1,4 @@
-//! Publishing, and reading by short poll, long poll, SSE, stream and the classic walk-through (INTERFACE, HTTP).
+//! Publishing, and reading by short poll, long poll, SSE, stream and the classic walk-through (`docs/http.md`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,4 @@
-//! The command line, as `INTERFACE` has it. Every option can come from the environment too.
+//! The command line. Every option can come from the environment too (`docs/operating.md`).
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
 //! The description of the HTTP wire's routes. The functions are never called: they carry the description of what the
-//! wire (`everywire-http`) does. Where the two differ, the wire and `INTERFACE` are right and this is a bug.
+//! wire (`everywire-http`) does. Where the two differ, the wire and `docs/http.md` are right and this is a bug.
 
 #![expect(dead_code, reason = "descriptions, never called nor built")]
 
