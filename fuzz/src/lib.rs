@@ -16,7 +16,7 @@ use everywire_http::{Http, HttpConfig, Service};
 use everywire_mqtt::MqttTcp;
 use everywire_mqtt_packets::{Frame, Packet, Side, Version, frame};
 use everywire_native::{Native, NativeTcp};
-use everywire_proto::{Encode as _, Length, PREAMBLE, ServerFrame, length};
+use everywire_native_frames::{Encode as _, Length, PREAMBLE, ServerFrame, length};
 use everywire_wire::kit::{Bench, Cut, Pair};
 use everywire_wire::{Carried, Upgrade, UpgradeRequest};
 use everywire_ws::{Subprotocol, WsUpgrade};

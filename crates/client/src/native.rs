@@ -10,7 +10,7 @@ use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Start;
 use everywire_base::envelope::{Envelope, is_json};
 use everywire_base::topic::Filter;
-use everywire_proto::{
+use everywire_native_frames::{
     self as pb, ClientFrame, Encode as _, Length, PREAMBLE, ServerFrame, client_frame::Frame as Asked,
     server_frame::Frame as Said,
 };
@@ -274,7 +274,7 @@ fn websocket(server: &Server, stream: TcpStream, token: Option<&str>) -> Result<
 fn read_frame(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
     loop {
-        match everywire_proto::length(&head) {
+        match everywire_native_frames::length(&head) {
             Length::Known(len, _) if len <= MAX_FRAME => {
                 let mut frame = vec![0; len as usize];
                 stream.read_exact(&mut frame)?;

@@ -355,11 +355,11 @@ fn subprotocols(mqtt: &Arc<MqttConfig>) -> Vec<Subprotocol> {
     };
     vec![
         Subprotocol {
-            name: everywire_proto::JSON,
+            name: everywire_native_frames::JSON,
             make: Box::new(|request| Box::new(Native::json(request.identity.clone(), agent(request)))),
         },
         Subprotocol {
-            name: everywire_proto::PROTOBUF,
+            name: everywire_native_frames::PROTOBUF,
             make: Box::new(|request| Box::new(Native::protobuf(request.identity.clone(), agent(request)))),
         },
         Subprotocol { name: MQTT, make: Box::new(speak) },

@@ -5,7 +5,7 @@
 //! there at the next time, whatever happened to the server.
 
 use everywire_base::topic::Filter;
-use everywire_proto::{
+use everywire_native_frames::{
     self as pb, ClientFrame, Encode as _, Length, PREAMBLE, ServerFrame, client_frame::Frame as Asked,
     server_frame::Frame as Said,
 };
@@ -155,7 +155,7 @@ impl Native {
         let frame = ClientFrame { frame: Some(frame) }.encode_to_vec();
         if self.over == Over::Tcp {
             let mut bytes = Vec::new();
-            everywire_proto::frame(&frame, &mut bytes);
+            everywire_native_frames::frame(&frame, &mut bytes);
             network.send(link, &bytes);
         } else {
             websocket::say(network, link, &frame);
@@ -165,7 +165,7 @@ impl Native {
 
 /// Takes the next frame on TCP off the front, if it is whole.
 fn next_frame(received: &mut Vec<u8>) -> Result<Option<Vec<u8>>, String> {
-    let (len, at) = match everywire_proto::length(received) {
+    let (len, at) = match everywire_native_frames::length(received) {
         Length::Unknown => return Ok(None),
         Length::Malformed => return Err("a frame's length is malformed".into()),
         Length::Known(len, at) => (len as usize, at),

@@ -24,7 +24,7 @@ use everywire_log::embedded::{Embedded, Options};
 use everywire_log::engine::{Bell, Engine};
 use everywire_mqtt::MqttListen;
 use everywire_native::{Native, TcpListen};
-use everywire_proto::PROTOBUF;
+use everywire_native_frames::PROTOBUF;
 use everywire_store::{Applier, Parts, Store};
 use everywire_wire::{Listen, Upgrade};
 use everywire_ws::{Subprotocol, WsUpgrade};

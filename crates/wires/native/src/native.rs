@@ -17,7 +17,7 @@ use everywire_base::reason::Reason;
 use everywire_base::rules::Refusal;
 use everywire_base::terms::Greet;
 use everywire_base::topic::Filter;
-use everywire_proto::HEARTBEAT_SECONDS;
+use everywire_native_frames::HEARTBEAT_SECONDS;
 use everywire_wire::{Answer, Ask, Carried, Carrier, Flow, Kind};
 use smallvec::SmallVec;
 

@@ -1,7 +1,7 @@
 //! Frames in protobuf, by `proto/everywire.proto`.
 
 use everywire_base::parcel::Parcel;
-use everywire_proto::{
+use everywire_native_frames::{
     self as pb, ClientFrame, Encode, ServerFrame, client_frame::Frame as Asked, server_frame::Frame as Said,
 };
 

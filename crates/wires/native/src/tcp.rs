@@ -7,7 +7,7 @@ use everywire_base::id::AskId;
 use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
-use everywire_proto::{HEARTBEAT_SECONDS, Length, PREAMBLE, frame, length};
+use everywire_native_frames::{HEARTBEAT_SECONDS, Length, PREAMBLE, frame, length};
 use everywire_wire::{
     Answer, Carried, Carrier, Context, Flow, Framing, Input, Kind, Listen, Peer, Progress, Then, Wire,
 };

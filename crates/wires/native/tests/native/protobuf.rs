@@ -3,7 +3,9 @@
 use everywire_base::reason::Reason;
 use everywire_base::record::Message;
 use everywire_base::topic::Topic;
-use everywire_proto::{self as pb, ClientFrame, Encode, Length, PREAMBLE, ServerFrame, client_frame, server_frame};
+use everywire_native_frames::{
+    self as pb, ClientFrame, Encode, Length, PREAMBLE, ServerFrame, client_frame, server_frame,
+};
 use everywire_wire::kit::Pair;
 use std::time::Duration;
 

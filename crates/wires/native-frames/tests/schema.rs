@@ -5,7 +5,7 @@ use std::path::Path;
 #[test]
 fn the_generated_code_is_made_from_the_schema() {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let schema = home.join("../../proto");
+    let schema = home.join("../../../proto");
     let files = protox::compile(["everywire.proto"], [&schema]).unwrap();
     let out = tempfile::tempdir().unwrap();
     let mut config = prost_build::Config::new();

@@ -2,7 +2,7 @@
 //! have in common. What the frames mean stands in `docs/protocol.md`.
 //!
 //! `everywire.v1.rs` is made from `proto/everywire.proto`; a test compares them. After a change of the schema run
-//! `EVERYWIRE_BLESS=1 cargo nextest run -p everywire-proto`.
+//! `EVERYWIRE_BLESS=1 cargo nextest run -p everywire-native-frames`.
 
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "made from the schema, which has the comments")]
 mod generated {
