@@ -203,6 +203,52 @@ fn batches_that_are_none_are_refused() {
     assert_eq!(server.get("/v1/messages?topic=t").status, 204, "nothing of it was published");
 }
 
+/// What is accepted must never stop a reader: Rust's, JavaScript's and Python's parsers among others.
+#[test]
+fn json_that_common_parsers_cannot_read_is_refused_on_every_route() {
+    let server = Server::start();
+    let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let refused = [r#""\ud83d""#, r#"{"a":"\ude00\ud83d"}"#, "1e400", "[-1e999]", "{,}", &deep(200), &deep(100_000)];
+    for body in refused {
+        let what = &body[..body.len().min(30)];
+        let answer =
+            server.send(&Request::post("/v1/messages?topic=t", body).header("Content-Type", "application/json"));
+        assert_eq!(answer.status, 400, "{what}: {answer:?}");
+        let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(detail.contains("line 1 column "), "{what} says where: {detail}");
+        if body == "{,}" {
+            continue; // the batch itself would be no JSON
+        }
+        let batch = format!(r#"{{"messages":[{{"topic":"t","body":{body}}},{{"topic":"other","body":"x"}}]}}"#);
+        let answer = server.send(&Request::post("/v1/batch", batch));
+        let statuses: Vec<_> = answer.json().as_array().expect("results").iter().map(|r| r["status"].clone()).collect();
+        assert_eq!((answer.status, statuses), (200, vec![json!(400), json!(200)]), "{what}");
+    }
+    assert_eq!(server.get("/v1/messages?topic=t").status, 204, "nothing of it was published");
+    for body in [r#""\ud83d\ude00""#, "1e308", r#"{"a":1,"a":2}"#, &deep(100)] {
+        let post = Request::post("/v1/messages?topic=t", body).header("Content-Type", "application/json");
+        assert_eq!(server.send(&post).status, 200, "{}", &body[..body.len().min(30)]);
+    }
+    assert_eq!(server.get("/v1/messages?topic=t").json()["messages"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn a_message_of_a_batch_fails_for_itself_and_null_is_json() {
+    let server = Server::start();
+    server.send(&Request::post("/v1/messages?topic=t&retain=1", "kept"));
+    let batch = r#"{"messages":[{"topic":"t","body":null,"retain":true},{"topic":"t","body":"x","ttl":"soon"},
+        {"topic":7},9,{"topic":"t","body":null,"type":"text/plain"},{"topic":"t","body_base64":null,"retain":true}]}"#;
+    let answer = server.send(&Request::post("/v1/batch", batch));
+    let statuses: Vec<_> = answer.json().as_array().expect("results").iter().map(|r| r["status"].clone()).collect();
+    assert_eq!(
+        (answer.status, statuses),
+        (200, vec![json!(200), json!(400), json!(400), json!(400), json!(400), json!(400)])
+    );
+    let last = server.get("/v1/messages?topic=t").json()["messages"][1].clone();
+    assert_eq!((&last["type"], &last["body"]), (&json!("application/json"), &serde_json::Value::Null), "{last}");
+    assert!(last.as_object().is_some_and(|fields| fields.contains_key("body")), "{last}");
+}
+
 /// RULES 21: the request line and what a browser says about who asks.
 #[test]
 fn a_page_of_another_site_reaches_nothing() {

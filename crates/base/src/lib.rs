@@ -7,6 +7,7 @@ pub mod cursor;
 pub mod envelope;
 pub mod id;
 pub mod identity;
+pub mod json;
 pub mod limits;
 pub mod parcel;
 pub mod publish;

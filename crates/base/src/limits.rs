@@ -21,6 +21,8 @@ pub struct Limits {
     pub pipelined_publishes: usize,
     /// Messages in one batch request.
     pub batch_messages: usize,
+    /// Levels of arrays and objects in a JSON body; more is refused at publish. Envelopes and pages add three.
+    pub json_depth: usize,
     /// A head or body must be complete within this; else 408.
     pub slow_request: Duration,
     /// A kept-alive connection without a request is closed after this.
@@ -93,6 +95,7 @@ impl Default for Limits {
             http_body_bytes: 4 << 20,
             pipelined_publishes: 1024,
             batch_messages: 1000,
+            json_depth: 100,
             slow_request: Duration::from_secs(10),
             idle_keep_alive: Duration::from_secs(75),
             long_poll_max: Duration::from_mins(1),

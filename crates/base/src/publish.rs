@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde::de::IgnoredAny;
-
 use crate::ask::Draft;
 use crate::envelope;
+use crate::json::{self, NotJson};
+use crate::limits::Limits;
 use crate::record::Message;
 use crate::rules::{Caller, Refusal, Rules};
 
@@ -32,14 +32,15 @@ pub enum Unfit {
     ReservedEvent(Box<str>),
     /// The body says it is JSON.
     #[error("the body says it is JSON, but it is not: {0}")]
-    NotJson(Box<str>),
+    NotJson(#[from] NotJson),
     /// Its publisher has used up his bounds; they allow it after this time.
     #[error("too much is published: come again in {} ms (limits.user_…, limits.address_…)", .0.as_millis().max(1))]
     TooFast(Duration),
 }
 
-/// Checks a message against the rules: who publishes it, how long it is, what it says it is.
-pub fn check(message: Message, who: Caller<'_>, rules: &Rules) -> Result<Draft, Unfit> {
+/// Checks a message against the rules: who publishes it, how long it is, what it says it is. JSON is checked here and
+/// nowhere else.
+pub fn check(message: Message, who: Caller<'_>, rules: &Rules, limits: &Limits) -> Result<Draft, Unfit> {
     rules.may_publish(who, &message.topic)?;
     let rule = rules.of(&message.topic);
     if message.body.len() > rule.max_message {
@@ -50,7 +51,7 @@ pub fn check(message: Message, who: Caller<'_>, rules: &Rules) -> Result<Draft, 
     message.content_type.as_deref().map_or(Ok(()), |text| check_name(text, "type"))?;
     let removes = message.body.is_empty() && message.retain;
     if message.content_type.as_deref().is_some_and(envelope::is_json) && !removes {
-        check_json(&message.body)?;
+        json::check(&message.body, limits.json_depth)?;
     }
     Ok(Draft { durability: rule.durability, message })
 }
@@ -69,13 +70,6 @@ pub fn check_event(text: &str) -> Result<(), Unfit> {
     check_name(text, "event")
 }
 
-/// JSON is checked once, here (RULES 27).
-fn check_json(body: &[u8]) -> Result<(), Unfit> {
-    let text = std::str::from_utf8(body).map_err(|_| Unfit::NotJson("it is not UTF-8".into()))?;
-    let wrong = |error: serde_json::Error| format!("see line {} column {}", error.line(), error.column());
-    serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|error| Unfit::NotJson(wrong(error).into()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_a_message_may_not_be() {
-        let refused = |message| check(message, None, &Rules::default()).unwrap_err().to_string();
+        let refused = |message| check(message, None, &Rules::default(), &Limits::default()).unwrap_err().to_string();
         let json = Message { content_type: Some("application/json".into()), ..message("{\n?") };
         assert_eq!(refused(json), "the body says it is JSON, but it is not: see line 2 column 1");
         let event = Message { event: Some("gap".into()), ..message("") };
@@ -101,6 +95,6 @@ mod tests {
     #[test]
     fn an_empty_body_removes_what_is_retained_whatever_its_type() {
         let removes = Message { content_type: Some("application/json".into()), retain: true, ..message("") };
-        assert!(check(removes, None, &Rules::default()).is_ok());
+        assert!(check(removes, None, &Rules::default(), &Limits::default()).is_ok());
     }
 }

@@ -125,7 +125,7 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Checks a message for [`Ask::Publish`], and counts it against the bounds of its publisher.
     pub fn draft(&self, message: Message, who: Caller<'_>) -> Result<Draft, Unfit> {
-        let draft = publish::check(message, who, self.rules)?;
+        let draft = publish::check(message, who, self.rules, self.limits)?;
         let account = who.map_or(self.account, |who| who.account.as_deref());
         let spend = |account: &Account| account.publish(draft.message.body.len(), self.now.monotonic);
         account.map_or(Ok(()), spend).map_err(Unfit::TooFast)?;

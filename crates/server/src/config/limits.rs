@@ -22,6 +22,7 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("http_body_bytes", Bytes(|l, n| l.http_body_bytes = n)),
     ("pipelined_publishes", Count(|l, n| l.pipelined_publishes = n)),
     ("batch_messages", Count(|l, n| l.batch_messages = n)),
+    ("json_depth", Count(|l, n| l.json_depth = n)),
     ("slow_request", Time(|l, d| l.slow_request = d)),
     ("idle_keep_alive", Time(|l, d| l.idle_keep_alive = d)),
     ("long_poll_max", Time(|l, d| l.long_poll_max = d)),

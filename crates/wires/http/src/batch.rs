@@ -1,16 +1,14 @@
 //! Publishing many messages with one request: each is an ask of its own, the reply has their outcomes in order.
 //!
-//! The request's JSON is walked once, with borrowed strings; a message that is wrong in itself fails alone.
+//! A message that is wrong in itself fails alone, whatever is wrong with it.
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use everywire_base::ask::Published;
 use everywire_base::clock::UnixMillis;
 use everywire_base::envelope;
 use everywire_base::id::AskId;
+use everywire_base::json;
 use everywire_base::limits::Limits;
 use everywire_base::record::Message;
 use everywire_base::rules::Caller;
@@ -25,18 +23,19 @@ use crate::reply::{self, Manner};
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(borrow)]
-    messages: Vec<Item<'a>>,
+    messages: Vec<&'a RawValue>,
 }
 
 /// One message, as it stands in the request.
 #[derive(Deserialize)]
-pub(crate) struct Item<'a> {
+#[serde(expecting = "an object like {\"topic\":…,\"body\":…}")]
+struct Item<'a> {
     #[serde(borrow, default)]
     topic: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     body: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    body_base64: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    body_base64: Option<&'a RawValue>,
     #[serde(borrow, default)]
     event: Option<Cow<'a, str>>,
     #[serde(borrow, default, rename = "type")]
@@ -46,77 +45,49 @@ pub(crate) struct Item<'a> {
     #[serde(default)]
     ttl: Option<u64>,
     #[serde(default)]
-    retain: bool,
+    retain: Option<bool>,
 }
 
-/// Reads the messages of a batch.
-pub(crate) fn parse<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<Item<'a>>, Problem> {
-    let malformed = |error: &serde_json::Error| {
-        let place = format!("line {} column {}", error.line(), error.column());
+/// Finds the messages of a batch. If none of them is an object, it is something else than a batch.
+pub(crate) fn parse<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<&'a RawValue>, Problem> {
+    let malformed = |(line, column): (usize, usize)| {
+        let place = format!("line {line} column {column}");
         Problem::bad(format!("the batch is not `{{\"messages\":[{{\"topic\":…,\"body\":…}}]}}`, at {place}"))
     };
     let text = std::str::from_utf8(body).map_err(|_| Problem::bad("the batch is not UTF-8"))?;
-    let body: Body<'_> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
-    if body.messages.len() > limits.batch_messages {
+    let body: Body<'_> = serde_json::from_str(text).map_err(|error| malformed((error.line(), error.column())))?;
+    let messages = body.messages;
+    if messages.len() > limits.batch_messages {
         return Err(Problem::new(413, format!("a batch has at most {} messages", limits.batch_messages)));
     }
-    Ok(body.messages)
+    let is_batch = messages.is_empty() || messages.iter().any(|message| message.get().starts_with('{'));
+    if is_batch { Ok(messages) } else { Err(malformed((1, 1))) }
+}
+
+/// Reads one message of a batch; it is not checked yet.
+pub(crate) fn message(raw: &RawValue, who: Caller<'_>, now: UnixMillis) -> Result<Message, Problem> {
+    let item: Item<'_> = serde_json::from_str(raw.get())
+        .map_err(|error| Problem::bad(format!("the message is malformed: {}", json::explain(&error))))?;
+    item.message(who, now)
 }
 
 impl Item<'_> {
-    /// The message of an item, not checked yet.
-    pub(crate) fn message(self, who: Caller<'_>, now: UnixMillis) -> Result<Message, Problem> {
+    fn message(self, who: Caller<'_>, now: UnixMillis) -> Result<Message, Problem> {
         let topic = self.topic.as_deref().ok_or_else(|| Problem::bad("`topic` is missing"))?;
         let topic = parse_topic(topic)?;
-        let (body, implied_type) = self.content()?;
+        let (body, implied_type) =
+            json::content(self.body, self.body_base64, self.content_type.as_deref()).map_err(Problem::bad)?;
         let ttl = self.ttl.map(time_to_live).transpose()?;
         Ok(Message {
             from: publish::user(who),
             event: self.event.map(Into::into),
             content_type: self.content_type.map(Into::into).or(implied_type.map(Into::into)),
             key: self.key.map(Into::into),
-            retain: self.retain,
+            retain: self.retain.unwrap_or(false),
             expires: ttl.map(|ttl| now.after(ttl)),
             ..Message::new(topic, body)
         })
     }
-
-    /// The body's bytes, and the type that it has by itself.
-    fn content(&self) -> Result<(Bytes, Option<&'static str>), Problem> {
-        match (self.body, &self.body_base64) {
-            (Some(_), Some(_)) => Err(Problem::bad("a message has `body` or `body_base64`, not both")),
-            (None, None) => Ok((Bytes::new(), None)),
-            (None, Some(text)) => {
-                let wrong = |_| Problem::bad("`body_base64` is not Base64");
-                Ok((STANDARD.decode(text.as_bytes()).map_err(wrong)?.into(), None))
-            }
-            (Some(raw), None) => self.json_content(raw),
-        }
-    }
-
-    /// A string is text, unless the message says that its type is JSON; anything else is JSON.
-    fn json_content(&self, raw: &RawValue) -> Result<(Bytes, Option<&'static str>), Problem> {
-        let says_json = self.content_type.as_deref().map(envelope::is_json);
-        let verbatim = || Bytes::copy_from_slice(raw.get().as_bytes());
-        match (says_json, raw.get().as_bytes().first()) {
-            (Some(true), _) => Ok((verbatim(), None)),
-            (_, Some(b'"')) => {
-                let wrong = |_| Problem::bad("`body` is a string that is not Unicode");
-                let text: Cow<'_, str> = unquoted(raw.get())
-                    .map_or_else(|| serde_json::from_str(raw.get()).map(Cow::Owned), |t| Ok(Cow::Borrowed(t)))
-                    .map_err(wrong)?;
-                Ok((Bytes::copy_from_slice(text.as_bytes()), None))
-            }
-            (None, _) => Ok((verbatim(), Some("application/json"))),
-            (Some(false), _) => Err(Problem::bad("`body` is a string, unless `type` says JSON")),
-        }
-    }
-}
-
-/// What stands between the quotes of a JSON string without escapes.
-fn unquoted(json: &str) -> Option<&str> {
-    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
-    (memchr::memchr(b'\\', inner.as_bytes()).is_none()).then_some(inner)
 }
 
 /// A batch whose messages wait for the log.

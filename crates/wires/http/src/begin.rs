@@ -27,7 +27,7 @@ pub(crate) fn batch(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, w
     let mut batching = Batching::new(manner, link.peek(), items.len());
     for item in items {
         let ask = link.number();
-        let message = item.message(who, cx.now.wall);
+        let message = crate::batch::message(item, who, cx.now.wall);
         match message.and_then(|message| Ok(cx.draft(message, who)?)) {
             Ok(draft) => {
                 batching.asked(draft.message.topic.clone());

@@ -1,15 +1,13 @@
 //! Frames in JSON: one key names the frame.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Write;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use everywire_base::envelope;
 use everywire_base::parcel::Parcel;
+use everywire_base::{envelope, json};
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, Value};
+use serde_json::value::RawValue;
 
 use crate::frames::{Hello, Problem, Publish, Request, Response};
 
@@ -57,10 +55,10 @@ struct PublishFrame<'a> {
     id: u64,
     #[serde(default)]
     topic: String,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "json::present")]
     body: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    body_base64: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    body_base64: Option<&'a RawValue>,
     #[serde(default, rename = "type")]
     content_type: Option<Box<str>>,
     #[serde(default)]
@@ -95,34 +93,35 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Request, Problem> {
     })
 }
 
+/// What a frame is called and what it holds, whatever that is.
+type Outline<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+#[derive(Deserialize)]
+struct Id {
+    id: u64,
+}
+
 /// What is wrong with a frame, under its id if it has one.
 fn problem(bytes: &[u8], error: &serde_json::Error) -> Problem {
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(frame)) if frame.len() == 1 => {
-            let id = frame.values().find_map(|fields| fields.get("id")?.as_u64());
+    match serde_json::from_slice::<Outline<'_>>(bytes) {
+        Ok(frame) if frame.len() == 1 => {
+            let id = frame.values().find_map(|fields| serde_json::from_str::<Id>(fields.get()).ok());
             // A frame is a variant to serde, and to nobody else.
-            let reason = error.to_string().replacen("unknown variant", "unknown frame", 1);
-            Problem::bad(id.unwrap_or_default(), reason)
+            let reason = json::explain(error).replacen("unknown variant", "unknown frame", 1);
+            Problem::bad(id.map_or(0, |fields| fields.id), reason)
         }
-        Ok(_) => Problem::bad(0, "a frame is an object with one key, which names it, like {\"ping\":{}}"),
-        Err(error) => {
+        Err(error) if !error.is_data() => {
             let (line, column) = (error.line(), error.column());
             Problem::bad(0, format!("the frame is not JSON like {{\"ping\":{{}}}}, at line {line} column {column}"))
         }
+        _ => Problem::bad(0, "a frame is an object with one key, which names it, like {\"ping\":{}}"),
     }
 }
 
 fn publication(frame: PublishFrame<'_>) -> Result<Publish, Problem> {
     let id = frame.id;
-    let (body, implied) = match (frame.body, frame.body_base64) {
-        (Some(_), Some(_)) => return Err(Problem::bad(id, "a message has `body` or `body_base64`, not both")),
-        (None, None) => (Bytes::new(), None),
-        (None, Some(text)) => {
-            let bytes = STANDARD.decode(text.as_bytes());
-            (bytes.map_err(|_| Problem::bad(id, "`body_base64` is not Base64"))?.into(), None)
-        }
-        (Some(raw), None) => content(id, raw, frame.content_type.as_deref())?,
-    };
+    let content = json::content(frame.body, frame.body_base64, frame.content_type.as_deref());
+    let (body, implied) = content.map_err(|what| Problem::bad(id, what))?;
     let content_type = frame.content_type.or(implied.map(Into::into));
     Ok(Publish {
         id,
@@ -134,20 +133,6 @@ fn publication(frame: PublishFrame<'_>) -> Result<Publish, Problem> {
         ttl: frame.ttl,
         retain: frame.retain,
     })
-}
-
-/// A string is text, unless the message says that its type is JSON; anything else is JSON.
-fn content(id: u64, raw: &RawValue, says: Option<&str>) -> Result<(Bytes, Option<&'static str>), Problem> {
-    let verbatim = || Bytes::copy_from_slice(raw.get().as_bytes());
-    match (says.map(envelope::is_json), raw.get().starts_with('"')) {
-        (Some(true), _) => Ok((verbatim(), None)),
-        (_, true) => {
-            let text: Result<String, _> = serde_json::from_str(raw.get());
-            Ok((text.map_err(|_| Problem::bad(id, "`body` is a string that is not Unicode"))?.into(), None))
-        }
-        (None, false) => Ok((verbatim(), Some("application/json"))),
-        (Some(false), false) => Err(Problem::bad(id, "`body` is a string, unless `type` says JSON")),
-    }
 }
 
 #[derive(Serialize)]
