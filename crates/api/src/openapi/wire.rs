@@ -181,6 +181,9 @@ struct PollParams {
 struct EventsParams {
     /// `json` (the default): `data:` is the envelope; `body`: the bare body.
     format: Option<String>,
+    /// The same as the header field `Last-Event-ID`, which wins, for scripts that stand in for `EventSource`.
+    #[param(rename = "lastEventId")]
+    last_event_id: Option<String>,
 }
 
 #[derive(IntoParams)]
@@ -193,7 +196,7 @@ struct PadParams {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 struct EventsHeaders {
-    /// A cursor: resumes after it, in place of `after`.
+    /// The last `id:`: resumes after it, in place of `after`; one that is no cursor of this log is a gap.
     #[param(rename = "Last-Event-ID")]
     last_event_id: Option<String>,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everywire_base::ask::Subscribe;
-use everywire_base::cursor::Start;
+use everywire_base::cursor::{Cursor, Epoch, Offset, Start};
 use everywire_base::limits::Limits;
 use everywire_base::terms::Greet;
 use everywire_base::topic::Filter;
@@ -92,8 +92,13 @@ struct Parameters<'a> {
     wait: Option<&'a str>,
     format: Option<&'a str>,
     pad: Option<&'a str>,
+    /// What a script that stands in for `EventSource` sends in place of the field, since it can set none.
+    last_event_id: Option<&'a str>,
     filters: SmallVec<[Filter; 1]>,
 }
+
+/// The names under which such scripts send it, in small letters.
+const LAST_EVENT_ID: [&str; 4] = ["lasteventid", "last-event-id", "last_event_id", "evs_last_event_id"];
 
 impl<'a> Parameters<'a> {
     fn of(head: &Head<'a, '_>, limits: &Limits) -> Result<Self, Problem> {
@@ -106,6 +111,8 @@ impl<'a> Parameters<'a> {
                 "wait" => once(&mut these.wait, value, name)?,
                 "format" => once(&mut these.format, value, name)?,
                 "pad" => once(&mut these.pad, value, name)?,
+                // The page's own address may name one already: the last is the newest.
+                _ if LAST_EVENT_ID.contains(&&*name.to_ascii_lowercase()) => these.last_event_id = Some(value),
                 _ => {}
             }
         }
@@ -125,6 +132,18 @@ impl<'a> Parameters<'a> {
         let Some(after) = self.after else { return Ok(None) };
         let text = decode(after, "after")?;
         text.parse().map(Some).map_err(|error| Problem::bad(format!("`after`: {error}")))
+    }
+
+    /// Where an event stream goes on: what the client got last wins over `after`, because a browser that comes back
+    /// repeats the address.
+    fn resumption(&self, field: Option<&[u8]>) -> Result<Option<Start>, Problem> {
+        if let Some(id) = field.filter(|id| !id.is_empty()) {
+            return Ok(Some(last_event_id(std::str::from_utf8(id).ok())));
+        }
+        match self.last_event_id.filter(|id| !id.is_empty()) {
+            Some(id) => Ok(Some(last_event_id(decode(id, "lastEventId").ok().as_deref()))),
+            None => self.start(),
+        }
     }
 
     fn limit(&self, limits: &Limits) -> Result<usize, Problem> {
@@ -168,7 +187,7 @@ impl Reading {
         these.reading(start, otherwise, shape)
     }
 
-    /// `GET /v1/events`: `Last-Event-ID` wins over `after`, because a browser that comes back repeats the address.
+    /// `GET /v1/events`.
     pub(crate) fn events(head: &Head<'_, '_>, limits: &Limits) -> Result<Self, Problem> {
         let these = Parameters::of(head, limits)?;
         let format = match these.format {
@@ -176,10 +195,7 @@ impl Reading {
             Some("body") => Format::EventsBody,
             Some(_) => return Err(Problem::bad("`format` is `json` or `body`")),
         };
-        let start = match head.fields.last_event_id.filter(|id| !id.is_empty()) {
-            Some(id) => Some(cursor_field(id, "Last-Event-ID")?),
-            None => these.start()?,
-        };
+        let start = these.resumption(head.fields.last_event_id)?;
         let shape = Shape::Stream { format, pad: these.pad()?, begins: Begins::of(start.as_ref()) };
         these.reading(start, Start::Latest, shape)
     }
@@ -215,6 +231,14 @@ impl Reading {
         let subscribe = Subscribe { start: self.start, greet, ..Subscribe::to(self.filters) };
         (subscribe, self.shape, self.agent)
     }
+}
+
+/// Where a client goes on that got this id last. An `EventSource` can't change what it sends, and a refusal would end it
+/// for good: an id that is no cursor is one of another log, of which everything is lost.
+fn last_event_id(id: Option<&str>) -> Start {
+    // No log has this epoch.
+    let elsewhere = || Start::After(Cursor::single(Epoch(0), Offset(0)));
+    id.and_then(|id| id.trim().parse().ok()).unwrap_or_else(elsewhere)
 }
 
 fn cursor_field(value: &[u8], name: &str) -> Result<Start, Problem> {

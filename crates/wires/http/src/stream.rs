@@ -8,7 +8,11 @@
 //! | greeting | the same with `"retained":true`, without `id:` | the same without `id:` | with `"retained":true` |
 //! | gap | `event: gap` | `event: gap` | `{"gap":{…}}` |
 //! | end | `event: close` and `retry:` | the same | `{"close":{…}}` |
-//! | heartbeat | a comment, and the position as `id:` | the same | an empty line |
+//! | heartbeat | a comment; now and then the position as `id:` | the same | an empty line |
+//!
+//! Some clients take every blank line for an event. So comments stand alone, without a blank line after them, and an
+//! `id:` comes without an event only where its reader needs it: at the start, and when its topics have been quiet for
+//! [`QUIET_HEARTBEATS`] while the log went on.
 
 use std::io::Write;
 
@@ -29,10 +33,17 @@ use crate::reply::{self, Length, Manner};
 /// After how many milliseconds a browser comes back.
 const RETRY_MS: u64 = 2000;
 
-/// A stream under way: nothing but when its next heartbeat is due.
+/// After how many heartbeats without a message a reader is told its position, if that has moved.
+const QUIET_HEARTBEATS: u8 = 4;
+
+/// A stream under way: when its next heartbeat is due, and what its reader knows of its position.
 pub(crate) struct Streaming {
     format: Format,
     coding: Coding,
+    /// Heartbeats since its reader was told a position.
+    quiet: u8,
+    /// The [`height`] of the position that was told last.
+    told: u64,
     heartbeat: Monotonic,
     /// Where it began, as long as greetings may come that carry it.
     start: Option<Box<Cursor>>,
@@ -51,7 +62,7 @@ impl Streaming {
         cx.out.write(|out| {
             head(out, manner, format, cursor);
             coding.frame(out, |out| match format {
-                Format::EventsJson | Format::EventsBody => opening_comment(out, pad, cursor),
+                Format::EventsJson | Format::EventsBody => opening(out, pad, cursor),
                 Format::Lines => {
                     out.resize(out.len() + pad.saturating_sub(1), b' ');
                     out.push(b'\n');
@@ -59,7 +70,8 @@ impl Streaming {
             });
         });
         let start = cursor.cloned().map(Box::new);
-        Self { format, coding, heartbeat: cx.now.monotonic + cx.limits.heartbeat, start }
+        let told = cursor.map_or(0, height);
+        Self { format, coding, quiet: 0, told, heartbeat: cx.now.monotonic + cx.limits.heartbeat, start }
     }
 
     /// Appends to what waits, as one chunk.
@@ -75,11 +87,12 @@ impl Streaming {
         self.format
     }
 
-    pub(crate) fn push(&self, cx: &mut Context<'_>, delivery: &Delivery<'_>) -> Taken {
+    pub(crate) fn push(&mut self, cx: &mut Context<'_>, delivery: &Delivery<'_>) -> Taken {
         match delivery {
             Delivery::Gap(gap) => self.write(cx, |out| write_gap(self.format, gap, out)),
             _ if cx.out.len() >= cx.limits.outbox_bytes => return Taken::Full,
             Delivery::Message(parcel, _) => {
+                (self.quiet, self.told) = (0, height(&parcel.cursor()));
                 let (names, write) = rendition(self.format);
                 let (name, coding) = (names[self.coding as usize], self.coding);
                 cx.out.share(&parcel.rendition(name, |parcel, out| coding.frame(out, |out| write(parcel, out))));
@@ -106,12 +119,19 @@ impl Streaming {
         if cx.out.len() >= cx.limits.outbox_bytes {
             return;
         }
+        self.quiet = self.quiet.saturating_add(1);
         let cursor = &cx.position.cursor;
+        let moves = self.quiet >= QUIET_HEARTBEATS && self.told != height(cursor);
+        if moves {
+            (self.quiet, self.told) = (0, height(cursor));
+        }
         self.write(cx, |out| match self.format {
             Format::EventsJson | Format::EventsBody => {
                 out.extend_from_slice(b":\n");
-                write_id(cursor, out);
-                out.push(b'\n');
+                if moves {
+                    write_id(cursor, out);
+                    out.push(b'\n');
+                }
             }
             Format::Lines => out.push(b'\n'),
         });
@@ -189,7 +209,8 @@ pub(crate) fn head(out: &mut Vec<u8>, manner: &Manner, format: Format, cursor: O
     });
 }
 
-fn opening_comment(out: &mut Vec<u8>, pad: usize, cursor: Option<&Cursor>) {
+/// A comment, when to come back, and where the stream begins. A browser takes an `id:` only with a blank line after it.
+fn opening(out: &mut Vec<u8>, pad: usize, cursor: Option<&Cursor>) {
     const COMMENT: &[u8] = b": everywire";
     out.extend_from_slice(COMMENT);
     out.resize(out.len() + pad.saturating_sub(COMMENT.len()), b' ');
@@ -197,8 +218,13 @@ fn opening_comment(out: &mut Vec<u8>, pad: usize, cursor: Option<&Cursor>) {
     write_retry(RETRY_MS, out);
     if let Some(cursor) = cursor {
         write_id(cursor, out);
+        out.push(b'\n');
     }
-    out.push(b'\n');
+}
+
+/// A number that grows whenever a position moves.
+fn height(cursor: &Cursor) -> u64 {
+    cursor.positions().iter().fold(0, |sum, (_, offset)| sum.wrapping_add(offset.0))
 }
 
 fn write_retry(delay_ms: u64, out: &mut Vec<u8>) {
