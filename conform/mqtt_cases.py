@@ -386,12 +386,13 @@ def answers_come_in_the_order_of_the_questions(at):
 def properties_pass_as_they_are(at):
     reader, writer, topic = at.client(), at.client(), at.name()
     reader.subscribe((topic, 1))
-    pairs = [("b", "2"), ("a", "1"), ("b", "3")]
-    said = {"payload_format": 1, "content_type": "text/x", "response_topic": "answers/1", "correlation": b"\0\xff", "user": pairs}
-    writer.publish_whole(topic, "hello", 1, **said)
-    found = reader.message("hello").properties
-    assert found.pop("user")[:3] == pairs, "in their order"
-    assert {name: found[name] for name in said if name != "user"} == {name: what for name, what in said.items() if name != "user"}
+    named = [("key", "k"), ("event", "open"), ("id", "1"), ("from", "x"), ("cursor", "y"), ("after", "z")]
+    for payload_format in (0, 1):
+        for pairs in ([("b", "2"), ("a", "1"), ("b", "3")], named, [("a", "")] * 50):
+            said = {"payload_format": payload_format, "content_type": "text/x", "response_topic": "answers/1", "correlation": b"\0\xff", "user": pairs}
+            for number in range(3):
+                writer.publish_whole(topic, str(number), 1, **said)
+                assert reader.message(str(number)).properties == said, "nothing is added, removed or put into another order"
 
 
 @case("3.3.2.3.2", [V5])
@@ -608,9 +609,7 @@ def wildcards_stand_alone_in_their_level(at):
         client = at.client()
         body = b"\0\1" + client.properties({}) + binary(wrong) + b"\0"
         client.send(packet("SUBSCRIBE", body))
-        found = client.next_packet()
-        refused = found is None or found.kind == "DISCONNECT" and found.reason in (MALFORMED, PROTOCOL, 0x8F)
-        assert refused or found.kind == "SUBACK" and found.reasons == [0x8F if at.version == V5 else 0x80], (wrong, found)
+        client.ended(MALFORMED, PROTOCOL, 0x8F)
 
 
 @case("4.5.0-1, 4.7")
@@ -969,12 +968,10 @@ def what_a_member_did_not_acknowledge_goes_to_another(at):
 
 @case("4.8.2-1, -2, 3.8.3-4", [V5])
 def share_names_that_are_wrong_are_refused(at):
-    for wrong, options in (("$share//a", 0), ("$share/a+/b", 0), ("$share/a#/b", 0), ("$share/a", 0), ("$share/a/b", 4)):
+    for wrong, options in (("$share//a", 0), ("$share/a+/b", 0), ("$share/a#/b", 0), ("$share/a", 0), ("$share/a/", 0), ("$share/a/b", 4)):
         client = at.client()
         client.send(packet("SUBSCRIBE", b"\0\1\0" + binary(wrong) + bytes([options])))
-        found = client.next_packet()
-        ended = found is None or found.kind == "DISCONNECT" and found.reason in (MALFORMED, PROTOCOL, 0x8F)
-        assert ended or found.kind == "SUBACK" and found.reasons[0] >= 0x80, (wrong, found)
+        client.ended(MALFORMED, PROTOCOL, 0x8F)
 
 
 @case("4.8.2, 3.10.4-1", [V5])

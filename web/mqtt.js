@@ -18,10 +18,17 @@ const text = (string) => { const bytes = encoder.encode(string); return [...two(
 const variable = (number) => (number < 128 ? [number] : [(number & 127) | 128, ...variable(number >> 7)]);
 const packet = (first, body) => [first, ...variable(body.length), ...body];
 
-/** CONNECT with a clean start, and a token as the password; SUBSCRIBE at QoS 0. */
+/** A user property (§3.1.2.11.8). */
+const pair = (name, value) => [0x26, ...text(name), ...text(value)];
+
+/** CONNECT with a clean start, which asks for cursors, and a token as the password; SUBSCRIBE at QoS 0. */
 export function hello({ token, topics, after }) {
-  const connect = [...text('MQTT'), 5, token ? 0x42 : 0x02, ...two(KEEP_ALIVE_S), 0, ...text(''), ...(token ? text(token) : [])];
-  const start = after === 'latest' ? [] : [0x26, ...text('after'), ...text(after)];
+  const asks = pair('everywire-properties', '1');
+  const connect = [
+    ...text('MQTT'), 5, token ? 0x42 : 0x02, ...two(KEEP_ALIVE_S), ...variable(asks.length), ...asks,
+    ...text(''), ...(token ? text(token) : []),
+  ];
+  const start = after === 'latest' ? [] : pair('everywire-after', after);
   const filters = topics.flatMap((topic) => [...text(topic), 0]);
   const subscribe = [...two(1), ...variable(start.length), ...start, ...filters];
   return Uint8Array.from([...packet(0x10, connect), ...packet(0x82, subscribe)]);
@@ -106,7 +113,7 @@ function read(first, fields) {
       fields.two();
       const properties = fields.properties();
       const codes = fields.bytes.subarray(fields.at);
-      return refused(Math.max(...codes), properties) ?? { cursor: properties.user.cursor };
+      return refused(Math.max(...codes), properties) ?? { cursor: properties.user['everywire-cursor'] };
     }
     case DISCONNECT: {
       const code = fields.isAtEnd ? 0 : fields.one();
@@ -125,7 +132,8 @@ const refused = (code, { reason }) => (code < 0x80 ? null : { refused: code, rea
 function envelope(first, fields) {
   const topic = fields.text();
   if (first & 6) fields.two();
-  const { type, user: { id, cursor, from, event } } = fields.properties();
+  const { type, user } = fields.properties();
+  const [id, cursor, from, event] = ['id', 'cursor', 'from', 'event'].map((name) => user[`everywire-${name}`]);
   const body = content(fields.bytes.subarray(fields.at), type);
   return { id, topic, cursor, time: timeOf(id), from, event, type, ...body, retained: Boolean(first & 1) };
 }

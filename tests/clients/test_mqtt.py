@@ -31,7 +31,7 @@ def address(server):
 class Client:
     """A paho client on a thread of its own; what happens to it stands in queues."""
 
-    def __init__(self, node, name, version=paho.MQTTv5, way="tcp", user=None, clean=True, expiry=0, will=None):
+    def __init__(self, node, name, version=paho.MQTTv5, way="tcp", user=None, clean=True, expiry=0, will=None, asks=False):
         transport = "tcp" if way == "tcp" else "websockets"
         options = {"clean_session": clean} if version == paho.MQTTv311 else {}
         self.paho = paho.Client(CallbackAPIVersion.VERSION2, name, protocol=version, transport=transport, **options)
@@ -52,6 +52,8 @@ class Client:
         if version == paho.MQTTv5:
             properties = Properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = expiry
+            if asks:
+                properties.UserProperty = ASKS
             more = {"clean_start": clean, "properties": properties}
         self.paho.connect(host, port, **more)
         self.paho.loop_start()
@@ -83,7 +85,17 @@ class Client:
 
 
 def user_properties(message):
-    return dict(message.properties.UserProperty)
+    return getattr(message.properties, "UserProperty", [])
+
+
+def with_user_properties(kind, *pairs):
+    """Properties of a packet with these user properties, in their order."""
+    properties = Properties(kind)
+    properties.UserProperty = list(pairs)
+    return properties
+
+
+ASKS = ("everywire-properties", "1")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -181,10 +193,10 @@ class TestIdentity:
         operator = (node["data"] / "admin.token").read_text().strip()
         server = f"http://{node['http']}"
         self.run(node, "user", "add", "bob", "--server", server, "--token", operator, input="his password\n")
-        with Client(node, "phone", user=("ann", self.token(node, "ann"))) as ann, Client(node, "pad", user=("bob", "his password")) as bob:
+        with Client(node, "phone", user=("ann", self.token(node, "ann")), asks=True) as ann, Client(node, "pad", user=("bob", "his password")) as bob:
             ann.subscribe("a", 1)
             bob.publish("a", "from bob")
-            assert user_properties(ann.hear())["from"] == "bob"
+            assert ("everywire-from", "bob") in user_properties(ann.hear())
             # The inbox is subscribed without asking.
             bob.publish("user/ann", "for her")
             assert ann.hear().payload == b"for her"
@@ -260,32 +272,98 @@ def scram(where, user, password):
 class TestAcrossWires:
     def test_what_http_publishes_comes_with_its_fields(self, node):
         server = f"http://{node['http']}"
-        with Client(node, "a") as client:
+        with Client(node, "a", asks=True) as client, Client(node, "plain") as plain:
+            plain.subscribe("a", 1)
             client.subscribe("a", 1)
             answer = requests.post(f"{server}/v1/messages?topic=a&event=chat&ttl=60", data="hi", headers={"Content-Type": "text/plain"}, timeout=WAIT).json()
             message = client.hear()
             assert message.properties.ContentType == "text/plain"
             assert 55 <= message.properties.MessageExpiryInterval <= 60
-            said = user_properties(message)
-            assert (said["event"], said["id"], said["cursor"]) == ("chat", answer["id"], answer["cursor"])
+            told = {"everywire-event": "chat", "everywire-id": answer["id"], "everywire-cursor": answer["cursor"]}
+            assert dict(user_properties(message)) == told
+            assert user_properties(plain.hear()) == []
             for body in ["two", "three"]:
                 client.publish("a", body)
                 client.hear()
         with Client(node, "b") as late:
-            after = Properties(PacketTypes.SUBSCRIBE)
-            after.UserProperty = ("after", answer["cursor"])
+            after = with_user_properties(PacketTypes.SUBSCRIBE, ("everywire-after", answer["cursor"]))
             late.subscribe("a", qos=1, properties=after)
             assert [late.hear().payload for _ in range(2)] == [b"two", b"three"]
 
     def test_what_mqtt_publishes_is_read_over_http(self, node):
         with Client(node, "a") as client:
-            properties = Properties(PacketTypes.PUBLISH)
+            properties = with_user_properties(PacketTypes.PUBLISH, ("everywire-event", "reading"))
             properties.ContentType = "application/json"
-            properties.UserProperty = ("event", "reading")
             client.publish("sensor/1", '{"t": 21}', properties=properties)
         page = requests.get(f"http://{node['http']}/v1/messages?topic=sensor/1", timeout=WAIT).json()
         message = page["messages"][0]
         assert (message["body"], message["event"], message["type"]) == ({"t": 21}, "reading", "application/json")
+
+
+class TestUserProperties:
+    """What is a client's own arrives as it was published (MQTT-3.3.2-17, -18)."""
+
+    OWN = [("key", "sensor-17"), ("event", "open"), ("id", "7"), ("from", "hall"), ("cursor", "x"), ("key", "sensor-17"), ("after", "y"), ("key", "other"), ("", "")]
+
+    def message(self):
+        return with_user_properties(PacketTypes.PUBLISH, *self.OWN)
+
+    def test_each_of_several_with_the_same_key_arrives_at_each_qos(self, node):
+        with Client(node, "reader") as reader, Client(node, "writer") as writer:
+            reader.subscribe("a", 2)
+            for n in range(9):
+                writer.publish("a", str(n), n % 3, properties=self.message())
+            got = [reader.hear() for _ in range(9)]
+            assert [int(message.payload) for message in got] == list(range(9))
+            assert all(user_properties(message) == self.OWN for message in got)
+
+    def test_they_survive_history_sessions_and_being_retained(self, node):
+        lasting = {"clean": False, "expiry": 600}
+        with Client(node, "sleeper", **lasting) as sleeper:
+            sleeper.subscribe("a", 1)
+        with Client(node, "writer") as writer:
+            writer.publish("a", "kept", properties=self.message(), retain=True)
+            # Other wires read it, and are not disturbed.
+            page = requests.get(f"http://{node['http']}/v1/messages?topic=a", timeout=WAIT).json()["messages"]
+            assert [(message["body"], message.get("event")) for message in page] == [("kept", None)]
+        with Client(node, "sleeper", **lasting) as sleeper:
+            assert user_properties(sleeper.hear()) == self.OWN
+        with Client(node, "late") as late:
+            late.subscribe("a", 1)
+            message = late.hear()
+            assert (message.retain, user_properties(message)) == (True, self.OWN)
+        with Client(node, "historian") as historian:
+            earliest = with_user_properties(PacketTypes.SUBSCRIBE, ("everywire-after", "earliest"))
+            historian.subscribe("a", qos=1, properties=earliest)
+            assert user_properties(historian.hear())[: len(self.OWN)] == self.OWN
+
+    def test_a_will_keeps_them(self, node):
+        with Client(node, "heir") as heir:
+            heir.subscribe("will", 1)
+            own = with_user_properties(PacketTypes.WILLMESSAGE, *self.OWN)
+            Client(node, "cut", will=("will", "gone", 1, False, own)).cut()
+            assert user_properties(heir.hear()) == self.OWN
+
+    def test_the_servers_key_publishes_once(self, node):
+        with Client(node, "reader") as reader, Client(node, "writer") as writer:
+            reader.subscribe("a", 1)
+            for _ in range(3):
+                writer.publish("a", "once", properties=with_user_properties(PacketTypes.PUBLISH, ("everywire-key", "k")))
+            writer.publish("a", "end")
+            assert [reader.hear().payload for _ in range(2)] == [b"once", b"end"]
+
+    def test_a_retained_message_carries_the_cursor_of_who_gets_it(self, node):
+        with Client(node, "writer") as writer:
+            writer.publish("a", "old", retain=True)
+            for n in range(3):
+                writer.publish("b", str(n))
+            head = requests.get(f"http://{node['http']}/v1/messages?topic=b", timeout=WAIT).json()["cursor"]
+        with Client(node, "reader", asks=True) as reader:
+            reader.subscribe("a", 1)
+            message = reader.hear()
+            assert message.retain
+            offset = int(dict(user_properties(message))["everywire-cursor"].split(":")[1])
+            assert offset >= int(head.split(":")[1]), "a client that comes back with it gets nothing old"
 
 
 class TestShared:

@@ -47,14 +47,19 @@ for (const way of Object.keys(ways)) {
   }
 }
 
-test('what came by HTTP says where it stands in the log', async () => {
-  const { client, next } = await connect('/mqtt', { protocolVersion: 5 });
+test('what came by HTTP says where it stands in the log, to a client that asks', async () => {
+  const properties = { userProperties: { 'everywire-properties': '1' } };
+  const { client, next } = await connect('/mqtt', { protocolVersion: 5, properties });
+  const { client: plain, next: nextPlain } = await connect('/mqtt', { protocolVersion: 5 });
+  await plain.subscribeAsync('across', { qos: 1 });
   await client.subscribeAsync('across', { qos: 1 });
   const answer = await fetch(`${server.url}/v1/messages?topic=across&event=chat`, { method: 'POST', body: 'hi' });
   const { cursor, id } = await answer.json();
-  const { properties } = await next();
-  assert.deepEqual({ ...properties.userProperties }, { cursor, id, event: 'chat' });
+  const told = (await next()).properties.userProperties;
+  assert.deepEqual({ ...told }, { 'everywire-cursor': cursor, 'everywire-id': id, 'everywire-event': 'chat' });
+  assert.equal((await nextPlain()).properties?.userProperties, undefined);
   await client.endAsync();
+  await plain.endAsync();
 });
 
 test('a retained message greets, a will is published', async () => {

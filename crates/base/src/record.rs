@@ -84,14 +84,18 @@ pub struct Extras {
     pub response_topic: Option<Box<str>>,
     /// What an answer shall carry.
     pub correlation: Option<Bytes>,
-    /// Whether the publisher says that the body is UTF-8.
-    pub is_text: bool,
+    /// What the publisher says of the body: that it is UTF-8, or that it is any bytes (MQTT-5.0 §3.3.2.3.2).
+    pub is_text: Option<bool>,
 }
 
+/// What a property takes beside its text: two pointers with lengths, and what the allocator adds to two small pieces.
+const PROPERTY_BYTES: usize = 64;
+
 impl Extras {
-    /// About how much memory it takes.
+    /// About how much memory it takes. Properties weigh more than their text: a packet may hold very many that are empty.
     fn weight(&self) -> usize {
-        let properties: usize = self.properties.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let weight = |(name, value): &(Box<str>, Box<str>)| PROPERTY_BYTES + name.len() + value.len();
+        let properties: usize = self.properties.iter().map(weight).sum();
         let topic = self.response_topic.as_ref().map_or(0, |topic| topic.len());
         properties + topic + self.correlation.as_ref().map_or(0, Bytes::len)
     }
@@ -268,8 +272,8 @@ struct StoredExtras {
     response_topic: Option<String>,
     #[prost(bytes = "bytes", optional, tag = "3")]
     correlation: Option<Bytes>,
-    #[prost(bool, tag = "4")]
-    is_text: bool,
+    #[prost(bool, optional, tag = "4")]
+    is_text: Option<bool>,
 }
 
 impl StoredOnce {
@@ -407,7 +411,7 @@ mod tests {
                 properties: all.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
                 response_topic: from.clone(),
                 correlation: event.as_ref().map(|_| Bytes::from_static(b"x")),
-                is_text: retain,
+                is_text: event.as_ref().map(|_| retain),
             }));
             let message = Message {
                 topic: Topic::parse(&topic).unwrap(), from, event, content_type, key, body: body.into(), retain, qos,

@@ -13,7 +13,7 @@ use everywire_base::id::MessageId;
 use everywire_base::topic::Filter;
 use everywire_mqtt_packets::{
     Ack, AckKind, Connack, Connect, Disconnect, Frame, Id, Options, Packet, Properties, Publish, Reason, Side, Suback,
-    Subscribe, Version, frame,
+    Subscribe, Version, frame, names,
 };
 use serde_json::Value;
 
@@ -53,7 +53,7 @@ impl Mqtt {
             will: None,
             user_name: None,
             password: token.map(|token| token.to_owned().into()),
-            properties: Properties::default(),
+            properties: Properties::default().with_pair(names::ASKS, "1"),
         })))?;
         let login = |packet: &Packet<'_>| match packet {
             Packet::Connack(Connack { reason: Reason::Success, .. }) => Some(Ok(())),
@@ -71,8 +71,8 @@ impl Mqtt {
     pub(crate) fn subscribe(&mut self, topics: &[Filter], start: &Start) -> Result<(), ClientError> {
         let properties = match start {
             Start::Latest => Properties::default(),
-            Start::Earliest => Properties::default().with_pair("after", "earliest"),
-            Start::After(cursor) => Properties::default().with_pair("after", &cursor.to_string()),
+            Start::Earliest => Properties::default().with_pair(names::AFTER, "earliest"),
+            Start::After(cursor) => Properties::default().with_pair(names::AFTER, &cursor.to_string()),
         };
         let options = Options { qos: 1, ..Options::default() };
         let filters = topics.iter().map(|filter| (filter.as_str().into(), options)).collect();
@@ -89,7 +89,7 @@ impl Mqtt {
         if let Some(content_type) = &message.content_type {
             properties = properties.with_text(Id::ContentType, content_type);
         }
-        for (name, value) in [("event", &message.event), ("key", &message.key)] {
+        for (name, value) in [(names::EVENT, &message.event), (names::KEY, &message.key)] {
             if let Some(value) = value {
                 properties = properties.with_pair(name, value);
             }
@@ -204,7 +204,7 @@ fn problem(reason: Reason, properties: &Properties) -> Problem {
 fn subscribed(suback: &Suback) -> Told {
     match suback.reasons.iter().find(|reason| reason.is_failure()) {
         Some(reason) => Told::Error(problem(*reason, &suback.properties)),
-        None => Told::Subscribed(suback.properties.pair("cursor").unwrap_or_default().to_owned()),
+        None => Told::Subscribed(suback.properties.pair(names::CURSOR).unwrap_or_default().to_owned()),
     }
 }
 
@@ -221,7 +221,7 @@ fn close(disconnect: &Disconnect) -> Close {
 fn envelope(publish: &Publish<'_>) -> Envelope {
     let properties = &publish.properties;
     let said = |name: &str| properties.pair(name).map(str::to_owned);
-    let id = said("id").unwrap_or_default();
+    let id = said(names::MESSAGE_ID).unwrap_or_default();
     let time = id.parse::<MessageId>().map(|id| id.time().to_string()).unwrap_or_default();
     let content_type = properties.text(Id::ContentType).map(str::to_owned);
     let json = content_type.as_deref().filter(|text| is_json(text));
@@ -234,10 +234,10 @@ fn envelope(publish: &Publish<'_>) -> Envelope {
     Envelope {
         id,
         topic: publish.topic.to_owned(),
-        cursor: said("cursor").unwrap_or_default(),
+        cursor: said(names::CURSOR).unwrap_or_default(),
         time,
-        from: said("from"),
-        event: said("event"),
+        from: said(names::FROM),
+        event: said(names::EVENT),
         content_type,
         body,
         body_base64,

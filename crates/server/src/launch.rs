@@ -78,7 +78,6 @@ fn mqtt(said: &Mqtt) -> MqttConfig {
         topic_alias_maximum: said.topic_alias_maximum.unwrap_or(default.topic_alias_maximum),
         maximum_packet_size: said.maximum_packet_size,
         session_expiry_max: said.session_expiry_max,
-        user_properties: said.user_properties.unwrap_or(default.user_properties),
     }
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use everywire_base::topic::{Filter, Topic};
 use everywire_mqtt_packets::{
     Ack, AckKind, Connect, Disconnect, Frame, Id, Options, Packet, Properties, Publish, Reason, Side, Subscribe,
-    Version, Will, frame,
+    Version, Will, frame, names,
 };
 
 use crate::checker::Checker;
@@ -64,7 +64,7 @@ impl Mqtt {
             let options = Options { qos: self.qos, ..Options::default() };
             let filters = filters.iter().map(|filter| (filter.as_str().into(), options)).collect();
             let after = cursor.unwrap_or("earliest");
-            let properties = Properties::default().with_pair("after", after);
+            let properties = Properties::default().with_pair(names::AFTER, after);
             send(network, link, &Packet::Subscribe(Subscribe { packet_id: NonZeroU16::MIN, filters, properties }));
         }
     }
@@ -117,7 +117,7 @@ impl Mqtt {
         if publish.qos > self.qos || publish.qos > 0 && publish.packet_id.is_none() {
             return Err(format!("a message of QoS {} with the number {:?}", publish.qos, publish.packet_id));
         }
-        let cursor = publish.properties.pair("cursor").ok_or("a message without a cursor")?.to_owned();
+        let cursor = publish.properties.pair(names::CURSOR).ok_or("a message without a cursor")?.to_owned();
         let (topic, body, may_repeat) = (publish.topic.to_owned(), publish.payload.to_vec(), publish.qos == 1);
         let news = News::Message { topic, cursor, body, may_repeat };
         let Some(number) = publish.packet_id else { return Ok(Some(news)) };
@@ -252,7 +252,7 @@ pub(crate) fn hello(name: &str, clean_start: bool, expiry: u32, window: u32) -> 
         will: None,
         user_name: None,
         password: None,
-        properties: properties.with(Id::ReceiveMaximum, window),
+        properties: properties.with(Id::ReceiveMaximum, window).with_pair(names::ASKS, "1"),
     }
 }
 

@@ -94,7 +94,6 @@ fn mqtt<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut Fil
                 topic_alias_maximum: section.take(reader, "topic_alias_maximum", |v| within(reader::count(v)?, 0)),
                 maximum_packet_size: section.take(reader, "maximum_packet_size", packet_size),
                 session_expiry_max: section.take(reader, "session_expiry_max", reader::duration),
-                user_properties: section.take(reader, "user_properties", reader::flag),
             };
             section.end(reader);
         }

@@ -89,8 +89,6 @@ pub struct Mqtt {
     pub maximum_packet_size: Option<u32>,
     /// The longest that a session outlives its connection.
     pub session_expiry_max: Option<Duration>,
-    /// Whether messages carry fields of other wires as user properties.
-    pub user_properties: Option<bool>,
 }
 
 /// Who may say who somebody is.

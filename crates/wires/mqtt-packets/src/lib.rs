@@ -11,12 +11,15 @@
 //! | `properties` | §2.2.2: which there are, where they may stand, what they may say |
 //! | `reason` | §2.4: reason codes, and the return codes of 3.1.1 |
 //! | `connect`, `publish`, `acks`, `subscribe`, `ends` | §3: the packets |
+//!
+//! [`names`] is this server's own: the user properties that it reads and adds.
 
 mod acks;
 mod connect;
 mod ends;
 mod fields;
 mod frame;
+pub mod names;
 mod packet;
 mod properties;
 mod publish;
@@ -31,7 +34,7 @@ pub use packet::Packet;
 pub use properties::{Id, Properties, Value};
 pub use publish::{Publish, PublishHead, publish_properties};
 pub use reason::Reason;
-pub use subscribe::{Options, Suback, Subscribe, Unsuback, Unsubscribe};
+pub use subscribe::{Options, SHARED, Suback, Subscribe, Unsuback, Unsubscribe};
 
 /// Which standard a connection speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,8 +4,8 @@
 use std::num::NonZeroU16;
 
 use crate::fields::{Fields, put_binary, put_variable};
-use crate::properties::{self, block_len, place};
-use crate::{Id, PacketError, Properties, Reason, Side, Value, Version};
+use crate::properties::{block_len, place};
+use crate::{Id, PacketError, Properties, Reason, Side, Version};
 
 /// A message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -113,15 +113,10 @@ impl PublishHead<'_> {
 
 /// Appends the properties of a PUBLISH with their length: those of this connection alone before the shared ones, which
 /// are given as they are written.
-pub fn publish_properties(alias: Option<NonZeroU16>, identifiers: &[u32], shared: &[u8], out: &mut Vec<u8>) {
-    let mut own = Vec::new();
-    if let Some(alias) = alias {
-        properties::write(Id::TopicAlias, &Value::Number(alias.get().into()), &mut own);
-    }
-    for identifier in identifiers {
-        properties::write(Id::SubscriptionIdentifier, &Value::Number(*identifier), &mut own);
-    }
-    put_variable((own.len() + shared.len()) as u32, out);
-    out.extend_from_slice(&own);
+pub fn publish_properties(own: &Properties, shared: &[u8], out: &mut Vec<u8>) {
+    let mut bytes = Vec::new();
+    own.write_bare(&mut bytes);
+    put_variable((bytes.len() + shared.len()) as u32, out);
+    out.extend_from_slice(&bytes);
     out.extend_from_slice(shared);
 }

@@ -6,6 +6,9 @@ use crate::fields::{Fields, put_binary, put_packet};
 use crate::properties::place;
 use crate::{Packet, PacketError, Properties, Reason, Side, Version};
 
+/// What shared filters begin with (§4.8.2).
+pub const SHARED: &str = "$share/";
+
 /// A client wants messages.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Subscribe {
@@ -45,7 +48,7 @@ impl Options {
         if options.retain_handling == 3 {
             return Err(PacketError::protocol("a retain handling of 3"));
         }
-        if options.no_local && filter.starts_with("$share/") {
+        if options.no_local && filter.starts_with(SHARED) {
             return Err(PacketError::protocol("no local on a shared subscription"));
         }
         Ok(options)
@@ -63,7 +66,7 @@ impl Subscribe {
         let properties = properties(version, Side::Client, place::SUBSCRIBE, fields)?;
         let mut filters = Vec::new();
         while !fields.is_empty() {
-            let filter = fields.text()?;
+            let filter = filter(fields)?;
             filters.push((filter.into(), Options::read(fields.u8()?, version, filter)?));
         }
         if filters.is_empty() {
@@ -155,7 +158,7 @@ impl Unsubscribe {
         let properties = properties(version, Side::Client, place::UNSUBSCRIBE, fields)?;
         let mut filters = Vec::new();
         while !fields.is_empty() {
-            filters.push(fields.text()?.into());
+            filters.push(filter(fields)?.into());
         }
         if filters.is_empty() {
             return Err(PacketError::protocol("an UNSUBSCRIBE without a filter"));
@@ -227,4 +230,29 @@ fn begin(packet_id: NonZeroU16, version: Version, properties: &Properties, out: 
     if version == Version::V5 {
         properties.write(out);
     }
+}
+
+/// A topic filter that is well formed (§4.7, §4.8.2).
+fn filter<'a>(fields: &mut Fields<'a>) -> Result<&'a str, PacketError> {
+    let text = fields.text()?;
+    let Some(shared) = text.strip_prefix(SHARED) else { return check_filter(text).map(|()| text) };
+    let (group, filter) = shared.split_once('/').unwrap_or((shared, ""));
+    if group.is_empty() || group.contains(['+', '#']) || filter.is_empty() {
+        return Err(PacketError::protocol("a shared filter is $share/GROUP/FILTER, its group without wildcards"));
+    }
+    check_filter(filter).map(|()| text)
+}
+
+fn check_filter(text: &str) -> Result<(), PacketError> {
+    if text.is_empty() {
+        return Err(PacketError::malformed("an empty topic filter"));
+    }
+    let mut levels = text.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let is_alone = level.len() == 1 || !level.contains(['+', '#']);
+        if !is_alone || level == "#" && levels.peek().is_some() {
+            return Err(PacketError::malformed("a wildcard that isn't a level of its own, or # before the last one"));
+        }
+    }
+    Ok(())
 }

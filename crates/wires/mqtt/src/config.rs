@@ -15,8 +15,6 @@ pub struct MqttConfig {
     pub maximum_packet_size: Option<u32>,
     /// The longest that a session outlives its connection, if it is less than `limits.session_expiry_max`.
     pub session_expiry_max: Option<Duration>,
-    /// Whether messages carry `cursor`, `id`, `from` and `event` as user properties.
-    pub user_properties: bool,
 }
 
 impl Default for MqttConfig {
@@ -27,7 +25,6 @@ impl Default for MqttConfig {
             topic_alias_maximum: 32,
             maximum_packet_size: None,
             session_expiry_max: None,
-            user_properties: true,
         }
     }
 }

@@ -12,11 +12,11 @@ use everywire_base::record::Message;
 use everywire_base::rules::Refusal;
 use everywire_base::system;
 use everywire_base::topic::Topic;
-use everywire_mqtt_packets::{Auth, Connack, Connect, Id, Packet, PacketError, Properties, Reason, Version};
+use everywire_mqtt_packets::{Auth, Connack, Connect, Id, Packet, PacketError, Properties, Reason, Version, names};
 use everywire_wire::{Ask, Carrier, Flow};
 
 use crate::auth::Exchange;
-use crate::deliver::Aliases;
+use crate::deliver::{Aliases, Told};
 use crate::machine::{Client, State};
 use crate::{Mqtt, auth, publish, words};
 
@@ -154,7 +154,8 @@ impl Mqtt {
         let id = entering.connect.client_id.clone();
         let fresh = entering.connect.clean_start;
         let window = entering.number(Id::ReceiveMaximum, ANY_NUMBER) as u16;
-        let will = match entering.connect.will.take().map(|will| self.will(cx, will, identity.as_deref())).transpose() {
+        let will = match entering.connect.will.take().map(|will| Self::will(cx, will, identity.as_deref())).transpose()
+        {
             Ok(will) => will.map(Box::new),
             Err((reason, what)) => return self.refuse(cx, reason, &what),
         };
@@ -171,7 +172,6 @@ impl Mqtt {
     }
 
     fn will(
-        &self,
         cx: &Carrier<'_, '_>,
         will: everywire_mqtt_packets::Will,
         who: Option<&Identity>,
@@ -182,8 +182,7 @@ impl Mqtt {
         let mut message = Message::new(topic, will.payload);
         (message.qos, message.retain) = (will.qos, will.retain);
         message.from = who.and_then(|who| who.user.clone());
-        publish::describe(&mut message, &will.properties, self.config.user_properties)
-            .map_err(|error| (error.reason, error.what.to_owned()))?;
+        publish::describe(&mut message, &will.properties).map_err(|error| (error.reason, error.what.to_owned()))?;
         let draft = cx.cx.draft(message, who).map_err(|unfit| (words::unfit(&unfit), unfit.to_string()))?;
         Ok(Will { draft, ttl, delay })
     }
@@ -200,6 +199,8 @@ impl Mqtt {
         let identity = entering.identity.clone();
         let user = identity.as_ref().and_then(|identity| identity.user.as_deref());
         let session = welcome.session.as_deref().unwrap_or_default();
+        let properties = &entering.connect.properties;
+        let asks = properties.pair(names::ASKS) == Some("1");
         let client = Client {
             expires: cx.cx.expiry(identity.as_deref()),
             origin: system::session_topic(user, session).map_or(0, |topic| topic.stable_hash()),
@@ -208,8 +209,9 @@ impl Mqtt {
             beat: (patience > 0).then(|| now + Duration::from_millis(patience.into())),
             maximum_packet: entering.number(Id::MaximumPacketSize, 0),
             wants_texts: entering.wants_texts(),
-            method: entering.connect.properties.text(Id::AuthenticationMethod).and_then(auth::method),
+            method: properties.text(Id::AuthenticationMethod).and_then(auth::method),
             is_brief: welcome.expiry.is_zero(),
+            told: asks.then(|| Box::new(Told::always(&cx.cx.position.cursor))),
             aliases: Aliases::for_client(entering.number(Id::TopicAliasMaximum, 0), self.config.topic_alias_maximum),
             identity,
             ..Client::default()

@@ -1,6 +1,7 @@
 //! PUBLISH to the client (MQTT-5.0 §3.3): the renditions that clients share, and the heads that they don't.
 //!
-//! A packet that is the same for all who get it is written once: QoS 0, with neither alias nor subscription identifiers.
+//! A packet that is the same for all who get it is written once: QoS 0, with neither alias, subscription identifiers nor
+//! an expiry, which is another number each time.
 //! Of all others the head is the client's own, and what comes after it is shared.
 
 use std::collections::BTreeMap;
@@ -8,15 +9,16 @@ use std::num::NonZeroU16;
 
 use everywire_base::ask::Ack as Acknowledge;
 use everywire_base::clock::UnixMillis;
-use everywire_base::parcel::{Format, Parcel};
+use everywire_base::cursor::Cursor;
+use everywire_base::parcel::{Format, Parcel, Rendition};
 use everywire_base::record::Message;
 use everywire_base::terms::Manner;
-use everywire_base::topic::Topic;
-use everywire_mqtt_packets::{Id, Properties, PublishHead, Value, Version, publish_properties};
+use everywire_base::topic::{Filter, Topic};
+use everywire_mqtt_packets::{Id, Properties, PublishHead, Value, Version, names, publish_properties};
 use everywire_wire::{Ask, Carrier, Kind};
 
 use crate::Mqtt;
-use crate::machine::State;
+use crate::machine::{Client, State};
 
 /// Topic aliases both ways (§3.3.2.3.4).
 #[derive(Default)]
@@ -54,15 +56,87 @@ impl Aliases {
     }
 }
 
+/// A filter, and the group that shares it.
+pub(crate) type Subscription = (Filter, Option<Box<str>>);
+
+/// A client that asked is told of each message what the log knows of it.
+pub(crate) struct Told {
+    /// CONNECT asked, for all messages.
+    always: bool,
+    /// Those whose SUBSCRIBE said where to begin: their messages carry it too.
+    subscriptions: Vec<Subscription>,
+    /// Where the connection stood when it last subscribed. Retained messages carry this in place of the cursor under
+    /// which they were published: a client that comes back with it misses nothing, and gets nothing old.
+    position: Cursor,
+}
+
+impl Told {
+    /// For a client whose CONNECT asked.
+    pub(crate) fn always(position: &Cursor) -> Self {
+        Self { always: true, subscriptions: Vec::new(), position: position.clone() }
+    }
+
+    fn wants(&self, topic: &Topic) -> bool {
+        self.always || self.subscriptions.iter().any(|(filter, _)| filter.matches(topic))
+    }
+}
+
+impl Client {
+    /// Whether CONNECT asked to be told.
+    pub(crate) fn asks(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| told.always)
+    }
+
+    /// The client has subscribed, and stands there in the log. That subscription's messages are told of, if it is given.
+    pub(crate) fn stands(&mut self, position: &Cursor, tells: Option<Subscription>) {
+        if let Some(told) = &mut self.told {
+            told.position = position.clone();
+        }
+        if let Some(subscription) = tells {
+            let none = || Box::new(Told { always: false, ..Told::always(position) });
+            self.told.get_or_insert_with(none).subscriptions.push(subscription);
+        }
+    }
+
+    /// The subscription has ended, or is asked for anew.
+    pub(crate) fn forget(&mut self, subscription: &Subscription) {
+        let Some(told) = &mut self.told else { return };
+        told.subscriptions.retain(|other| other != subscription);
+        if !told.always && told.subscriptions.is_empty() {
+            self.told = None;
+        }
+    }
+}
+
+/// What a packet says of its message beside what was published.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    Nothing,
+    /// Cursor, id, publisher, event.
+    All,
+    /// The same of a retained message, whose cursor is the client's own.
+    Retained,
+}
+
+/// How one message goes to one client.
+struct Outgoing<'a> {
+    version: Version,
+    parcel: &'a Parcel,
+    head: PublishHead<'a>,
+    /// Properties of this client's packet alone.
+    own: Properties,
+    telling: Telling,
+    /// The longest packet that the client takes.
+    most: usize,
+}
+
 impl Mqtt {
-    pub(crate) fn deliver(&mut self, cx: &mut Carrier<'_, '_>, parcel: &Parcel, manner: &Manner<'_>) {
-        let now = cx.cx.now.wall;
+    /// Sends a message; one that no packet of the client's maximum can carry counts as delivered (MQTT-3.1.2-25).
+    pub(crate) fn deliver(&mut self, cx: &mut Carrier<'_, '_>, parcel: &Parcel, manner: &Manner<'_>, greets: bool) {
         let State::Open(client) = &mut self.state else { return };
-        let message = parcel.message();
-        let (with_fields, is_v5) = (self.config.user_properties, self.version == Version::V5);
+        let (version, message) = (self.version, parcel.message());
         let (alias, is_known) = client.aliases.as_ref().map_or((None, false), |a| a.ours(&message.topic));
-        let is_common = manner.tag.is_none() && alias.is_none() && manner.identifiers.is_empty();
-        let most = if client.maximum_packet == 0 { usize::MAX } else { client.maximum_packet as usize };
+        let told = client.told.as_ref().filter(|told| told.wants(&message.topic));
         let head = PublishHead {
             dup: manner.again && manner.tag.is_some(),
             qos: if manner.tag.is_some() { manner.qos } else { 0 },
@@ -70,64 +144,125 @@ impl Mqtt {
             topic: if is_known { "" } else { message.topic.as_str() },
             packet_id: manner.tag,
         };
-        if is_common && most == usize::MAX {
-            let name = match (is_v5, manner.retain) {
-                (false, false) => "mqtt3",
-                (false, true) => "mqtt3.r",
-                (true, false) => "mqtt5",
-                (true, true) => "mqtt5.r",
-            };
-            cx.share(parcel, name, Kind::Binary, |parcel, out| {
-                let mut tail = Vec::with_capacity(parcel.message().body.len() + 128);
-                if is_v5 {
-                    let mut shared = Vec::new();
-                    properties(parcel, now, with_fields).write_bare(&mut shared);
-                    publish_properties(None, &[], &shared, &mut tail);
-                }
-                tail.extend_from_slice(&parcel.message().body);
-                head.write(tail.len(), out);
-                out.extend_from_slice(&tail);
-            });
-            return;
-        }
-        let mut own = Vec::new();
-        if is_v5 {
-            let shared = parcel.rendition(Format::bare("mqtt5.properties"), |parcel, out| {
-                properties(parcel, now, with_fields).write_bare(out);
-            });
-            publish_properties(alias, manner.identifiers, &shared, &mut own);
-        }
-        let rest = own.len() + message.body.len();
-        if head.packet_len(rest) > most {
-            // MQTT-3.1.2-25: as if it had been delivered.
-            if let Some(tag) = manner.tag {
-                self.ask(cx, Ask::Acknowledge(Acknowledge::Done(tag.get())));
-            }
-            return;
-        }
-        let mut bytes = Vec::with_capacity(head.packet_len(rest) - message.body.len());
-        head.write(rest, &mut bytes);
-        bytes.extend_from_slice(&own);
-        cx.send(Kind::Binary, &bytes);
-        cx.share(parcel, "mqtt.payload", Kind::Binary, |parcel, out| out.extend_from_slice(&parcel.message().body));
-        if let (Some(alias), false, Some(aliases)) = (alias, is_known, &mut client.aliases) {
+        let own = match version {
+            Version::V3 => Properties::default(),
+            Version::V5 => own_properties(alias, manner.identifiers, message.expires, cx.cx.now.wall),
+        };
+        let most = if client.maximum_packet == 0 { usize::MAX } else { client.maximum_packet as usize };
+        let plain = Outgoing { version, parcel, head, own, telling: Telling::Nothing, most };
+        // What was published comes before what is told of it: a packet that is too long with that goes without it.
+        let is_sent = told.is_some_and(|told| plain.telling(told, greets).send(cx)) || plain.send(cx);
+        if let (true, Some(alias), false, Some(aliases)) = (is_sent, alias, is_known, &mut client.aliases) {
             aliases.ours.insert(message.topic.clone(), alias);
+        }
+        if let (false, Some(tag)) = (is_sent, manner.tag) {
+            self.ask(cx, Ask::Acknowledge(Acknowledge::Done(tag.get())));
         }
     }
 }
 
-/// The properties that all who get the message get.
-fn properties(parcel: &Parcel, now: UnixMillis, with_fields: bool) -> Properties {
-    let message: &Message = parcel.message();
-    let mut properties = Properties::default();
-    let extras = message.extras.as_deref();
-    if extras.is_some_and(|extras| extras.is_text) {
-        properties = properties.with(Id::PayloadFormatIndicator, 1u32);
+impl Outgoing<'_> {
+    /// The same with what a client that asked is told.
+    fn telling(&self, told: &Told, greets: bool) -> Self {
+        let (own, telling) = if greets {
+            (self.own.clone().with_pair(names::CURSOR, &told.position.to_string()), Telling::Retained)
+        } else {
+            (self.own.clone(), Telling::All)
+        };
+        Self { own, telling, ..*self }
     }
-    if let Some(expires) = message.expires {
+
+    /// Sends the packet, unless it is too long.
+    fn send(&self, cx: &mut Carrier<'_, '_>) -> bool {
+        if self.head.packet_id.is_none() && self.own.is_empty() && self.most == usize::MAX {
+            self.send_common(cx);
+            return true;
+        }
+        let payload = &self.parcel.message().body;
+        let mut own = Vec::new();
+        if self.version == Version::V5 {
+            publish_properties(&self.own, &self.shared(), &mut own);
+        }
+        let rest = own.len() + payload.len();
+        let len = self.head.packet_len(rest);
+        if len > self.most {
+            return false;
+        }
+        let mut bytes = Vec::with_capacity(len - payload.len());
+        self.head.write(rest, &mut bytes);
+        bytes.extend_from_slice(&own);
+        cx.send(Kind::Binary, &bytes);
+        cx.share(self.parcel, "mqtt.payload", Kind::Binary, |parcel, out| {
+            out.extend_from_slice(&parcel.message().body);
+        });
+        true
+    }
+
+    /// Sends a packet that is the same for all who get it.
+    fn send_common(&self, cx: &mut Carrier<'_, '_>) {
+        let name = match (self.version, self.telling, self.head.retain) {
+            (Version::V3, _, false) => "mqtt3",
+            (Version::V3, _, true) => "mqtt3.r",
+            (Version::V5, Telling::Nothing, false) => "mqtt5",
+            (Version::V5, Telling::Nothing, true) => "mqtt5.r",
+            (Version::V5, _, false) => "mqtt5.told",
+            (Version::V5, _, true) => "mqtt5.told.r",
+        };
+        cx.share(self.parcel, name, Kind::Binary, |parcel, out| {
+            let body = &parcel.message().body;
+            let mut tail = Vec::with_capacity(body.len() + 128);
+            if self.version == Version::V5 {
+                let mut shared = Vec::new();
+                shared_properties(parcel, self.telling).write_bare(&mut shared);
+                publish_properties(&Properties::default(), &shared, &mut tail);
+            }
+            tail.extend_from_slice(body);
+            self.head.write(tail.len(), out);
+            out.extend_from_slice(&tail);
+        });
+    }
+
+    fn shared(&self) -> Rendition {
+        let name = match self.telling {
+            Telling::Nothing => "mqtt5.properties",
+            Telling::All => "mqtt5.properties.told",
+            Telling::Retained => "mqtt5.properties.retained",
+        };
+        let write = |parcel: &Parcel, out: &mut Vec<u8>| shared_properties(parcel, self.telling).write_bare(out);
+        self.parcel.rendition(Format::bare(name), write)
+    }
+}
+
+/// The properties that only this client's packet has, or only at this moment.
+fn own_properties(
+    alias: Option<NonZeroU16>,
+    identifiers: &[u32],
+    expires: Option<UnixMillis>,
+    now: UnixMillis,
+) -> Properties {
+    let mut properties = Properties::default();
+    if let Some(alias) = alias {
+        properties = properties.with(Id::TopicAlias, alias.get());
+    }
+    for identifier in identifiers {
+        properties = properties.with(Id::SubscriptionIdentifier, *identifier);
+    }
+    if let Some(expires) = expires {
         // MQTT-3.3.2-6: less the time that it has waited.
         let left = expires.0.saturating_sub(now.0).div_ceil(1000);
         properties = properties.with(Id::MessageExpiryInterval, u32::try_from(left).unwrap_or(u32::MAX));
+    }
+    properties
+}
+
+/// The properties that all who get the message get: those that were published, unaltered and in their order, and what is
+/// told to those who asked.
+fn shared_properties(parcel: &Parcel, telling: Telling) -> Properties {
+    let message: &Message = parcel.message();
+    let mut properties = Properties::default();
+    let extras = message.extras.as_deref();
+    if let Some(is_text) = extras.and_then(|extras| extras.is_text) {
+        properties = properties.with(Id::PayloadFormatIndicator, is_text);
     }
     if let Some(content_type) = &message.content_type {
         properties = properties.with_text(Id::ContentType, content_type);
@@ -139,14 +274,18 @@ fn properties(parcel: &Parcel, now: UnixMillis, with_fields: bool) -> Properties
         if let Some(data) = &extras.correlation {
             properties.push(Id::CorrelationData, Value::Binary(data.clone()));
         }
-        for (name, value) in &extras.properties {
+        // Where the server speaks under these names, nobody else does.
+        let is_ours = |name: &str| telling != Telling::Nothing && names::TOLD.contains(&name);
+        for (name, value) in extras.properties.iter().filter(|(name, _)| !is_ours(name)) {
             properties = properties.with_pair(name, value);
         }
     }
-    if with_fields {
-        properties = properties.with_pair("cursor", &parcel.cursor().to_string());
-        properties = properties.with_pair("id", &parcel.record().id().to_string());
-        for (name, value) in [("from", &message.from), ("event", &message.event)] {
+    if telling == Telling::All {
+        properties = properties.with_pair(names::CURSOR, &parcel.cursor().to_string());
+    }
+    if telling != Telling::Nothing {
+        properties = properties.with_pair(names::MESSAGE_ID, &parcel.record().id().to_string());
+        for (name, value) in [(names::FROM, &message.from), (names::EVENT, &message.event)] {
             if let Some(value) = value {
                 properties = properties.with_pair(name, value);
             }

@@ -19,7 +19,7 @@ use everywire_wire::{Answer, Ask, Carrier, Flow, Kind};
 use crate::auth::Exchange;
 use crate::config::MqttConfig;
 use crate::connect::Entering;
-use crate::deliver::Aliases;
+use crate::deliver::{Aliases, Told};
 use crate::incoming::{Incoming, Next};
 use crate::subscribe::Filters;
 use crate::words;
@@ -39,7 +39,7 @@ pub struct Mqtt {
     next_ask: u32,
     incoming: Incoming,
     /// Questions that are not answered, in their order.
-    waiting: VecDeque<Waiting>,
+    pub(crate) waiting: VecDeque<Waiting>,
     /// How the client proves who it is, in steps.
     pub(crate) exchange: Option<Box<Exchange>>,
     /// Whom the upgrade of a WebSocket has proved, until CONNECT comes.
@@ -83,6 +83,7 @@ pub(crate) struct Client {
     /// Whether its session ends with the connection.
     pub(crate) is_brief: bool,
     pub(crate) aliases: Option<Box<Aliases>>,
+    pub(crate) told: Option<Box<Told>>,
 }
 
 /// A question that the client waits to be answered.
@@ -181,8 +182,8 @@ impl Mqtt {
         match packet {
             Packet::Publish(publish) => return self.publish(cx, &publish),
             Packet::Ack(ack) => return self.ack(cx, &ack),
-            Packet::Subscribe(subscribe) => return self.subscribe(cx, &subscribe),
-            Packet::Unsubscribe(unsubscribe) => return self.unsubscribe(cx, &unsubscribe),
+            Packet::Subscribe(subscribe) => return self.subscribe(cx, subscribe),
+            Packet::Unsubscribe(unsubscribe) => return self.unsubscribe(cx, unsubscribe),
             Packet::Pingreq => self.send(cx, Packet::Pingresp),
             Packet::Disconnect(disconnect) => return self.goodbye(cx, &disconnect),
             Packet::Auth(auth) => return self.reauthenticate(cx, &auth),
@@ -230,11 +231,8 @@ impl Mqtt {
             Answer::Published(result) => return self.published(cx, ask, result),
             Answer::KnownAlready => self.fill(cx, ask, |_, id| Self::received(id)),
             Answer::Released(was_known) => self.fill(cx, ask, |_, id| Self::complete(id, was_known)),
-            Answer::Subscribed(subscribed) => {
-                let tells = self.config.user_properties;
-                self.fill_filter(cx, ask, |filters, at| filters.granted(at, &subscribed, tells));
-            }
-            Answer::Unsubscribed(was_there) => self.fill_filter(cx, ask, |filters, at| filters.ended(at, was_there)),
+            Answer::Subscribed(subscribed) => self.subscribed(cx, ask, &subscribed),
+            Answer::Unsubscribed(was_there) => self.unsubscribed(cx, ask, was_there),
             Answer::Received(tag) => self.release(cx, tag, Reason::Success),
             Answer::NotAcknowledged(AckError::UnknownTag(tag)) => self.release(cx, tag, Reason::PacketIdNotFound),
             Answer::NotAcknowledged(_) | Answer::Called(_) => {}
@@ -302,28 +300,8 @@ impl Mqtt {
         self.waiting.iter().any(|waiting| matches!(waiting.what, What::Publish(id, Some(_)) if id == ask))
     }
 
-    fn fill_filter(
-        &mut self,
-        cx: &mut Carrier<'_, '_>,
-        ask: AskId,
-        fill: impl FnOnce(&mut Filters, usize) -> Option<Packet<'static>>,
-    ) {
-        for waiting in &mut self.waiting {
-            if let What::Filters(filters) = &mut waiting.what
-                && let Some(at) = filters.place(ask)
-            {
-                waiting.answer = fill(filters, at);
-                if waiting.answer.is_some() {
-                    waiting.what = What::Nothing;
-                }
-                break;
-            }
-        }
-        self.send_answers(cx);
-    }
-
     /// Sends the answers whose turn it is (MQTT-4.6.0-2, -3).
-    fn send_answers(&mut self, cx: &mut Carrier<'_, '_>) {
+    pub(crate) fn send_answers(&mut self, cx: &mut Carrier<'_, '_>) {
         while self.waiting.front().is_some_and(|waiting| matches!(waiting.what, What::Nothing)) {
             let Some(Waiting { answer: Some(packet), .. }) = self.waiting.pop_front() else { continue };
             if let (Packet::Ack(ack), State::Open(client)) = (&packet, &mut self.state) {
@@ -375,7 +353,10 @@ impl Mqtt {
             State::Entering(_) => Flow::Paused,
             State::Open(client) => {
                 client.choked = is_unread.then(|| cx.cx.now.monotonic + RECHECK);
-                if is_unread || self.waiting.len() >= bound { Flow::Paused } else { Flow::Open }
+                // Filters that aren't asked for yet are all that one packet may bring.
+                let last = self.waiting.back().map(|waiting| &waiting.what);
+                let has_more = matches!(last, Some(What::Filters(filters)) if filters.has_more());
+                if is_unread || has_more || self.waiting.len() >= bound { Flow::Paused } else { Flow::Open }
             }
         }
     }
@@ -414,7 +395,8 @@ impl Mqtt {
             return Taken::Full;
         }
         match delivery {
-            Delivery::Message(parcel, manner) | Delivery::Retained(parcel, manner) => self.deliver(cx, parcel, manner),
+            Delivery::Message(parcel, manner) => self.deliver(cx, parcel, manner, false),
+            Delivery::Retained(parcel, manner) => self.deliver(cx, parcel, manner, true),
             Delivery::Release(tag) => self.release(cx, tag.get(), Reason::Success),
             // MQTT has no word for what was lost before; the registry and the metrics tell of it.
             Delivery::Gap(_) => {}

@@ -10,14 +10,11 @@ use everywire_base::publish::Unfit;
 use everywire_base::reason::Reason as End;
 use everywire_base::record::{Extras, Message};
 use everywire_base::topic::Topic;
-use everywire_mqtt_packets::{Ack, AckKind, Id, Packet, PacketError, Properties, Publish, Reason, Version};
+use everywire_mqtt_packets::{Ack, AckKind, Id, Packet, PacketError, Properties, Publish, Reason, Version, names};
 use everywire_wire::{Ask, Carrier, Flow};
 
 use crate::machine::{State, What};
 use crate::{Mqtt, words};
-
-/// User properties that are fields of a message on all wires. Only the first two are a publisher's to say.
-const FIELDS: [&str; 5] = ["event", "key", "from", "cursor", "id"];
 
 impl Mqtt {
     pub(crate) fn publish(&mut self, cx: &mut Carrier<'_, '_>, publish: &Publish<'_>) -> Flow {
@@ -81,7 +78,7 @@ impl Mqtt {
         (message.qos, message.retain, message.origin) = (publish.qos, publish.retain, client.origin);
         let ttl = publish.properties.number(Id::MessageExpiryInterval);
         message.expires = ttl.map(|seconds| now.after(Duration::from_secs(seconds.into())));
-        describe(&mut message, &publish.properties, self.config.user_properties)?;
+        describe(&mut message, &publish.properties)?;
         Ok(message)
     }
 
@@ -144,22 +141,19 @@ fn not_known() -> PacketError {
     PacketError { reason: Reason::TopicAliasInvalid, what: "a topic alias that stands for nothing" }
 }
 
-/// Takes over what the properties of a PUBLISH or a will say of a message (§3.3.2.3). With `fields`, some user properties
-/// are fields of the message.
-pub(crate) fn describe(message: &mut Message, properties: &Properties, fields: bool) -> Result<(), PacketError> {
+/// Takes over what the properties of a PUBLISH or a will say of a message (§3.3.2.3). User properties are kept as they
+/// are, those that are read here too (MQTT-3.3.2-17, -18).
+pub(crate) fn describe(message: &mut Message, properties: &Properties) -> Result<(), PacketError> {
     message.content_type = properties.text(Id::ContentType).filter(|text| !text.is_empty()).map(Into::into);
-    let is_text = properties.number(Id::PayloadFormatIndicator) == Some(1);
-    if is_text && std::str::from_utf8(&message.body).is_err() {
+    let is_text = properties.number(Id::PayloadFormatIndicator).map(|number| number == 1);
+    if is_text == Some(true) && std::str::from_utf8(&message.body).is_err() {
         let what = "the payload is not UTF-8, as its format indicator says";
         return Err(PacketError { reason: Reason::PayloadFormatInvalid, what });
     }
-    if fields {
-        message.event = properties.pair("event").map(Into::into);
-        message.key = properties.pair("key").map(Into::into);
-    }
-    let pairs = properties.pairs().filter(|(name, _)| !(fields && FIELDS.contains(name)));
+    message.event = properties.pair(names::EVENT).map(Into::into);
+    message.key = properties.pair(names::KEY).map(Into::into);
     let extras = Extras {
-        properties: pairs.map(|(name, value)| (name.into(), value.into())).collect(),
+        properties: properties.pairs().map(|(name, value)| (name.into(), value.into())).collect(),
         response_topic: properties.text(Id::ResponseTopic).map(Into::into),
         correlation: properties.binary(Id::CorrelationData).cloned(),
         is_text,

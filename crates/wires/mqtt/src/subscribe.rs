@@ -1,74 +1,79 @@
-//! SUBSCRIBE and UNSUBSCRIBE (MQTT-5.0 §3.8, §3.10), shared subscriptions (§4.8.2). Each filter is asked for by itself,
-//! and the answer goes when all are answered.
+//! SUBSCRIBE and UNSUBSCRIBE (MQTT-5.0 §3.8, §3.10), shared subscriptions (§4.8.2). Each filter is asked for by itself, a
+//! bounded number at a time, and the answer goes when all are answered.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU16;
 
 use everywire_base::ask::{self, Subscribed};
-use everywire_base::cursor::Start;
+use everywire_base::cursor::{Cursor, CursorError, Start};
 use everywire_base::id::AskId;
 use everywire_base::terms::{Greet, Terms};
 use everywire_base::topic::Filter;
-use everywire_mqtt_packets::{Id, Options, Packet, Properties, Reason, Suback, Subscribe, Unsuback, Unsubscribe};
+use everywire_mqtt_packets::{
+    Id, Options, Packet, Properties, Reason, SHARED, Suback, Subscribe, Unsuback, Unsubscribe, names,
+};
 use everywire_wire::{Ask, Carrier, Flow};
 
-use crate::machine::What;
+use crate::deliver::Subscription;
+use crate::machine::{Client, State, What};
 use crate::{Mqtt, words};
-
-/// What shared filters begin with.
-const SHARED: &str = "$share/";
 
 /// A SUBSCRIBE or UNSUBSCRIBE that isn't answered.
 pub(crate) struct Filters {
     packet_id: NonZeroU16,
-    subscribes: bool,
-    /// What each filter comes to, and the ask that says so, until it is answered.
-    reasons: Vec<(Option<AskId>, Reason)>,
+    wish: Wish,
+    /// Filters that aren't asked for yet.
+    queued: std::vec::IntoIter<(Box<str>, Options)>,
+    under_way: VecDeque<UnderWay>,
+    /// What the filters before the queued ones come to, or will if nothing is refused.
+    reasons: Vec<Reason>,
     /// Why something was refused.
     why: Option<Box<str>>,
     /// Where the first subscription began, if that is told.
     cursor: Option<Box<str>>,
 }
 
+/// What is said of all filters of a packet.
+enum Wish {
+    Subscribe { identifier: u32, start: Result<Start, CursorError>, tells: bool },
+    Unsubscribe,
+}
+
+/// A filter that is asked for.
+pub(crate) struct UnderWay {
+    ask: AskId,
+    nth: usize,
+    /// Which it is, where its messages are to tell of themselves.
+    tells: Option<Subscription>,
+}
+
 impl Filters {
-    fn new(packet_id: NonZeroU16, subscribes: bool) -> Self {
-        Self { packet_id, subscribes, reasons: Vec::new(), why: None, cursor: None }
+    fn new(packet_id: NonZeroU16, wish: Wish, filters: Vec<(Box<str>, Options)>) -> Self {
+        let reasons = Vec::with_capacity(filters.len());
+        let (queued, under_way) = (filters.into_iter(), VecDeque::new());
+        Self { packet_id, wish, queued, under_way, reasons, why: None, cursor: None }
     }
 
-    fn refuse(&mut self, reason: Reason, why: &str) {
-        self.reasons.push((None, reason));
+    fn refuse(&mut self, nth: usize, reason: Reason, why: &str) {
+        self.reasons[nth] = reason;
         self.why.get_or_insert_with(|| why.into());
     }
 
-    /// The place of the filter that this ask is about.
-    pub(crate) fn place(&self, ask: AskId) -> Option<usize> {
-        self.reasons.iter().position(|(asked, _)| *asked == Some(ask))
+    /// Takes the filter that this ask is about from those under way.
+    fn take(&mut self, ask: AskId) -> Option<UnderWay> {
+        // Nearly always the first: answers come in the order of the questions.
+        let at = self.under_way.iter().position(|filter| filter.ask == ask)?;
+        self.under_way.remove(at)
     }
 
-    /// A subscription was granted or refused.
-    pub(crate) fn granted(&mut self, at: usize, subscribed: &Subscribed, tells: bool) -> Option<Packet<'static>> {
-        self.reasons[at].0 = None;
-        if tells && self.cursor.is_none() {
-            self.cursor = Some(subscribed.cursor.to_string().into());
-        }
-        if let Some((_, refusal)) = subscribed.refused.first() {
-            self.reasons[at].1 = words::refusal(refusal);
-            self.why.get_or_insert_with(|| refusal.to_string().into());
-        }
-        self.answer()
-    }
-
-    /// A subscription has ended, if it was there.
-    pub(crate) fn ended(&mut self, at: usize, was_there: bool) -> Option<Packet<'static>> {
-        self.reasons[at].0 = None;
-        if !was_there {
-            self.reasons[at].1 = Reason::NoSubscriptionExisted;
-        }
-        self.answer()
+    /// Whether some filters are not asked for yet.
+    pub(crate) fn has_more(&self) -> bool {
+        self.queued.len() > 0
     }
 
     /// The answer, when nothing is missing.
     fn answer(&mut self) -> Option<Packet<'static>> {
-        if self.reasons.iter().any(|(asked, _)| asked.is_some()) {
+        if self.has_more() || !self.under_way.is_empty() {
             return None;
         }
         let mut properties = Properties::default();
@@ -76,74 +81,133 @@ impl Filters {
             properties = properties.with_text(Id::ReasonString, why);
         }
         if let Some(cursor) = &self.cursor {
-            properties = properties.with_pair("cursor", cursor);
+            properties = properties.with_pair(names::CURSOR, cursor);
         }
-        let (packet_id, reasons) = (self.packet_id, self.reasons.iter().map(|(_, reason)| *reason).collect());
-        if self.subscribes {
-            return Some(Packet::Suback(Suback { packet_id, reasons, properties }));
-        }
-        Some(Packet::Unsuback(Unsuback { packet_id, reasons, properties }))
+        let (packet_id, reasons) = (self.packet_id, std::mem::take(&mut self.reasons));
+        Some(match self.wish {
+            Wish::Subscribe { .. } => Packet::Suback(Suback { packet_id, reasons, properties }),
+            Wish::Unsubscribe => Packet::Unsuback(Unsuback { packet_id, reasons, properties }),
+        })
     }
 }
 
 impl Mqtt {
-    pub(crate) fn subscribe(&mut self, cx: &mut Carrier<'_, '_>, subscribe: &Subscribe) -> Flow {
-        let mut filters = Filters::new(subscribe.packet_id, true);
+    pub(crate) fn subscribe(&mut self, cx: &mut Carrier<'_, '_>, subscribe: Subscribe) -> Flow {
         let identifier = subscribe.properties.number(Id::SubscriptionIdentifier).unwrap_or(0);
-        let start = subscribe.properties.pair("after").map_or(Ok(Start::Latest), str::parse::<Start>);
-        for (text, options) in &subscribe.filters {
-            match (parse(text), &start) {
-                (Err(why), _) => filters.refuse(Reason::TopicFilterInvalid, &why),
-                (_, Err(error)) => filters.refuse(Reason::ImplementationSpecific, &format!("`after`: {error}")),
-                (Ok((filter, group)), Ok(start)) => {
-                    let wanted = wanted(filter, group, *options, identifier, start.clone());
-                    let ask = self.ask(cx, Ask::Subscribe(wanted));
-                    filters.reasons.push((Some(ask), granted(options.qos)));
-                }
-            }
-        }
-        self.filters(cx, filters)
+        let after = subscribe.properties.pair(names::AFTER);
+        let start = after.map_or(Ok(Start::Latest), str::parse);
+        let wish = Wish::Subscribe { identifier, start, tells: after.is_some() };
+        self.filters(cx, Filters::new(subscribe.packet_id, wish, subscribe.filters))
     }
 
-    pub(crate) fn unsubscribe(&mut self, cx: &mut Carrier<'_, '_>, unsubscribe: &Unsubscribe) -> Flow {
-        let mut filters = Filters::new(unsubscribe.packet_id, false);
-        for text in &unsubscribe.filters {
-            match parse(text) {
-                Err(why) => filters.refuse(Reason::TopicFilterInvalid, &why),
-                Ok((filter, group)) => {
-                    let ask = self.ask(cx, Ask::Unsubscribe(ask::Unsubscribe::One(filter, group)));
-                    filters.reasons.push((Some(ask), Reason::Success));
-                }
-            }
-        }
-        self.filters(cx, filters)
+    pub(crate) fn unsubscribe(&mut self, cx: &mut Carrier<'_, '_>, unsubscribe: Unsubscribe) -> Flow {
+        let filters = unsubscribe.filters.into_iter().map(|filter| (filter, Options::default())).collect();
+        self.filters(cx, Filters::new(unsubscribe.packet_id, Wish::Unsubscribe, filters))
     }
 
     fn filters(&mut self, cx: &mut Carrier<'_, '_>, mut filters: Filters) -> Flow {
+        self.ask_more(cx, &mut filters);
         match filters.answer() {
             Some(answer) => self.answer_in_turn(cx, answer),
             None => self.wait(What::Filters(Box::new(filters))),
         }
         self.flow(cx)
     }
+
+    /// Asks for queued filters, as many as may wait for their answer at a time.
+    fn ask_more(&mut self, cx: &mut Carrier<'_, '_>, filters: &mut Filters) {
+        while filters.under_way.len() < cx.cx.limits.pipelined_asks {
+            let Some((text, options)) = filters.queued.next() else { return };
+            let nth = filters.reasons.len();
+            filters.reasons.push(Reason::Success);
+            let subscription = match parse(&text) {
+                Ok(subscription) => subscription,
+                Err(why) => {
+                    filters.refuse(nth, Reason::TopicFilterInvalid, &why);
+                    continue;
+                }
+            };
+            if let State::Open(client) = &mut self.state {
+                client.forget(&subscription);
+            }
+            let (ask, tells) = match &filters.wish {
+                Wish::Unsubscribe => {
+                    let (filter, group) = subscription;
+                    (Ask::Unsubscribe(ask::Unsubscribe::One(filter, group)), None)
+                }
+                Wish::Subscribe { start: Err(error), .. } => {
+                    let why = format!("`{}`: {error}", names::AFTER);
+                    filters.refuse(nth, Reason::ImplementationSpecific, &why);
+                    continue;
+                }
+                Wish::Subscribe { start: Ok(start), identifier, tells } => {
+                    filters.reasons[nth] = granted(options.qos);
+                    let tells = tells.then(|| subscription.clone());
+                    (Ask::Subscribe(wanted(subscription, options, *identifier, start.clone())), tells)
+                }
+            };
+            let ask = self.ask(cx, ask);
+            filters.under_way.push_back(UnderWay { ask, nth, tells });
+        }
+    }
+
+    /// A subscription was granted or refused.
+    pub(crate) fn subscribed(&mut self, cx: &mut Carrier<'_, '_>, ask: AskId, subscribed: &Subscribed) {
+        let State::Open(client) = &mut self.state else { return };
+        let asks = client.asks();
+        self.fill_filter(cx, ask, |client, position, filters, filter| {
+            let tells = filter.tells.is_some();
+            if let Some((_, refusal)) = subscribed.refused.first() {
+                filters.refuse(filter.nth, words::refusal(refusal), &refusal.to_string());
+            } else {
+                client.stands(position, filter.tells);
+            }
+            if (asks || tells) && filters.cursor.is_none() {
+                filters.cursor = Some(subscribed.cursor.to_string().into());
+            }
+        });
+    }
+
+    /// A subscription has ended, if it was there.
+    pub(crate) fn unsubscribed(&mut self, cx: &mut Carrier<'_, '_>, ask: AskId, was_there: bool) {
+        self.fill_filter(cx, ask, |_, _, filters, filter| {
+            if !was_there {
+                filters.reasons[filter.nth] = Reason::NoSubscriptionExisted;
+            }
+        });
+    }
+
+    /// Takes the answer to one filter, and asks for the next.
+    fn fill_filter(
+        &mut self,
+        cx: &mut Carrier<'_, '_>,
+        ask: AskId,
+        fill: impl FnOnce(&mut Client, &Cursor, &mut Filters, UnderWay),
+    ) {
+        let filters = self.waiting.iter_mut().enumerate().find_map(|(at, waiting)| match &mut waiting.what {
+            What::Filters(filters) => filters.take(ask).map(|filter| (at, filter)),
+            _ => None,
+        });
+        let (Some((at, filter)), State::Open(client)) = (filters, &mut self.state) else { return };
+        let What::Filters(mut filters) = std::mem::replace(&mut self.waiting[at].what, What::Nothing) else { return };
+        fill(client, &cx.cx.position.cursor, &mut filters, filter);
+        self.ask_more(cx, &mut filters);
+        match filters.answer() {
+            None => self.waiting[at].what = What::Filters(filters),
+            answer => self.waiting[at].answer = answer,
+        }
+        self.send_answers(cx);
+    }
 }
 
-/// A filter, and the group that shares it (§4.8.2).
-fn parse(text: &str) -> Result<(Filter, Option<Box<str>>), String> {
-    let (group, text) = match text.strip_prefix(SHARED) {
-        None => (None, text),
-        Some(rest) => {
-            let (group, filter) = rest.split_once('/').ok_or("a shared filter is $share/GROUP/FILTER")?;
-            if group.is_empty() || group.contains(['+', '#']) {
-                return Err("a group has a name without wildcards".to_owned());
-            }
-            (Some(group.into()), filter)
-        }
-    };
+/// What a filter subscribes to (§4.8.2). That it is well formed was checked when the packet was read.
+fn parse(text: &str) -> Result<Subscription, String> {
+    let shared = text.strip_prefix(SHARED).and_then(|rest| rest.split_once('/'));
+    let (group, text) = shared.map_or((None, text), |(group, text)| (Some(group.into()), text));
     Filter::parse(text).map(|filter| (filter, group)).map_err(|error| error.to_string())
 }
 
-fn wanted(filter: Filter, group: Option<Box<str>>, options: Options, identifier: u32, start: Start) -> ask::Subscribe {
+fn wanted((filter, group): Subscription, options: Options, identifier: u32, start: Start) -> ask::Subscribe {
     let greets = group.is_none() && start == Start::Latest;
     let greet = match options.retain_handling {
         0 if greets => Greet::Always,

@@ -7,7 +7,7 @@ use everywire_base::ask::PublishError;
 use everywire_base::clock::UnixMillis;
 use everywire_base::reason::Reason as End;
 use everywire_mqtt::MqttConfig;
-use everywire_mqtt_packets::{AckKind, Id, Packet, Properties, Publish, Reason, Value};
+use everywire_mqtt_packets::{AckKind, Connect, Id, Packet, Properties, Publish, Reason, Value, Will};
 
 use crate::setup::{Client, V3, V5, ack, hello, message, numbered};
 
@@ -124,30 +124,85 @@ fn an_alias_stands_for_its_topic_until_it_is_given_another() {
 }
 
 #[test]
-fn properties_become_what_other_wires_say() {
+fn properties_become_what_other_wires_say_and_stay_what_they_are() {
     let properties = Properties::default()
         .with(Id::PayloadFormatIndicator, 1u32)
         .with(Id::MessageExpiryInterval, 60u32)
         .with_text(Id::ContentType, "text/plain")
         .with_text(Id::ResponseTopic, "answers")
-        .with_pair("event", "chat")
-        .with_pair("colour", "red")
-        .with_pair("from", "a liar");
+        .with_pair("everywire-event", "chat")
+        .with_pair("everywire-key", "k-1")
+        .with_pair("everywire-from", "a liar");
     let mut client = Client::connected(V5);
     let mut publish = Publish { properties, ..message("a", "hi") };
     publish.properties.push(Id::CorrelationData, Value::Binary(Bytes::from_static(b"7")));
     client.say(&Packet::Publish(publish));
     let record = client.pair.node.published()[0].clone();
     let message = record.message().unwrap();
-    assert_eq!(message.event.as_deref(), Some("chat"));
+    assert_eq!((message.event.as_deref(), message.key.as_deref()), (Some("chat"), Some("k-1")));
     assert_eq!(message.from, None, "the server says who published it");
     assert_eq!(message.content_type.as_deref(), Some("text/plain"));
     assert_eq!(message.expires, Some(UnixMillis(1_795_378_321_345 + 60_000)));
     let extras = message.extras.as_ref().unwrap();
-    assert_eq!(extras.properties, [("colour".into(), "red".into())]);
+    let names: Vec<&str> = extras.properties.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, ["everywire-event", "everywire-key", "everywire-from"]);
     assert_eq!(extras.response_topic.as_deref(), Some("answers"));
     assert_eq!(extras.correlation.as_deref(), Some(&b"7"[..]));
-    assert!(extras.is_text);
+    assert_eq!(extras.is_text, Some(true));
+}
+
+/// Names that an application may have chosen long before there was this server, in doubles and out of order.
+fn of_an_application() -> Properties {
+    let pairs =
+        [("key", "sensor-17"), ("event", "open"), ("id", "7"), ("from", "hall"), ("cursor", "x"), ("after", "y")];
+    let properties = Properties::default().with(Id::PayloadFormatIndicator, 0u32);
+    let again = [("key", "sensor-17"), ("a", ""), ("", ""), ("key", "other")];
+    pairs.iter().chain(&again).fold(properties, |all, (name, value)| all.with_pair(name, value))
+}
+
+#[test]
+fn what_a_client_publishes_arrives_unaltered() {
+    for qos in 0..=2 {
+        let mut client = Client::connected(V5);
+        client.subscribe("a", 2);
+        for _ in 0..3 {
+            let publish = if qos == 0 { message("a", "hi") } else { numbered("a", "hi", qos, 1) };
+            client.say(&Packet::Publish(Publish { properties: of_an_application(), ..publish }));
+            let got = client.hear();
+            let found = got.iter().find_map(|p| if let Packet::Publish(publish) = p { Some(publish) } else { None });
+            assert_eq!(found.map(|publish| &publish.properties), Some(&of_an_application()), "QoS {qos}");
+            if qos == 2 {
+                client.say(&ack(AckKind::Pubrel, 1));
+                client.hear();
+            }
+        }
+        let record = client.pair.node.published()[2].clone();
+        let message = record.message().unwrap();
+        assert_eq!(
+            (&message.event, &message.key, &message.from),
+            (&None, &None, &None),
+            "these names aren't the server's"
+        );
+    }
+}
+
+#[test]
+fn a_will_keeps_its_properties() {
+    let will = Will {
+        topic: "a".into(),
+        payload: Bytes::from_static(b"gone"),
+        qos: 1,
+        retain: false,
+        properties: of_an_application().with_pair("everywire-event", "left"),
+    };
+    let mut client = Client::silent(V5);
+    client.connect(Connect { will: Some(will), ..hello(V5) });
+    let message = client.pair.node.logins()[0].will.clone().unwrap().draft.message;
+    assert_eq!((message.event.as_deref(), message.key), (Some("left"), None));
+    let said: Vec<_> = message.extras.unwrap().properties;
+    let properties = of_an_application().with_pair("everywire-event", "left");
+    let expected: Vec<(Box<str>, Box<str>)> = properties.pairs().map(|(n, v)| (n.into(), v.into())).collect();
+    assert_eq!(said, expected);
 }
 
 #[test]
