@@ -1,13 +1,16 @@
 //! A full disk is survived (RULES 31): on a small file system of its own, which needs the right to mount.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use everywire_tests::{EventStream, Request, Response, Server, Setup, read_all, until};
 use tempfile::TempDir;
 
-const KEEP_ALL: &str = "[[topics]]\nmatch = \"#\"\nhistory = { max_messages = 1000000, max_bytes = \"4GiB\" }\n";
+const KEEP_ALL: &str = "[[topics]]\nmatch = \"live\"\ndurability = \"none\"\n[[topics]]\nmatch = \"#\"\nhistory = { max_messages = 1000000, max_bytes = \"4GiB\" }\n";
 const DISK_MIB: usize = 64;
 const BALLAST_BYTES: usize = 24 << 20;
 
@@ -65,6 +68,16 @@ fn fill(server: &Server, mut number: usize) -> (usize, Response) {
     }
 }
 
+/// The answer to a CONNECT of MQTT 3.1.1 for a clean session.
+fn clean_mqtt_session(server: &Server) -> [u8; 4] {
+    let mut socket = TcpStream::connect(server.ready()["mqtt"].as_str().expect("an address")).expect("connected");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    socket.write_all(b"\x10\x11\x00\x04MQTT\x04\x02\x00\x3c\x00\x05phone").expect("CONNECT");
+    let mut answer = [0; 4];
+    socket.read_exact(&mut answer).expect("CONNACK");
+    answer
+}
+
 fn numbers(server: &Server) -> Vec<usize> {
     let all = read_all(server.address(), "topic=t");
     all.iter().map(|body| body.trim_start_matches('0').parse().unwrap_or(0)).collect()
@@ -74,7 +87,9 @@ fn numbers(server: &Server) -> Vec<usize> {
 fn a_full_disk_refuses_loses_nothing_and_recovers_by_itself() {
     let disk = SmallDisk::mount();
     let ballast = disk.ballast();
-    let server = Setup::new().config(KEEP_ALL).data(&disk.path().join("data")).start();
+    let mqtt = ["--mqtt", "127.0.0.1:0"];
+    let setup = mqtt.into_iter().fold(Setup::new().config(KEEP_ALL), Setup::argument);
+    let server = setup.data(&disk.path().join("data")).start();
     let mut stream = EventStream::open(server.address(), &Request::get("/v1/events?topic=t"));
     stream.block().expect("the first block");
 
@@ -89,6 +104,10 @@ fn a_full_disk_refuses_loses_nothing_and_recovers_by_itself() {
         assert!(stream.event().body() == body(number), "streams go on: {number}");
     }
     assert_eq!(publish(&server, full).status, 503, "still full");
+
+    let live = server.send(&Request::post("/v1/messages?topic=live", "x"));
+    assert_eq!(live.status, 200, "what only passes needs no disk: {live:?}");
+    assert_eq!(clean_mqtt_session(&server), [0x20, 2, 0, 0], "nor does a session that is not kept: CONNACK");
 
     fs::remove_file(ballast).expect("the ballast");
     until("service returns by itself", || publish(&server, full).status == 200);

@@ -131,7 +131,8 @@ impl Control for Fake {
         let durability = draft.durability;
         self.appended.lock().unwrap().push(draft);
         let (epoch, partition) = (Epoch(1), Partition(0));
-        ready(Ok(Published { epoch, partition, offset: Offset(1), time: UnixMillis(0), durability }))
+        let (offset, time, duplicate) = (Offset(1), UnixMillis(0), false);
+        ready(Ok(Published { epoch, partition, offset, time, durability, duplicate }))
     }
     fn rules(&self) -> Arc<Rules> {
         let filter = Filter::parse("open/#").unwrap();

@@ -58,9 +58,16 @@ pub struct Published {
     pub time: UnixMillis,
     /// What was promised.
     pub durability: Durability,
+    /// Whether it had been published before, under the same ordered key: nothing was published now.
+    pub duplicate: bool,
 }
 
 impl Published {
+    /// Whether its place is known: that of a duplicate may have been forgotten, and then it has no id and no cursor.
+    pub fn is_placed(&self) -> bool {
+        self.offset > Offset::BEGINNING
+    }
+
     /// The message's id.
     pub fn id(&self) -> MessageId {
         MessageId::new(self.time, self.partition, self.offset)
@@ -90,6 +97,21 @@ pub enum PublishError {
     /// No room to remember another key.
     #[error("too many idempotency keys are remembered: try again later, or publish without one")]
     KeysFull,
+    /// Its publisher has used up his share of the keys that can be remembered.
+    #[error(
+        "you use too many idempotency keys: try again when the first of them are forgotten, or publish without one \
+         (limits.idempotency_keys_each)"
+    )]
+    KeysUsedUp,
+    /// An ordered key is ahead of what its producer has published: the message before it is missing.
+    #[error("this ordered key is ahead of its turn: {expected} is expected of its producer")]
+    OutOfOrder {
+        /// The number that is accepted next; 1 for a producer that isn't known, or any more.
+        expected: u64,
+    },
+    /// It is of a session that another connection has claimed before it came into the log.
+    #[error("the session was taken over by another connection")]
+    Fenced,
     /// The server is going down.
     #[error("the server is going down: try again elsewhere or later")]
     Closing,

@@ -67,6 +67,8 @@ pub struct Limits {
     pub login: Duration,
     /// Messages of a session that are sent and not acknowledged; then it waits.
     pub session_window: usize,
+    /// Claims of sessions that the log remembers: what a former owner still sends is refused above them.
+    pub session_claims: usize,
     /// The longest that a session outlives its connection.
     pub session_expiry_max: Duration,
     /// How long a client may stay away after a restart of the server before its will is published.
@@ -118,6 +120,7 @@ impl Default for Limits {
             message_bytes: 1 << 20,
             login: Duration::from_secs(10),
             session_window: 1024,
+            session_claims: 131_072,
             session_expiry_max: Duration::from_hours(24 * 7),
             will_grace: Duration::from_secs(10),
             pipelined_asks: 1024,

@@ -345,7 +345,8 @@ impl Hub {
             return;
         }
         let slot = Slot { index: ticket.slot.generation, generation: ticket.ask.0 };
-        if result.is_err() && self.is_here(slot) {
+        // What another connection's claim has made void is over when that claim comes out of the log.
+        if result.is_err() && *result != Err(PublishError::Fenced) && self.is_here(slot) {
             self.append_failed(slot, now);
         }
     }

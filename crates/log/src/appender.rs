@@ -2,20 +2,23 @@
 //!
 //! It takes what waits, gives offsets and times, has the journal keep it (one write, at most one sync), shows it to the
 //! tail, rings, and answers. Time never goes back from record to record, and offsets are never given twice, not even
-//! those of a commit that failed. When the store is so far behind that the tail can let go of nothing, the appender
+//! those of a commit that failed. What only passes needs no place in the journal: it goes on in its order when the journal
+//! takes or keeps nothing. When the store is so far behind that the tail can let go of nothing, the appender
 //! takes nothing more, so that the queue fills up and the workers push back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use everywire_base::ask::{Append, Outcome, PublishError, Published};
+use everywire_base::ask::{Append, Draft, Outcome, PublishError, Published};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Epoch, Offset, Partition};
 use everywire_base::id::Ticket;
+use everywire_base::limits::Limits;
 use everywire_base::record::{Durability, Entry, Message, Record};
 
 use crate::engine::Bell;
+use crate::fence::Fences;
 use crate::gather::Gather;
 use crate::idempotency::{Answer, Keys};
 use crate::journal::Journal;
@@ -37,6 +40,7 @@ const STORE_WAIT: Duration = Duration::from_millis(1);
 pub struct Appender {
     parts: Parts,
     keys: Keys,
+    fences: Fences,
     last: Offset,
     time: UnixMillis,
     waiting: VecDeque<Append>,
@@ -57,6 +61,15 @@ pub(crate) struct Parts {
     pub partition: Partition,
 }
 
+/// What the journal admits of a batch.
+#[derive(Clone, Copy)]
+struct Admitted {
+    /// Whether its records may have numbers.
+    numbers: Result<(), PublishError>,
+    /// Whether there is room for those that are kept.
+    room: Result<(), PublishError>,
+}
+
 /// A commit in the making.
 #[derive(Default)]
 struct Batch {
@@ -65,9 +78,9 @@ struct Batch {
 }
 
 impl Appender {
-    pub(crate) fn new(parts: Parts, keys: Keys, last: Offset, time: UnixMillis) -> Self {
-        let (waiting, gather) = (VecDeque::new(), Gather::new());
-        Self { parts, keys, last, time, waiting, gather, is_settled: false, finished: false }
+    pub(crate) fn new(parts: Parts, limits: &Limits, keys: Keys, last: Offset, time: UnixMillis) -> Self {
+        let (fences, waiting, gather) = (Fences::new(limits), VecDeque::new(), Gather::new());
+        Self { parts, keys, fences, last, time, waiting, gather, is_settled: false, finished: false }
     }
 
     /// Commits until the engine is closed; on a thread of its own.
@@ -159,11 +172,8 @@ impl Appender {
         let bytes: usize = taken.iter().map(weight).sum();
         self.parts.queue.release(taken.len(), bytes);
         let size = taken.len();
-        let up_to = Offset(self.last.0 + size as u64);
-        let batch = match self.parts.journal.admit(up_to, size, bytes, wall) {
-            Ok(()) => self.assemble(taken),
-            Err(error) => self.refuse(taken, error),
-        };
+        let admitted = self.admit(&taken, wall);
+        let batch = self.assemble(taken, admitted);
         let result = self.keep(&batch, wall);
         self.answer(batch, result);
         self.parts.metrics.committed(size, began.elapsed());
@@ -181,55 +191,81 @@ impl Appender {
         self.waiting.drain(..count).collect()
     }
 
-    fn refuse(&mut self, taken: Vec<Append>, error: PublishError) -> Batch {
-        if error == PublishError::DiskFull {
-            self.parts.metrics.refused_disk_full.add(taken.len() as u64);
+    /// Asks the journal for numbers, and for room for what it is to keep.
+    fn admit(&mut self, taken: &[Append], wall: UnixMillis) -> Admitted {
+        let (mut count, mut bytes) = (0, 0);
+        for append in taken.iter().filter(|append| append.draft.durability != Durability::None) {
+            count += 1;
+            bytes += weight(append);
         }
-        Batch { records: Vec::new(), answers: taken.into_iter().map(|a| (a.ticket, Err(error))).collect() }
+        let (journal, before) = (&mut self.parts.journal, self.last);
+        let numbers = journal.number(Offset(before.0 + taken.len() as u64), wall);
+        let room = if count == 0 { Ok(()) } else { numbers.and_then(|()| journal.admit(before, count, bytes, wall)) };
+        Admitted { numbers, room }
     }
 
-    fn assemble(&mut self, taken: Vec<Append>) -> Batch {
+    fn assemble(&mut self, taken: Vec<Append>, admitted: Admitted) -> Batch {
         let mut batch = Batch { records: Vec::with_capacity(taken.len()), answers: Vec::with_capacity(taken.len()) };
-        for append in taken {
+        for Append { ticket, draft } in taken {
             let index = batch.records.len();
-            let known = self.keys.check(&append.draft.message, index);
-            if let Ok(None) = known {
-                let draft = append.draft;
-                self.last = self.last.next();
-                batch.records.push(Arc::new(Record {
-                    partition: self.parts.partition,
-                    offset: self.last,
-                    time: self.time,
-                    durability: self.parts.journal.promise(draft.durability),
-                    entry: Entry::Message(draft.message),
-                }));
-            } else if known.is_ok() {
-                self.parts.metrics.duplicates.add(1);
-            }
-            batch.answers.push((append.ticket, known.map(|known| known.unwrap_or(Answer::InBatch(index)))));
+            let answer = match self.judge(&draft, index, admitted) {
+                Ok(None) => {
+                    batch.records.push(self.record(draft));
+                    Ok(Answer::InBatch(index))
+                }
+                Ok(Some(known)) => {
+                    self.parts.metrics.duplicates.add(1);
+                    Ok(known)
+                }
+                Err(error) => {
+                    self.parts.metrics.refused(error);
+                    Err(error)
+                }
+            };
+            batch.answers.push((ticket, answer));
         }
+        self.parts.metrics.claims.set(self.fences.len() as u64);
         batch
     }
 
-    /// Keeps the records, remembers or forgets their keys, and shows them.
+    /// Whether a draft becomes the batch's `index`-th record; the answer, if it was published before.
+    fn judge(&mut self, draft: &Draft, index: usize, admitted: Admitted) -> Result<Option<Answer>, PublishError> {
+        if draft.durability == Durability::None { admitted.numbers } else { admitted.room }?;
+        self.fences.judge(&draft.message, self.last.next())?;
+        self.keys.check(&draft.message, index)
+    }
+
+    fn record(&mut self, draft: Draft) -> Arc<Record> {
+        self.last = self.last.next();
+        Arc::new(Record {
+            partition: self.parts.partition,
+            offset: self.last,
+            time: self.time,
+            durability: self.parts.journal.promise(draft.durability),
+            entry: Entry::Message(draft.message),
+        })
+    }
+
+    /// Keeps the records, remembers or forgets their keys, and shows them. What only passes is shown whatever became of
+    /// the others; the result is theirs.
     fn keep(&mut self, batch: &Batch, wall: UnixMillis) -> Result<(), PublishError> {
-        if batch.records.is_empty() {
-            return Ok(());
-        }
         let result = self.parts.journal.write(&batch.records, wall);
+        let is_there = |record: &Record| result.is_ok() || !is_stored(record);
         for record in &batch.records {
             let Some(message) = with_key(record) else { continue };
-            match result {
-                Ok(()) => self.keys.published(message, published(self.parts.epoch, record)),
-                Err(_) => self.keys.forget(message),
+            if is_there(record) {
+                self.keys.published(message, published(self.parts.epoch, record));
+            } else {
+                self.keys.forget(message);
             }
         }
-        match result {
-            Ok(()) => {
-                self.parts.tail.push(batch.records.clone());
-                self.parts.bell.head_moved();
-            }
-            Err(_) => self.parts.metrics.failed_commits.add(1),
+        if result.is_err() {
+            self.parts.metrics.failed_commits.add(1);
+        }
+        let shown: Vec<_> = batch.records.iter().filter(|record| is_there(record)).cloned().collect();
+        if !shown.is_empty() {
+            self.parts.tail.push(shown);
+            self.parts.bell.head_moved();
         }
         result
     }
@@ -240,7 +276,10 @@ impl Appender {
         for (ticket, answer) in batch.answers {
             let result = answer.and_then(|answer| match answer {
                 Answer::Published(published) => Ok(published),
-                Answer::InBatch(index) => result.map(|()| published(epoch, &batch.records[index])),
+                Answer::InBatch(index) => {
+                    let record = &batch.records[index];
+                    if is_stored(record) { result } else { Ok(()) }.map(|()| published(epoch, record))
+                }
             });
             answers.add(Outcome { ticket, result });
         }
@@ -268,6 +307,7 @@ pub(crate) fn published(epoch: Epoch, record: &Record) -> Published {
         offset: record.offset,
         time: record.time,
         durability: record.durability,
+        duplicate: false,
     }
 }
 

@@ -78,7 +78,7 @@ impl Embedded {
         });
         let (epoch, partition) = (lineage.epoch, Partition(0));
         let parts = Parts { queue, bell, tail, journal: Box::new(Writer::new(begin)), metrics, epoch, partition };
-        Ok((engine, Appender::new(parts, keys, last, time)))
+        Ok((engine, Appender::new(parts, limits, keys, last, time)))
     }
 
     /// What the log counts.

@@ -128,7 +128,8 @@ mod tests {
 
     fn published(time: u64) -> Published {
         let (epoch, partition, offset) = (Epoch(1), Partition(0), Offset(7));
-        Published { epoch, partition, offset, time: UnixMillis(time), durability: Durability::Fsync }
+        let (time, durability, duplicate) = (UnixMillis(time), Durability::Fsync, false);
+        Published { epoch, partition, offset, time, durability, duplicate }
     }
 
     #[test]

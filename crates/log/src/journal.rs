@@ -11,9 +11,11 @@ pub(crate) trait Journal: Send {
     /// The appender got a thread of its own: the journal may have helpers too.
     fn start(&mut self);
 
-    /// Whether a batch of so many records with offsets up to this one and about so many bytes may be written now.
-    /// Reserves the offsets.
-    fn admit(&mut self, up_to: Offset, count: usize, bytes: usize, now: UnixMillis) -> Result<(), PublishError>;
+    /// Reserves the numbers up to this one, so that none of them is ever given again.
+    fn number(&mut self, up_to: Offset, now: UnixMillis) -> Result<(), PublishError>;
+
+    /// Whether so many records behind this offset, of about so many bytes, may be written now.
+    fn admit(&mut self, behind: Offset, count: usize, bytes: usize, now: UnixMillis) -> Result<(), PublishError>;
 
     /// What it can promise where this is wanted: a log without a disk can't promise a synced one.
     fn promise(&self, wanted: Durability) -> Durability;

@@ -8,6 +8,7 @@ mod clean;
 pub mod disk;
 pub mod embedded;
 pub mod engine;
+mod fence;
 mod files;
 mod format;
 mod gather;

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use everywire_base::ask::PublishError;
+
 /// Upper bounds of [`LogMetrics::append_seconds`], in seconds; what is above the last falls into one more bucket.
 pub const APPEND_SECONDS: [f64; 14] =
     [0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1, 0.25, 1.0, 5.0];
@@ -68,6 +70,21 @@ impl Counter {
     }
 }
 
+/// A number that goes up and down.
+#[derive(Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What a log counts.
 pub struct LogMetrics {
     /// How long commits took, from the moment at which their records were taken from the queue.
@@ -86,6 +103,10 @@ pub struct LogMetrics {
     pub refused_disk_full: Counter,
     /// Appends that were answered from a remembered idempotency key.
     pub duplicates: Counter,
+    /// Records that were refused because their session had been claimed by another connection.
+    pub fenced: Counter,
+    /// Claims of sessions that are remembered.
+    pub claims: Gauge,
     /// How often the appender found the tail full and waited for the store.
     pub waits_for_store: Counter,
     /// Bytes of old segments that cleaning freed.
@@ -103,6 +124,8 @@ impl Default for LogMetrics {
             failed_commits: Counter::default(),
             refused_disk_full: Counter::default(),
             duplicates: Counter::default(),
+            fenced: Counter::default(),
+            claims: Gauge::default(),
             waits_for_store: Counter::default(),
             bytes_freed: Counter::default(),
         }
@@ -110,6 +133,15 @@ impl Default for LogMetrics {
 }
 
 impl LogMetrics {
+    /// An append was refused.
+    pub(crate) fn refused(&self, error: PublishError) {
+        match error {
+            PublishError::DiskFull => self.refused_disk_full.add(1),
+            PublishError::Fenced => self.fenced.add(1),
+            _ => {}
+        }
+    }
+
     pub(crate) fn committed(&self, records: usize, took: Duration) {
         self.append_seconds.observe(took.as_secs_f64());
         self.batch_records.observe(records as f64);

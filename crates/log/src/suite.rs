@@ -13,7 +13,8 @@ use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Offset, Partition};
 use everywire_base::id::{AskId, Slot, Ticket};
 use everywire_base::limits::Limits;
-use everywire_base::record::{Durability, Message, Record};
+use everywire_base::record::{Durability, Message, Once, Record};
+use everywire_base::system;
 use everywire_base::topic::Topic;
 
 use crate::engine::{Bell, Engine};
@@ -32,12 +33,13 @@ pub trait Subject {
 
 /// Runs all checks, each with a log of its own.
 pub fn run(make: &dyn Fn() -> Box<dyn Subject>) {
-    let checks: [fn(&dyn Subject); 10] = [
+    let checks: [fn(&dyn Subject); 11] = [
         everything_is_answered_once_in_order_and_shown,
         the_archive_has_what_is_stored,
         passing_records_are_shown_and_not_kept,
         cleaning_frees_what_nobody_wants,
         a_key_gives_the_first_answer_again,
+        a_former_owner_is_fenced_off,
         a_full_queue_leaves_the_rest_with_the_caller,
         a_store_that_is_behind_stops_the_appender,
         workers_publish_at_the_same_time,
@@ -264,6 +266,35 @@ fn a_key_gives_the_first_answer_again(subject: &dyn Subject) {
     bench.bell.set_now(UnixMillis(1_000_000 + limits.idempotency_window.as_millis() as u64));
     let later = bench.publish(vec![keyed(7, "k", 9)]);
     assert!(later[0].result.is_ok(), "the window is over");
+    bench.engine.close();
+}
+
+fn a_former_owner_is_fenced_off(subject: &dyn Subject) {
+    let bench = Bench::new(subject, &Limits::default());
+    let session = system::session_topic(None, "phone").expect("a topic");
+    let claim = |owner: &str| {
+        let claim = system::Claim { owner: owner.into(), fresh: false };
+        append(0, Durability::None, system::message(session.clone(), &claim, false))
+    };
+    let state = |generation: u64, body: &'static str| {
+        let message = Message { retain: true, generation, ..Message::new(session.clone(), body) };
+        append(0, Durability::Fsync, message)
+    };
+    let once = |generation: u64| {
+        let once = Once { session: session.clone(), tag: 5, until: UnixMillis(2_000_000) };
+        append(0, Durability::Fsync, Message { once: Some(Box::new(once)), generation, ..message("t", 1) })
+    };
+    let results = |appends| bench.publish(appends).into_iter().map(|o| o.result.map(drop)).collect::<Vec<_>>();
+    let fenced = Err(PublishError::Fenced);
+    let a = bench.published(vec![claim("a")])[0].offset.0;
+    // In one batch, and over several: the order decides.
+    let b = a + 3;
+    let verdicts = results(vec![state(a, "{}"), once(a), claim("b"), once(a), state(a, "{}"), state(b, "{}"), once(b)]);
+    assert_eq!(verdicts, [Ok(()), Ok(()), Ok(()), fenced, Ok(()), Ok(()), Ok(())]);
+    assert_eq!(results(vec![state(a, "{}"), state(b, ""), once(a)]), [fenced, Ok(()), fenced]);
+    assert_eq!(results(vec![state(a, "{}")]), [fenced], "what was removed isn't revived");
+    let shown: Vec<u64> = bench.shown(Offset(a)).iter().map(|record| record.offset.0 - a).collect();
+    assert_eq!(shown, [1, 2, 3, 4, 5, 6, 7], "what is refused takes no place");
     bench.engine.close();
 }
 

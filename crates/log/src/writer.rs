@@ -195,7 +195,7 @@ impl Writer {
     fn begin_segment(&mut self, needed: u64, now: UnixMillis) -> io::Result<bool> {
         if self.next.is_none() {
             let Some(spare) = self.spares.take(file_length(needed))? else { return Ok(false) };
-            let head = Head { base: self.last.next(), salt: self.files.new_salt() };
+            let head = Head { base: self.last.max(self.written).next(), salt: self.files.new_salt() };
             self.next = Some(Next { spare, head, is_renamed: false });
         }
         let Some(next) = &mut self.next else { return Ok(false) };
@@ -306,11 +306,14 @@ impl Journal for Writer {
         self.spares.spawn_helper();
     }
 
-    fn admit(&mut self, up_to: Offset, count: usize, bytes: usize, now: UnixMillis) -> Result<(), PublishError> {
-        self.last = Offset(up_to.0 - count as u64);
-        let needed = bytes + count * RECORD_OVERHEAD + (bytes / BATCH_TARGET + count / 64 + 2) * BATCH_HEAD;
-        self.make_room(needed as u64, now)?;
+    fn number(&mut self, up_to: Offset, now: UnixMillis) -> Result<(), PublishError> {
         self.reserve(up_to).map_err(|error| self.fail(&error, now))
+    }
+
+    fn admit(&mut self, behind: Offset, count: usize, bytes: usize, now: UnixMillis) -> Result<(), PublishError> {
+        self.last = behind;
+        let needed = bytes + count * RECORD_OVERHEAD + (bytes / BATCH_TARGET + count / 64 + 2) * BATCH_HEAD;
+        self.make_room(needed as u64, now)
     }
 
     fn promise(&self, wanted: Durability) -> Durability {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use everywire_base::ask::PublishError;
+use everywire_base::clock::UnixMillis;
 use everywire_base::limits::Limits;
+use everywire_base::record::{Durability, Message};
 use everywire_log::disk::{Disk, RealDisk, SimDisk};
 use everywire_log::embedded::{Embedded, Options};
 use everywire_log::engine::{Bell, Engine};
@@ -65,4 +68,20 @@ fn embedded_passes_the_suite_on_a_real_disk() {
         let disk = Arc::new(RealDisk::new(directory.path()).unwrap());
         Box::new(OnDisk { disk, seed: AtomicU64::new(1), segment_bytes: 1 << 20, _directory: Some(directory) })
     });
+}
+
+#[test]
+fn what_only_passes_needs_no_room_in_a_full_memory() {
+    let bell = suite::Recorder::new(UnixMillis(1));
+    let options = MemoryOptions { max_bytes: 1000, ..MemoryOptions::seeded(1) };
+    let (engine, mut appender) = Memory::open(options, &Limits::default(), Arc::clone(&bell) as _);
+    let kinds = [Durability::Fsync, Durability::Fsync, Durability::None];
+    let large =
+        |durability| suite::append(0, durability, Message { body: vec![0; 600].into(), ..suite::message("t", 1) });
+    for durability in kinds {
+        engine.submit(&mut vec![large(durability)]);
+        appender.turn();
+    }
+    let results: Vec<_> = bell.outcomes().into_iter().map(|(_, outcome)| outcome.result.map(drop)).collect();
+    assert_eq!(results, [Ok(()), Err(PublishError::DiskFull), Ok(())]);
 }

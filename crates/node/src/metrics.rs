@@ -61,6 +61,7 @@ const COUNTERS: &[Gauge] = &[
     ("everywire_log_failed_commits", "Commits whose outcome is unknown", |n| n.log.failed_commits.get()),
     ("everywire_log_refused_disk_full", "Publishes refused for want of disk", |n| n.log.refused_disk_full.get()),
     ("everywire_log_duplicates", "Publishes answered from their idempotency key", |n| n.log.duplicates.get()),
+    ("everywire_log_fenced", "Records refused since another connection has their session", |n| n.log.fenced.get()),
     ("everywire_log_waits_for_store", "How often the log waited for the store", |n| n.log.waits_for_store.get()),
     ("everywire_store_pages", "Pages read from the store", |n| n.store.metrics().pages.load(Ordering::Relaxed)),
     ("everywire_store_pages_failed", "Pages that could not be read", |n| {
@@ -81,6 +82,7 @@ const GAUGES: &[Gauge] = &[
     ("everywire_lagging_connections", "Connections that catch up", |n| n.sum(|w| w.lagging.get())),
     ("everywire_reads_waiting", "Reads that wait for the store's readers", |n| n.reads_waiting),
     ("everywire_auth_waiting", "Credentials that wait to be checked", |n| n.checks_waiting),
+    ("everywire_session_claims", "Claims of sessions that are remembered", |n| n.log.claims.get()),
     ("everywire_log_disk_bytes", "Bytes of the log", |n| n.log_bytes),
     ("everywire_store_disk_bytes", "Bytes of the store", |n| n.store.bytes()),
     ("everywire_tail_bytes", "Bytes of the shared recent window", |n| n.tail_bytes),

@@ -258,7 +258,9 @@ impl Applier {
 
     fn retain(&mut self, record: &Arc<Record>, message: &Message, now: UnixMillis) -> Result<(), StoreError> {
         let retained = (!message.body.is_empty()).then(|| Retained::of(record, message));
-        self.replace_retained(&message.topic, (record.offset, message.generation), retained, now)
+        // What a session publishes once carries a generation too: that says nothing of its topic.
+        let generation = if message.topic.is_internal() { message.generation } else { 0 };
+        self.replace_retained(&message.topic, (record.offset, generation), retained, now)
     }
 
     pub(crate) fn set_retained(

@@ -421,6 +421,18 @@ fn a_read_beyond_what_is_applied_waits_or_fails() {
     assert!(waiter.join().unwrap());
 }
 
+/// What a session publishes once carries the generation of its owner: its topic has none.
+#[test]
+fn a_message_with_a_generation_replaces_what_is_retained_like_any_other() {
+    let mut world = World::in_memory(Rules::default());
+    for (offset, generation) in [(1, 7), (2, 3), (3, 0)] {
+        let message = Message { retain: true, generation, ..message("t", "x") };
+        world.append(message, Durability::Fsync);
+        world.settle();
+        assert_eq!(world.retained(&["t"]), [offset]);
+    }
+}
+
 /// Who was taken over may write late: that is nobody's state any more.
 #[test]
 fn a_retained_message_of_a_lower_generation_replaces_nothing() {

@@ -233,7 +233,7 @@ impl World {
                 let durability = append.draft.durability;
                 let offset = self.append(append.draft.message, durability);
                 let (epoch, partition, time) = (EPOCH, Partition(0), now.wall);
-                let published = Published { epoch, partition, offset, time, durability };
+                let published = Published { epoch, partition, offset, time, durability, duplicate: false };
                 self.hubs[worker].appended(append.ticket, &Ok(published), now);
             } else {
                 self.hubs[worker].appended(append.ticket, &Err(PublishError::DiskFull), now);

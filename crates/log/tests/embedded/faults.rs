@@ -73,6 +73,70 @@ fn a_full_disk_stops_publishing_and_room_brings_it_back() {
     assert!(kept.ends_with(&[end.0, back.offset.0]) && kept.len() >= 21, "{kept:?}");
 }
 
+/// Publishes one that only passes, one that is kept, and one that only passes; the results.
+fn mixed(world: &mut World) -> Vec<Result<(), PublishError>> {
+    let durabilities = [Durability::None, Durability::Fsync, Durability::None];
+    let appends = durabilities.map(|durability| append(0, durability, message("t", 1)));
+    world.publish(appends.into()).into_iter().map(|outcome| outcome.result.map(drop)).collect()
+}
+
+fn shown(world: &World, after: Offset) -> usize {
+    let (tail, mut count) = (&world.engine.tails()[0], 0);
+    let reached = tail.read(after, tail.head(), |_| {
+        count += 1;
+        true
+    });
+    assert!(reached, "the window reaches back");
+    count
+}
+
+#[test]
+fn what_only_passes_goes_on_when_the_disk_is_full_or_fails() {
+    let full = |disk: &SimDisk| disk.set_capacity(Some(disk.used()));
+    let cases: [(&str, Damage, PublishError); 3] = [
+        ("full", Box::new(full), PublishError::DiskFull),
+        ("writes fail", Box::new(|disk| disk.fail(Fault::Write(0))), PublishError::OutcomeUnknown),
+        ("syncs fail", Box::new(|disk| disk.fail(Fault::Sync(0))), PublishError::OutcomeUnknown),
+    ];
+    for (what, spoil, first_error) in cases {
+        let disk = SimDisk::new();
+        let mut world = World::open(&disk, 1, 1000).unwrap();
+        for n in 0..5 {
+            world.publish_one(n, 1000).unwrap();
+        }
+        spoil(&disk);
+        while what == "full" && world.publish_one(1, 1000).is_ok() {}
+        let head = world.engine.tails()[0].head();
+        // The failing commit itself, those refused after it, and those of a later attempt.
+        for error in [first_error, if what == "full" { first_error } else { PublishError::Busy }] {
+            assert_eq!(mixed(&mut world), [Ok(()), Err(error), Ok(())], "{what}");
+            let passing = world.publish(vec![append(0, Durability::None, message("t", 1))]);
+            assert!(passing[0].result.is_ok(), "{what}");
+        }
+        assert_eq!(shown(&world, head), 6, "{what}");
+        world.pass(10_000);
+        assert!(mixed(&mut world)[1].is_err(), "{what}: it still fails");
+        disk.set_capacity(None);
+        disk.heal();
+        world.pass(10_000);
+        assert_eq!(mixed(&mut world), [Ok(()); 3], "{what}: it is over");
+        let given = world.engine.tails()[0].head();
+        disk.crash(3);
+        let mut world = World::open(&disk, 2, 50_000).unwrap();
+        assert!(world.publish_one(1, 1).unwrap().offset > given, "{what}: no number is given twice");
+    }
+}
+
+#[test]
+fn what_only_passes_is_refused_when_no_number_is_left_for_it() {
+    let disk = SimDisk::new();
+    let mut world = World::open(&disk, 1, 1000).unwrap();
+    disk.fail(Fault::Write(0));
+    let mut results = (0..60).map(|_| world.publish(vec![append(0, Durability::None, message("t", 1))])[0].result);
+    assert_eq!(results.by_ref().take(50).flatten().count(), 50, "so many are reserved");
+    assert!(results.all(|result| result == Err(PublishError::Busy)));
+}
+
 #[test]
 fn a_failed_commit_is_unknown_and_the_log_repairs_itself() {
     for fault in [Fault::Write(0), Fault::Sync(0)] {

@@ -45,6 +45,7 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("message_bytes", Bytes(|l, n| l.message_bytes = n)),
     ("login", Time(|l, d| l.login = d)),
     ("session_window", Count(|l, n| l.session_window = n)),
+    ("session_claims", Count(|l, n| l.session_claims = n)),
     ("session_expiry_max", Time(|l, d| l.session_expiry_max = d)),
     ("will_grace", Time(|l, d| l.will_grace = d)),
     ("pipelined_asks", Count(|l, n| l.pipelined_asks = n)),

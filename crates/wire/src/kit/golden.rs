@@ -206,7 +206,12 @@ fn failure(name: &str) -> PublishError {
         "unknown" => PublishError::OutcomeUnknown,
         "conflict" => PublishError::KeyConflict,
         "keys" => PublishError::KeysFull,
+        "used-up" => PublishError::KeysUsedUp,
+        "fenced" => PublishError::Fenced,
         "closing" => PublishError::Closing,
-        other => panic!("a golden table knows no failure {other:?}"),
+        other => match other.strip_prefix("expected-").and_then(|number| number.parse().ok()) {
+            Some(expected) => PublishError::OutOfOrder { expected },
+            None => panic!("a golden table knows no failure {other:?}"),
+        },
     }
 }

@@ -249,7 +249,9 @@ impl Node {
         let durability = draft.durability;
         let record = self.publish(draft.message, bench.now.wall);
         let (partition, offset, time) = (record.partition, record.offset, record.time);
-        bench.answer(ask, Answer::Published(Ok(Published { epoch: EPOCH, partition, offset, time, durability })));
+        let duplicate = false;
+        let published = Published { epoch: EPOCH, partition, offset, time, durability, duplicate };
+        bench.answer(ask, Answer::Published(Ok(published)));
     }
 
     fn subscribe(&mut self, bench: &mut Bench, ask: AskId, subscribe: &Subscribe) {

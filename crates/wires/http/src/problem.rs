@@ -146,7 +146,10 @@ impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         let detail = error.to_string();
         match error {
-            PublishError::KeyConflict => Self::new(409, detail),
+            PublishError::KeyConflict | PublishError::OutOfOrder { .. } | PublishError::Fenced => {
+                Self::new(409, detail)
+            }
+            PublishError::KeysUsedUp => Self::new(429, detail).hinting(Hint::RetryAfter(10)),
             PublishError::Busy | PublishError::OutcomeUnknown | PublishError::Closing => Self::unavailable(1, detail),
             PublishError::DiskFull | PublishError::KeysFull => Self::unavailable(10, detail),
         }

@@ -28,9 +28,11 @@ pub(crate) fn unfit(unfit: &Unfit) -> Reason {
 /// again under its number, which tells whether it is there.
 pub(crate) fn not_published(error: PublishError) -> Option<Reason> {
     match error {
-        PublishError::Busy | PublishError::DiskFull | PublishError::KeysFull => Some(Reason::QuotaExceeded),
-        PublishError::KeyConflict => Some(Reason::ImplementationSpecific),
-        PublishError::OutcomeUnknown | PublishError::Closing => None,
+        PublishError::Busy | PublishError::DiskFull | PublishError::KeysFull | PublishError::KeysUsedUp => {
+            Some(Reason::QuotaExceeded)
+        }
+        PublishError::KeyConflict | PublishError::OutOfOrder { .. } => Some(Reason::ImplementationSpecific),
+        PublishError::OutcomeUnknown | PublishError::Closing | PublishError::Fenced => None,
     }
 }
 

@@ -124,7 +124,10 @@ impl Problem {
 
     pub(crate) fn publishing(id: u64, error: PublishError) -> Self {
         match error {
-            PublishError::KeyConflict => Self::new(id, 409, error.to_string()),
+            PublishError::KeyConflict | PublishError::OutOfOrder { .. } | PublishError::Fenced => {
+                Self::new(id, 409, error.to_string())
+            }
+            PublishError::KeysUsedUp => Self::new(id, 429, error.to_string()).retry(10_000),
             PublishError::Busy | PublishError::OutcomeUnknown | PublishError::Closing => {
                 Self::new(id, 503, error.to_string()).retry(1000)
             }

@@ -28,6 +28,7 @@ fn published(pair: &Pair, offset: u64) -> Answer {
         offset: Offset(offset),
         time: pair.bench.now.wall,
         durability: Durability::Fsync,
+        duplicate: false,
     }))
 }
 
