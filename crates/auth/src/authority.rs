@@ -10,15 +10,15 @@ use everywire_base::ask::{AuthError, Credentials, ScramStep};
 use everywire_base::clock::UnixMillis;
 use everywire_base::identity::Identity;
 use everywire_base::quota::{Account, Quota};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use sha2::{Digest, Sha256};
 
 use crate::callback;
 use crate::claims::Claims;
-use crate::keys::{Keys, KeysAt};
+use crate::jws::Jws;
+use crate::keys::{EAGER, Keys, KeysAt};
 use crate::scram;
-use crate::users::{UserSecret, Users};
+use crate::users::{Nobody, Users};
 
 /// The shortest secret for HS256, in bytes (RFC 7518 §3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -32,6 +32,10 @@ pub struct Config {
     pub secret: Option<Box<str>>,
     /// The keys of others.
     pub keys: Option<KeysAt>,
+    /// This server's names: a token must be for one of them. Without any, tokens that are for somebody are refused.
+    pub audience: Vec<Box<str>>,
+    /// Who must have made a token.
+    pub issuer: Option<Box<str>>,
     /// Whether there are static users.
     pub users: bool,
     /// The application's address.
@@ -60,13 +64,43 @@ pub enum ConfigError {
     ShortSecret,
 }
 
+/// How far a check has come.
+#[derive(Debug)]
+pub enum Verdict {
+    /// To its end.
+    Is(Result<Arc<Identity>, AuthError>),
+    /// Somebody else must be asked.
+    Ask(Source),
+}
+
+/// Who is asked, and may take long to answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The keys of others, which are read again.
+    Keys,
+    /// The static users: passwords take long to compute.
+    Users,
+    /// The application.
+    Callback,
+}
+
+/// What became of a signature.
+enum Verified<'a> {
+    /// It fits; the claims, or what is wrong with them.
+    Is(Result<Claims, String>),
+    /// It doesn't, and why.
+    Not(String),
+    /// None of these keys is its key.
+    NoKey(&'a Keys),
+}
+
 /// Says who somebody is.
 pub struct Authority {
     config: Config,
     within: Duration,
     keys: Option<Keys>,
     users: Arc<dyn Users>,
-    nobody: Option<UserSecret>,
+    nobody: Option<Nobody>,
     /// Verified tokens by their hash.
     known: Mutex<HashMap<[u8; 32], Arc<Identity>>>,
     accounts: Mutex<HashMap<Box<str>, Arc<Account>>>,
@@ -83,11 +117,37 @@ impl Authority {
             keys: config.keys.clone().map(|at| Keys::new(at, within)),
             within,
             users,
-            nobody: if config.users { UserSecret::nobody() } else { None },
+            nobody: if config.users { Nobody::new(config.admin_token.as_deref()) } else { None },
             known: Mutex::default(),
             accounts: Mutex::default(),
             config,
         })
+    }
+
+    /// Finds out who somebody is, as far as that costs microseconds.
+    pub fn at_once(&self, credentials: &Credentials, device: Option<&str>, now: UnixMillis) -> Verdict {
+        match credentials {
+            Credentials::Token(token) => {
+                self.token(token, device, now, self.keys.as_ref().is_some_and(Keys::are_fresh))
+            }
+            Credentials::Password { .. } | Credentials::Scram(_) if self.config.users => Verdict::Ask(Source::Users),
+            Credentials::Password { .. } => self.or_ask(|| refused("the user or the password is wrong")),
+            Credentials::Scram(_) => Verdict::Is(refused("there are no users with passwords here")),
+        }
+    }
+
+    /// Asks somebody who may take long.
+    pub fn ask(&self, source: Source, credentials: &Credentials, device: Option<&str>, now: UnixMillis) -> Verdict {
+        match (source, credentials) {
+            (Source::Keys, Credentials::Token(token)) => {
+                self.refresh_keys(EAGER);
+                self.token(token, device, now, true)
+            }
+            (Source::Users, Credentials::Password { user, password }) => self.password((user, password), device, now),
+            (Source::Users, Credentials::Scram(step)) => Self::settle(self.scram(step, now), device),
+            (Source::Callback, _) => Self::settle(self.callback(credentials, device, now), device),
+            _ => Verdict::Is(refused("the credentials are not accepted")),
+        }
     }
 
     /// Finds out who somebody is. May take long.
@@ -97,90 +157,157 @@ impl Authority {
         device: Option<&str>,
         now: UnixMillis,
     ) -> Result<Arc<Identity>, AuthError> {
-        let identity = match credentials {
-            Credentials::Token(token) => self.token(token, device, now)?,
-            Credentials::Password { user, password } => self.password(credentials, (user, password), device, now)?,
-            Credentials::Scram(step) => self.scram(step, now)?,
-        };
-        match (identity.device.as_deref(), device) {
-            (Some(one), Some(other)) if one != other => {
-                Err(AuthError::Mismatch("the token is for another device than the one that was named".into()))
+        let mut verdict = self.at_once(credentials, device, now);
+        loop {
+            match verdict {
+                Verdict::Is(result) => return result,
+                Verdict::Ask(source) => verdict = self.ask(source, credentials, device, now),
             }
-            _ if identity.user.is_some() => Ok(identity.on_device(device.map(Into::into))),
-            _ => Ok(identity),
         }
     }
 
-    fn token(&self, token: &str, device: Option<&str>, now: UnixMillis) -> Result<Arc<Identity>, AuthError> {
+    /// Whether somebody is ever asked.
+    pub fn asks(&self, source: Source) -> bool {
+        match source {
+            Source::Keys => self.keys.is_some(),
+            Source::Users => self.config.users,
+            Source::Callback => self.config.callback.is_some(),
+        }
+    }
+
+    /// In how long the keys of others are to be read again, if there are any.
+    pub fn keys_due(&self) -> Option<Duration> {
+        self.keys.as_ref().map(Keys::due)
+    }
+
+    /// Reads the keys of others, unless that was done within this time. May take long.
+    pub fn refresh_keys(&self, age: Duration) {
+        self.keys.iter().for_each(|keys| keys.refresh(age));
+    }
+
+    /// What remains when nothing here knows the credentials: the application is asked, if there is one.
+    fn or_ask(&self, otherwise: impl FnOnce() -> Result<Arc<Identity>, AuthError>) -> Verdict {
+        if self.config.callback.is_some() { Verdict::Ask(Source::Callback) } else { Verdict::Is(otherwise()) }
+    }
+
+    /// Puts who was found on the device that he has named.
+    fn settle(found: Result<Arc<Identity>, AuthError>, device: Option<&str>) -> Verdict {
+        let placed =
+            |who: Arc<Identity>| who.at_device(device).map_err(|error| AuthError::Mismatch(error.to_string().into()));
+        Verdict::Is(found.and_then(placed))
+    }
+
+    /// Judges a token. Unless the keys of others are `fresh`, one of an unknown key has them read again.
+    fn token(&self, token: &str, device: Option<&str>, now: UnixMillis, fresh: bool) -> Verdict {
         let hash: [u8; 32] = Sha256::digest(token).into();
         if let Some(operator) = &self.config.admin_token
             // Of hashes nothing can be learned by time.
             && hash == <[u8; 32]>::from(Sha256::digest(operator.as_bytes()))
         {
-            return Ok(Arc::new(Identity { admin: true, ..Identity::default() }));
+            return Verdict::Is(Ok(Arc::new(Identity { admin: true, ..Identity::default() })));
         }
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
         if let Some(known) = known.filter(|known| !known.is_expired(now)) {
-            return Ok(known);
+            return Self::settle(Ok(known), device);
         }
-        let credentials = Credentials::Token(token.into());
-        let claims = match (self.verify(token), &self.config.callback) {
-            (Ok(claims), _) => claims,
-            (Err(_), Some(url)) => callback::ask(url, &credentials, device, self.within)?,
-            (Err(why), None) => return Err(AuthError::Refused(why.into())),
-        };
-        let identity = self.identity(&claims, now)?;
-        self.remember(hash, &identity, now);
-        Ok(identity)
+        match self.verify(token) {
+            Verified::Is(claims) => {
+                let found = claims.and_then(|claims| self.for_us(claims));
+                let found = found.map_err(|why| AuthError::Refused(why.into())).and_then(|c| self.identity(&c, now));
+                if let Ok(identity) = &found {
+                    self.remember(hash, identity, now);
+                }
+                Self::settle(found, device)
+            }
+            Verified::Not(why) => self.or_ask(|| Err(AuthError::Refused(why.into()))),
+            Verified::NoKey(_) if !fresh => Verdict::Ask(Source::Keys),
+            Verified::NoKey(keys) => self.or_ask(|| Err(keys.no_key())),
+        }
     }
 
     /// Verifies a signature: by the algorithm that the token names, with a key of just that algorithm.
-    fn verify(&self, token: &str) -> Result<Claims, String> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| "this is no token that is known here")?;
-        let wrong = || "the token's signature does not fit".to_owned();
-        match (header.alg, &self.config.secret, &self.keys) {
+    fn verify(&self, token: &str) -> Verified<'_> {
+        let wrong = || Verified::Not("the token's signature does not fit".into());
+        let token = match Jws::parse(token) {
+            Ok(token) => token,
+            Err(why) => return Verified::Not(why),
+        };
+        match (token.alg, &self.config.secret, &self.keys) {
             (Algorithm::HS256, Some(secret), _) => {
-                decode(token, &DecodingKey::from_secret(secret.as_bytes()), Algorithm::HS256).ok_or_else(wrong)
+                let fits = token.is_signed_by(&DecodingKey::from_secret(secret.as_bytes()));
+                if fits { Verified::Is(token.claims().and_then(|claims| Claims::read(&claims))) } else { wrong() }
             }
-            (alg @ (Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA), _, Some(keys)) => {
-                let fitting = keys.for_token(header.kid.as_deref()).into_iter().filter(|key| signs(key, alg));
-                let decoding = fitting.filter_map(|key| DecodingKey::from_jwk(&key).ok());
-                decoding.into_iter().find_map(|key| decode(token, &key, alg)).ok_or_else(wrong)
+            (Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA, _, Some(keys)) => {
+                let known = keys.known();
+                let mut meant = known.iter().filter(|key| key.is_meant(&token)).peekable();
+                let is_named = token.kid.is_some() && meant.peek().is_some();
+                match meant.any(|key| key.has_signed(&token)) {
+                    true => Verified::Is(token.claims().and_then(|claims| Claims::read(&claims))),
+                    // Its key is known: that of another won't help.
+                    false if is_named => wrong(),
+                    false => Verified::NoKey(keys),
+                }
             }
-            (alg, ..) => Err(format!("tokens signed with {alg:?} are not accepted here")),
+            (alg, ..) => Verified::Not(format!("tokens signed with {alg:?} are not accepted here")),
         }
     }
 
-    fn password(
-        &self,
-        credentials: &Credentials,
-        (user, password): (&str, &str),
-        device: Option<&str>,
-        now: UnixMillis,
-    ) -> Result<Arc<Identity>, AuthError> {
-        let found = if self.config.users { self.users.find(user) } else { None };
+    /// Whether a token is for this server, and of the right issuer (RFC 7519 §4.1.1, §4.1.3).
+    fn for_us(&self, claims: Claims) -> Result<Claims, String> {
+        let Config { audience, issuer, .. } = &self.config;
+        let is_meant = claims.aud.iter().any(|name| audience.iter().any(|ours| **ours == **name));
+        match (audience.is_empty(), claims.aud.is_empty()) {
+            (true, false) => return Err("the token is for another audience: no auth.audience is set here".into()),
+            (false, true) => return Err("the token names no audience: the claim `aud` is missing".into()),
+            (false, false) if !is_meant => return Err("the token is for another audience".into()),
+            _ => {}
+        }
+        match (issuer, &claims.iss) {
+            (Some(_), None) => Err("the token names no issuer: the claim `iss` is missing".into()),
+            (Some(ours), Some(iss)) if **ours != **iss => Err("the token is of another issuer".into()),
+            _ => Ok(claims),
+        }
+    }
+
+    fn password(&self, (user, password): (&str, &str), device: Option<&str>, now: UnixMillis) -> Verdict {
+        let found = self.users.find(user);
         let fits = match (&found, &self.nobody) {
             (Some(secret), _) => secret.fits(password),
             // Whether there is such a user can't be learned by time.
             (None, Some(nobody)) => {
-                let _ = nobody.fits(password);
+                let _ = nobody.secret.fits(password);
                 false
             }
             (None, None) => false,
         };
-        match (fits, found, &self.config.callback) {
-            (true, ..) => self.identity(&Claims { sub: Some(user.into()), ..Claims::default() }, now),
-            (false, None, Some(url)) => {
-                let claims = callback::ask(url, credentials, device, self.within)?;
-                self.identity(&claims, now)
+        let wrong = || refused("the user or the password is wrong");
+        match (fits, found) {
+            (true, _) => {
+                let claims = Claims { sub: Some(user.into()), ..Claims::default() };
+                Self::settle(self.identity(&claims, now), device)
             }
-            _ => Err(AuthError::Refused("the user or the password is wrong".into())),
+            (false, None) => self.or_ask(wrong),
+            (false, Some(_)) => Verdict::Is(wrong()),
         }
     }
 
+    fn callback(
+        &self,
+        credentials: &Credentials,
+        device: Option<&str>,
+        now: UnixMillis,
+    ) -> Result<Arc<Identity>, AuthError> {
+        let Some(url) = &self.config.callback else { return refused("the credentials are not accepted") };
+        let claims = callback::ask(url, credentials, device, self.within)?;
+        let identity = self.identity(&claims, now)?;
+        if let Credentials::Token(token) = credentials {
+            self.remember(Sha256::digest(&**token).into(), &identity, now);
+        }
+        Ok(identity)
+    }
+
     fn scram(&self, step: &ScramStep, now: UnixMillis) -> Result<Arc<Identity>, AuthError> {
-        let refused = || AuthError::Refused("there are no users with passwords here".into());
-        let nobody = self.nobody.as_ref().ok_or_else(refused)?;
+        let Some(nobody) = &self.nobody else { return refused("there are no users with passwords here") };
         let found = scram::user(&step.first).and_then(|user| self.users.find(&user));
         let mut nonce = [0; 18];
         getrandom::fill(&mut nonce).map_err(|_| AuthError::Unavailable("no random numbers just now".into()))?;
@@ -222,23 +349,8 @@ impl Authority {
     }
 }
 
-/// Whether a key is one for this algorithm, so that none is taken for another's (RFC 8725 §3.1).
-fn signs(key: &Jwk, alg: Algorithm) -> bool {
-    let by_type = match &key.algorithm {
-        AlgorithmParameters::RSA(_) => alg == Algorithm::RS256,
-        AlgorithmParameters::EllipticCurve(ec) => alg == Algorithm::ES256 && ec.curve == EllipticCurve::P256,
-        AlgorithmParameters::OctetKeyPair(_) => alg == Algorithm::EdDSA,
-        _ => false,
-    };
-    by_type && key.common.key_algorithm.is_none_or(|named| named.to_string() == format!("{alg:?}"))
-}
-
-fn decode(token: &str, key: &DecodingKey, alg: Algorithm) -> Option<Claims> {
-    let mut validation = Validation::new(alg);
-    // Time is an input here: the claims are judged by the caller's clock.
-    (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
-    validation.required_spec_claims.clear();
-    jsonwebtoken::decode::<Claims>(token, key, &validation).ok().map(|data| data.claims)
+fn refused(why: &str) -> Result<Arc<Identity>, AuthError> {
+    Err(AuthError::Refused(why.into()))
 }
 
 /// Signs a token with HS256.

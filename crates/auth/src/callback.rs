@@ -33,7 +33,8 @@ pub(crate) fn ask(
         Ok(response) => {
             let body = response.into_body().into_with_config().limit(MAX_BYTES).read_to_string();
             let body = body.map_err(|error| unavailable(&error))?;
-            serde_json::from_str(&body).map_err(|error| unavailable(&error))
+            let claims = serde_json::from_str(&body).map_err(|error| unavailable(&error))?;
+            Claims::read(&claims).map_err(|error| unavailable(&error))
         }
         Err(ureq::Error::StatusCode(401 | 403)) => Err(AuthError::Refused("the credentials are not accepted".into())),
         Err(error) => Err(unavailable(&error)),

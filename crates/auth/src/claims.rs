@@ -5,32 +5,39 @@ use std::time::Duration;
 use everywire_base::clock::UnixMillis;
 use everywire_base::identity::{Identity, check_name};
 use everywire_base::topic::Filter;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// The claims that Everywire reads; others are ignored.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Claims {
     /// The user.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sub: Option<String>,
     /// The device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// Where he may publish; without it the topic rules alone decide.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub publish: Option<Vec<String>>,
     /// What he may subscribe to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub subscribe: Option<Vec<String>>,
     /// Whether he may see and end connections, and use all topics.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub admin: bool,
     /// The second since 1970 from which it holds no more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exp: Option<f64>,
     /// The second from which it holds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nbf: Option<f64>,
+    /// For whom the token is; one of them must be a name of this server.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aud: Vec<String>,
+    /// Who has made the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iss: Option<String>,
 }
 
 /// A moment; one that is beyond all time is none.
@@ -42,6 +49,23 @@ fn at(seconds: f64) -> Option<UnixMillis> {
 const LEEWAY: f64 = 30.0;
 
 impl Claims {
+    /// Reads claims; says which one is of the wrong type. A claim that is `null` is absent, but for those that bound the
+    /// time: a token mustn't hold for ever by accident.
+    pub(crate) fn read(claims: &Value) -> Result<Self, String> {
+        let Value::Object(claims) = claims else { return Err("the claims are not a JSON object".into()) };
+        Ok(Self {
+            sub: text(claims, "sub")?,
+            device: text(claims, "device")?,
+            publish: filters(claims, "publish")?,
+            subscribe: filters(claims, "subscribe")?,
+            admin: flag(claims, "admin")?,
+            exp: seconds(claims, "exp")?,
+            nbf: seconds(claims, "nbf")?,
+            aud: audience(claims)?,
+            iss: text(claims, "iss")?,
+        })
+    }
+
     /// Whose claims these are, or what is wrong with them.
     pub(crate) fn identity(&self, now: UnixMillis) -> Result<Identity, String> {
         let seconds = now.0 as f64 / 1000.0;
@@ -72,5 +96,71 @@ impl Claims {
             expires: self.exp.and_then(at),
             account: None,
         })
+    }
+}
+
+fn wrong_type<T>(name: &str, wanted: &str, found: &Value) -> Result<T, String> {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    Err(format!("the claim `{name}` must be {wanted}, and is {found}"))
+}
+
+fn text(claims: &Map<String, Value>, name: &str) -> Result<Option<String>, String> {
+    match claims.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => wrong_type(name, "a string", other),
+    }
+}
+
+fn filters(claims: &Map<String, Value>, name: &str) -> Result<Option<Vec<String>>, String> {
+    match claims.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(list)) => strings(name, "a list of filters", list).map(Some),
+        Some(other) => wrong_type(name, "a list of filters", other),
+    }
+}
+
+fn strings(name: &str, wanted: &str, list: &[Value]) -> Result<Vec<String>, String> {
+    let string = |value: &Value| value.as_str().map(str::to_owned);
+    list.iter().map(|value| string(value).map_or_else(|| wrong_entry(name, wanted, value), Ok)).collect()
+}
+
+fn wrong_entry<T>(name: &str, wanted: &str, found: &Value) -> Result<T, String> {
+    wrong_type(name, wanted, found).map_err(|what: String| what.replace(", and is ", ", and has in it "))
+}
+
+fn flag(claims: &Map<String, Value>, name: &str) -> Result<bool, String> {
+    match claims.get(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(other) => wrong_type(name, "true or false", other),
+    }
+}
+
+fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<f64>, String> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(value) => match value.as_f64() {
+            Some(seconds) => Ok(Some(seconds)),
+            None => wrong_type(name, "a number of seconds since 1970", value),
+        },
+    }
+}
+
+/// One name, or several (RFC 7519 §4.1.3).
+fn audience(claims: &Map<String, Value>) -> Result<Vec<String>, String> {
+    const WANTED: &str = "a string or a list of strings";
+    match claims.get("aud") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(one)) => Ok(vec![one.clone()]),
+        Some(Value::Array(list)) => strings("aud", WANTED, list),
+        Some(other) => wrong_type("aud", WANTED, other),
     }
 }

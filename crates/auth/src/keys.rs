@@ -1,17 +1,23 @@
 //! The keys of others (RFC 7517): read from a file or a URL, kept, and read again when they rotate.
 //!
-//! A source that is down changes nothing: the old keys go on, and it is told in the log.
+//! A source that is down changes nothing: the old keys go on, and it is told in the log. While keys are read nobody waits
+//! who is served by those that are known.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jsonwebtoken::jwk::{Jwk, JwkSet};
+use everywire_base::ask::AuthError;
+use serde_json::Value;
+
+use crate::jwk::Key;
 
 /// Keys are read again after this, in case some are withdrawn.
 const REFRESH: Duration = Duration::from_mins(5);
+/// The same after they could not be read.
+const RETRY: Duration = Duration::from_secs(30);
 /// A token with an unknown key has them read again, but not more often than this.
-const EAGER: Duration = Duration::from_secs(5);
+pub(crate) const EAGER: Duration = Duration::from_secs(5);
 /// The most bytes of a set of keys.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -28,53 +34,82 @@ pub(crate) struct Keys {
     at: KeysAt,
     within: Duration,
     state: Mutex<State>,
+    /// Held by whoever reads them, so that they are read once for all who wait.
+    reading: Mutex<()>,
 }
 
 struct State {
-    keys: Arc<[Jwk]>,
-    read: Option<Instant>,
-    failing: bool,
+    keys: Arc<[Key]>,
+    /// When they were last read, or could not be.
+    tried: Option<Instant>,
+    /// Whether they could be read then.
+    readable: bool,
+    /// What was said of keys that can't be used.
+    said: Vec<String>,
 }
 
 impl Keys {
     pub(crate) fn new(at: KeysAt, within: Duration) -> Self {
-        let state = State { keys: Arc::new([]), read: None, failing: false };
-        Self { at, within, state: Mutex::new(state) }
+        let state = State { keys: Arc::new([]), tried: None, readable: false, said: Vec::new() };
+        Self { at, within, state: Mutex::new(state), reading: Mutex::default() }
     }
 
-    /// The keys that a token may be signed with: that of its id, or all if it names none.
-    pub(crate) fn for_token(&self, id: Option<&str>) -> Vec<Jwk> {
-        let fits = |key: &&Jwk| id.is_none() || key.common.key_id.as_deref() == id;
-        let known: Vec<Jwk> = self.read_after(REFRESH).iter().filter(fits).cloned().collect();
-        if !known.is_empty() {
-            return known;
-        }
-        self.read_after(EAGER).iter().filter(fits).cloned().collect()
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The keys, read again if that was longer ago.
-    fn read_after(&self, age: Duration) -> Arc<[Jwk]> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.read.is_some_and(|read| read.elapsed() < age) {
-            return Arc::clone(&state.keys);
+    /// The keys that are known.
+    pub(crate) fn known(&self) -> Arc<[Key]> {
+        Arc::clone(&self.state().keys)
+    }
+
+    /// Whether they were read, or could not be, within the last moments.
+    pub(crate) fn are_fresh(&self) -> bool {
+        self.state().tried.is_some_and(|tried| tried.elapsed() < EAGER)
+    }
+
+    /// What is to be said of a token that no key fits.
+    pub(crate) fn no_key(&self) -> AuthError {
+        if self.state().readable {
+            AuthError::Refused("the token's signature does not fit any key that is known here".into())
+        } else {
+            AuthError::Unavailable("the keys of tokens can't be read just now: try again".into())
         }
-        state.read = Some(Instant::now());
-        match self.fetch() {
-            Ok(set) => {
-                state.keys = set.keys.into();
-                state.failing = false;
+    }
+
+    /// In how long they are to be read again.
+    pub(crate) fn due(&self) -> Duration {
+        let state = self.state();
+        let age = if state.readable { REFRESH } else { RETRY };
+        state.tried.map_or(Duration::ZERO, |tried| age.saturating_sub(tried.elapsed()))
+    }
+
+    /// Reads them, unless somebody else did so within this time.
+    pub(crate) fn refresh(&self, age: Duration) {
+        let _alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state().tried.is_some_and(|tried| tried.elapsed() < age) {
+            return;
+        }
+        let fetched = self.fetch();
+        let mut state = self.state();
+        match fetched {
+            Ok((keys, said)) => {
+                said.iter().filter(|what| !state.said.contains(what)).for_each(|what| tracing::warn!("{what}"));
+                (state.keys, state.said, state.readable) = (keys.into(), said, true);
             }
-            Err(error) if !state.failing => {
-                state.failing = true;
-                let kept = state.keys.len();
-                tracing::warn!("the keys of auth.jwks can't be read: {error}; {kept} earlier ones go on");
+            Err(error) => {
+                if state.readable || state.tried.is_none() {
+                    let kept = state.keys.len();
+                    tracing::warn!("the keys of auth.jwks can't be read: {error}; {kept} earlier ones go on");
+                }
+                state.readable = false;
             }
-            Err(_) => {}
         }
-        Arc::clone(&state.keys)
+        state.tried = Some(Instant::now());
     }
 
-    fn fetch(&self) -> Result<JwkSet, String> {
+    /// The keys, and what is wrong with those that can't be used.
+    fn fetch(&self) -> Result<(Vec<Key>, Vec<String>), String> {
         let text = match &self.at {
             KeysAt::File(path) => std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?,
             KeysAt::Url(url) => {
@@ -83,7 +118,19 @@ impl Keys {
                 body.map_err(|error| error.to_string())?
             }
         };
-        serde_json::from_str(&text).map_err(|error| format!("this is no set of keys: {error}"))
+        let set: Value = serde_json::from_str(&text).map_err(|error| format!("this is no set of keys: {error}"))?;
+        let keys = set.get("keys").and_then(Value::as_array).ok_or("this is no set of keys: it has no list `keys`")?;
+        let (mut good, mut said) = (Vec::new(), Vec::new());
+        for (number, key) in keys.iter().enumerate() {
+            match Key::read(key) {
+                Ok(key) => good.push(key),
+                Err(why) => {
+                    let id = key.get("kid").and_then(Value::as_str).map(|id| format!(" ({id:?})")).unwrap_or_default();
+                    said.push(format!("key {}{id} of auth.jwks is not used: {why}", number + 1));
+                }
+            }
+        }
+        Ok((good, said))
     }
 }
 

@@ -1,13 +1,17 @@
 //! Who somebody is: tokens (RFC 7519), static users, a callback that may decide.
 //!
-//! [`Authority::check`] blocks: it computes passwords and may ask other servers, each within a bound. It is called on a
-//! pool's threads, never on a worker's (RULES 33). What it has found out about a token is kept until that expires.
+//! A check has steps. [`Authority::at_once`] costs microseconds; [`Authority::ask`] blocks: it computes a password, reads
+//! keys again, or asks the application, each within a bound. Both are called on a pool's threads, never on a worker's, and
+//! those that block on threads of their own, so that nobody waits behind them who needs none of it. What was found out
+//! about a token is kept until that expires.
 //!
 //! | module | what it does |
 //! | --- | --- |
 //! | `authority` | in which order who is asked, and what is remembered |
 //! | `claims` | what a token says, as an identity |
-//! | `keys` | the keys of others, by file or URL, and their rotation (RFC 7517) |
+//! | `jws` | a token's parts and its signature (RFC 7515) |
+//! | `jwk` | one key of others, and what it may verify (RFC 7517) |
+//! | `keys` | the keys of others, by file or URL, and their rotation |
 //! | `users` | passwords: argon2id, and SCRAM's keys |
 //! | `scram` | passwords that aren't sent |
 //! | `callback` | asking the application |
@@ -15,11 +19,13 @@
 mod authority;
 mod callback;
 mod claims;
+mod jwk;
+mod jws;
 mod keys;
 mod scram;
 mod users;
 
-pub use authority::{Authority, Config, ConfigError, MIN_SECRET_BYTES, mint};
+pub use authority::{Authority, Config, ConfigError, MIN_SECRET_BYTES, Source, Verdict, mint};
 pub use claims::Claims;
 pub use keys::KeysAt;
 pub use users::{Scram, UserSecret, Users};

@@ -10,7 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::users::{Scram, UserSecret};
+use crate::users::{Nobody, Scram, UserSecret};
 
 /// What a client says first (RFC 5802 §5.1): `n,,n=USER,r=NONCE`.
 struct First<'a> {
@@ -37,25 +37,19 @@ pub(crate) fn user(first: &str) -> Option<String> {
 }
 
 /// Somebody's keys, or nobody's: what is asked of a client mustn't tell whether there is such a user.
-fn keys(hash: ScramHash, found: Option<&UserSecret>, nobody: &UserSecret, user: &str) -> Scram {
+fn keys(hash: ScramHash, found: Option<&UserSecret>, nobody: &Nobody, user: &str) -> Scram {
     let of = |secret: &UserSecret| match hash {
         ScramHash::Sha1 => secret.scram_sha_1.clone(),
         ScramHash::Sha256 => secret.scram_sha_256.clone(),
     };
-    found.map_or_else(
-        || {
-            let salt = Sha256::new().chain_update(&*nobody.argon2).chain_update(user).finalize();
-            Scram { salt: STANDARD.encode(&salt[..16]).into(), ..of(nobody) }
-        },
-        of,
-    )
+    found.map_or_else(|| Scram { salt: nobody.salt(user), ..of(&nobody.secret) }, of)
 }
 
 /// Goes one step on: asks for proof, or has it. Gives the user.
 pub(crate) fn step(
     step: &ScramStep,
     found: Option<&UserSecret>,
-    nobody: &UserSecret,
+    nobody: &Nobody,
     nonce: &str,
 ) -> Result<String, AuthError> {
     let wrong = || AuthError::Refused("the user or the password is wrong".into());
@@ -113,8 +107,8 @@ fn digest(hash: ScramHash, bytes: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn nobody() -> UserSecret {
-        UserSecret::nobody().expect("a secret")
+    fn nobody() -> Nobody {
+        Nobody::new(Some("the server's own secret")).expect("a secret")
     }
 
     fn asked(first: &str, proof: Option<(&str, &str)>) -> ScramStep {
@@ -160,6 +154,24 @@ mod tests {
         };
         assert_eq!(ask("n,,n=eve,r=1"), ask("n,,n=eve,r=1"));
         assert_ne!(ask("n,,n=eve,r=1"), ask("n,,n=bob,r=1"));
+        // Like somebody's: a salt of as many bytes, and as many rounds.
+        let bob = UserSecret::make("bob", "pencil", &[9; 16]).unwrap();
+        let shape = |challenge: &str| {
+            let fields: Vec<&str> = challenge.split(',').collect();
+            (fields.len(), fields[1].len(), fields[2].to_owned())
+        };
+        let somebody = match step(&asked("n,,n=bob,r=1", None), Some(&bob), &nobody(), "n") {
+            Err(AuthError::Continue { challenge, .. }) => challenge,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(shape(&somebody), shape(&ask("n,,n=eve,r=1")));
+        // Nobody else can make it.
+        let other = Nobody::new(Some("the secret of another server")).unwrap();
+        let stranger = match step(&asked("n,,n=eve,r=1", None), None, &other, "n") {
+            Err(AuthError::Continue { challenge, .. }) => challenge,
+            other => panic!("{other:?}"),
+        };
+        assert_ne!(stranger, ask("n,,n=eve,r=1"));
         for malformed in ["", "p=tls-unique,,n=eve,r=1", "n,,n=eve", "n,a=x,n=eve,r=1"] {
             assert!(matches!(step(&asked(malformed, None), None, &nobody(), "n"), Err(AuthError::Refused(_))));
         }

@@ -74,10 +74,30 @@ impl UserSecret {
         let hash = PasswordHash::new(&self.argon2);
         hash.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
     }
+}
 
-    /// Nobody's: checking it takes as long as checking somebody's.
-    pub(crate) fn nobody() -> Option<Self> {
-        Self::make("", "nobody has this password", &[7; 16])
+/// What stands for users that are not there: nothing that it is asked tells whether they are.
+pub(crate) struct Nobody {
+    /// Checking it takes as long as checking somebody's.
+    pub(crate) secret: UserSecret,
+    /// Salts are made with it, so that only this server knows which ones are.
+    key: [u8; 32],
+}
+
+impl Nobody {
+    /// Made of something that only the server knows, and knows after a restart too; else of random bytes.
+    pub(crate) fn new(known_to_us: Option<&str>) -> Option<Self> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).ok()?;
+        let key = known_to_us.map_or(random, |secret| Sha256::digest(secret).into());
+        Some(Self { secret: UserSecret::make("", "nobody has this password", &[7; 16])?, key })
+    }
+
+    /// The salt of a user who is not there: the same each time.
+    pub(crate) fn salt(&self, user: &str) -> Box<str> {
+        let mac = Hmac::<Sha256>::new_from_slice(&self.key).map(|mac| mac.chain_update(user).finalize().into_bytes());
+        // A key of any length is one.
+        STANDARD.encode(&mac.unwrap_or_default()[..16]).into()
     }
 }
 

@@ -50,6 +50,17 @@ impl Identity {
         Arc::new(Self { device, ..Self::clone(self) })
     }
 
+    /// The same, on the device of this name: an identity that has a device is on no other. A name that no device can have
+    /// is kept by nobody.
+    pub fn at_device(self: &Arc<Self>, named: Option<&str>) -> Result<Arc<Self>, DeviceError> {
+        match (self.device.as_deref(), named) {
+            (Some(own), Some(named)) if own != named => Err(DeviceError),
+            // Who has no user has no devices.
+            (None, Some(named)) if self.user.is_some() => Ok(self.on_device(check_name(named).ok())),
+            _ => Ok(Arc::clone(self)),
+        }
+    }
+
     /// The inboxes that are his: `user/NAME` and `user/NAME/DEVICE`, names percent-encoded (RULES 25).
     pub fn inboxes(&self) -> SmallVec<[Topic; 2]> {
         let Some(user) = &self.user else { return SmallVec::new() };
@@ -88,6 +99,11 @@ pub fn encode(name: &str) -> String {
 #[error("a name of a user or a device has 1 to {MAX_NAME_BYTES} bytes and no control characters")]
 pub struct NameError;
 
+/// An identity is for another device than the one that was named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the token is for another device than the one that was named")]
+pub struct DeviceError;
+
 /// Checks the name of a user or a device.
 pub fn check_name(name: &str) -> Result<Box<str>, NameError> {
     let fits = !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control);
@@ -107,6 +123,21 @@ mod tests {
         assert!(identity.owns("user/a%2Fb%2Bc%23100%25/#"));
         assert!(!identity.owns("user/a"));
         assert!(Identity::default().inboxes().is_empty());
+    }
+
+    #[test]
+    fn an_identity_is_on_its_own_device_only() {
+        let phone = Arc::new(Identity { device: Some("phone".into()), ..Identity::user("ann") });
+        assert_eq!(phone.at_device(Some("phone")).unwrap().device.as_deref(), Some("phone"));
+        for other in ["", "desk", "pho\nne", &"x".repeat(500)] {
+            assert_eq!(phone.at_device(Some(other)), Err(DeviceError), "{other:?}");
+        }
+        let ann = Arc::new(Identity::user("ann"));
+        assert_eq!(ann.at_device(Some("desk")).unwrap().device.as_deref(), Some("desk"));
+        for none in ["", "a\nb", &"x".repeat(500)] {
+            assert_eq!(ann.at_device(Some(none)).unwrap().device, None, "{none:?}");
+        }
+        assert_eq!(Arc::new(Identity::default()).at_device(Some("desk")).unwrap().device, None);
     }
 
     #[test]

@@ -75,8 +75,11 @@ pub struct Limits {
     pub will_grace: Duration,
     /// Asks of one connection that wait for their answer at the same time; further input is not read.
     pub pipelined_asks: usize,
-    /// Credentials that wait to be checked, over all workers.
+    /// Credentials that wait to be checked, over all workers, for each of those who check them: what is known, the static
+    /// users, the application, keys that are read again.
     pub auth_queue: usize,
+    /// Credentials of one address that wait for any of these but the first.
+    pub auth_per_address: usize,
     /// Recent records of which is remembered when they were fanned out, for traces.
     pub trace_records: usize,
     /// Recipients in one trace.
@@ -125,6 +128,7 @@ impl Default for Limits {
             will_grace: Duration::from_secs(10),
             pipelined_asks: 1024,
             auth_queue: 1024,
+            auth_per_address: 64,
             trace_records: 4096,
             trace_recipients: 1000,
             per_user: Quota::default(),

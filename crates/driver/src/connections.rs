@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,6 +142,19 @@ impl<N: Net> Connections<N> {
             _ => Inbound::LastBytes,
         };
         self.enlist(slot, List::Serve);
+    }
+
+    /// The remote address of a connection whose wire waits for something else than input.
+    pub(crate) fn is_waiting(&mut self, slot: Slot) -> Option<IpAddr> {
+        self.table.get_mut(slot).filter(|c| c.phase == Phase::Paused).map(|c| c.address.ip())
+    }
+
+    /// The remote address of a connection, and whether it has closed its sending side.
+    pub(crate) fn whereabouts(&mut self, slot: Slot) -> (IpAddr, bool) {
+        let connection = self.table.get_mut(slot);
+        connection.map_or((IpAddr::V4(Ipv4Addr::UNSPECIFIED), true), |c| {
+            (c.address.ip(), matches!(c.inbound, Inbound::LastBytes | Inbound::Ended))
+        })
     }
 
     /// Puts a connection into a list, unless it stands there.

@@ -1,6 +1,7 @@
 //! A worker: one event loop that owns its connections and its hub.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,8 +43,13 @@ pub trait Ports: Send {
     fn read(&self, read: Read) -> Result<(), Read>;
     /// Takes a call for the API, or gives it back when it is busy.
     fn call(&self, call: Call) -> Result<(), Call>;
-    /// Takes credentials to be checked, or gives them back when too many wait.
-    fn authenticate(&self, asked: Authenticate) -> Result<(), Authenticate>;
+    /// Takes credentials to be checked, or gives them back when too many wait. Says from where they come, and whether
+    /// their connection has closed its sending side.
+    fn authenticate(&self, asked: Authenticate, from: IpAddr, is_leaving: bool) -> Result<(), Authenticate>;
+    /// A connection that waits has closed its sending side.
+    fn is_leaving(&self, from: IpAddr, worker: u16, slot: Slot);
+    /// A connection is gone: what it has asked need not be answered.
+    fn is_gone(&self, from: IpAddr, worker: u16, slot: Slot);
 }
 
 /// What a worker is made of.
@@ -203,6 +209,9 @@ impl<N: Net> Worker<N> {
                     if readable {
                         self.connections.ready(slot, hangup);
                     }
+                    if let Some(from) = self.connections.is_waiting(slot).filter(|_| hangup) {
+                        self.ports.is_leaving(from, self.number, slot);
+                    }
                 }
             }
         }
@@ -309,7 +318,8 @@ impl<N: Net> Worker<N> {
                 }
                 Ask::Goodbye(goodbye) => self.hub.goodbye(slot, goodbye),
                 Ask::Authenticate(asked) => {
-                    if self.ports.authenticate(Authenticate { ticket, ..asked }).is_err() {
+                    let (from, is_leaving) = self.connections.whereabouts(slot);
+                    if self.ports.authenticate(Authenticate { ticket, ..asked }, from, is_leaving).is_err() {
                         let busy = AuthError::Unavailable("too many logins wait to be checked: try again".into());
                         self.answer(slot, ask, Answer::Authenticated(Err(busy)));
                     }
@@ -467,6 +477,7 @@ impl<N: Net> Worker<N> {
     /// Tells the hub of connections that are gone, or have room again.
     fn forget(&mut self) {
         for (slot, origin) in self.connections.gone.drain(..) {
+            self.ports.is_gone(origin.address.ip(), self.number, slot);
             self.hub.close(slot, origin, self.connections.now);
         }
         for slot in self.connections.vacated.drain(..) {

@@ -1,16 +1,20 @@
-//! A bounded pool of threads that find out who somebody is: passwords take long, and other servers longer (RULES 33).
+//! The threads that find out who somebody is.
+//!
+//! What costs microseconds has a lane of its own and never waits behind what blocks: passwords, the application, keys that
+//! are read again. Each of those has its own lane too, bounded in all and for each address.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use everywire_auth::{Authority, UserSecret, Users};
+use everywire_auth::{Authority, Source, UserSecret, Users, Verdict};
 use everywire_base::ask::{AuthError, Authenticate, Authenticated, Interest, Read, ReadKind};
 use everywire_base::cursor::{Offset, Partition};
-use everywire_base::id::Ticket;
+use everywire_base::id::{Slot, Ticket};
+use everywire_base::limits::Limits;
 use everywire_base::system;
 use everywire_base::topic::Filter;
 use everywire_driver::mio_net::Socket;
@@ -19,83 +23,257 @@ use everywire_log::tail::Tail;
 use everywire_store::Store;
 
 use crate::doorbell::wall_clock;
+use crate::lane::{Bounds, Full, Lane};
 use crate::threads;
 
-/// Threads of the pool: an application that hangs holds one up for its bound.
-const THREADS: usize = 4;
 /// How long the store may be behind the log before a user is looked for all the same.
 const BEHIND: Duration = Duration::from_millis(500);
 
-/// Credentials on their way to the pool. Clones share the pool.
+/// A lane: what is done there, the threads that do it, and how many of them one address may hold at the same time. A
+/// password holds one up for milliseconds, an application that hangs for its bound of seconds.
+const LANES: [(Option<Source>, &str, usize, usize); 4] = [
+    (None, "quick", 2, 2),
+    (Some(Source::Keys), "keys", 1, 1),
+    (Some(Source::Users), "users", 2, 2),
+    (Some(Source::Callback), "callback", 16, 8),
+];
+
+fn lane_of(source: Option<Source>) -> usize {
+    LANES.iter().position(|lane| lane.0 == source).unwrap_or_default()
+}
+
+/// Finds out who somebody is, step by step.
+trait Judge: Send + Sync {
+    /// Whether it ever asks there.
+    fn asks(&self, source: Source) -> bool;
+    /// What costs microseconds, or with a source what may take long.
+    fn judge(&self, source: Option<Source>, asked: &Authenticate) -> Verdict;
+    /// In how long keys are to be read again.
+    fn keys_due(&self) -> Option<Duration>;
+    /// Reads them.
+    fn read_keys(&self);
+}
+
+impl Judge for Authority {
+    fn asks(&self, source: Source) -> bool {
+        Authority::asks(self, source)
+    }
+
+    fn judge(&self, source: Option<Source>, asked: &Authenticate) -> Verdict {
+        let (credentials, device) = (&asked.credentials, asked.device.as_deref());
+        match source {
+            None => self.at_once(credentials, device, wall_clock()),
+            Some(source) => self.ask(source, credentials, device, wall_clock()),
+        }
+    }
+
+    fn keys_due(&self) -> Option<Duration> {
+        Authority::keys_due(self)
+    }
+
+    fn read_keys(&self) {
+        self.refresh_keys(Duration::ZERO);
+    }
+}
+
+/// Credentials that wait.
+struct Waiting {
+    asked: Authenticate,
+    since: Instant,
+}
+
+/// Credentials on their way to the threads. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Checks {
-    queue: Sender<Authenticate>,
-    counts: Arc<Counts>,
+pub(crate) struct Checks(Arc<Desk>);
+
+struct Desk {
+    lanes: [Lane<Waiting>; LANES.len()],
+    counts: Counts,
+    /// Whoever waited for longer is not waiting any more.
+    patience: Duration,
+    answer: Box<dyn Fn(Authenticated) + Send + Sync>,
 }
 
 /// What became of credentials.
 #[derive(Default)]
-pub(crate) struct Counts {
+struct Counts {
     accepted: AtomicU64,
     refused: AtomicU64,
     unavailable: AtomicU64,
     /// Exchanges that wait for the client's proof.
     begun: AtomicU64,
+    /// Those that found a lane full.
+    busy: AtomicU64,
+    /// Those of an address of which too many waited.
+    flood: AtomicU64,
+    /// Those that waited for too long.
+    late: AtomicU64,
+    /// Those whose connection ended meanwhile.
+    gone: AtomicU64,
 }
 
 impl Checks {
-    /// Starts the pool. It ends when the last clone is gone.
+    /// Starts the threads. They end with [`Checks::close`].
     pub(crate) fn start(
         authority: &Arc<Authority>,
         posts: &Arc<[Post<Socket>]>,
-        bound: usize,
+        limits: &Limits,
     ) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
-        let (queue, asked) = bounded(bound);
-        let counts = Arc::new(Counts::default());
-        let checker = |i| {
-            let (authority, posts, asked) = (Arc::clone(authority), Arc::clone(posts), asked.clone());
-            let counts = Arc::clone(&counts);
-            let work = move || check(&authority, &posts, &asked, &counts);
-            threads::spawn(format!("auth-{i}"), work)
-        };
-        let threads = (0..THREADS).map(checker).collect::<io::Result<_>>()?;
-        Ok((Self { queue, counts }, threads))
+        let posts = Arc::clone(posts);
+        // A worker that has ended has nobody to answer.
+        let answer =
+            move |who: Authenticated| drop(posts[usize::from(who.ticket.worker)].send(Mail::Authenticated(who)));
+        Self::with(&(Arc::clone(authority) as Arc<dyn Judge>), limits, Box::new(answer))
+    }
+
+    fn with(
+        judge: &Arc<dyn Judge>,
+        limits: &Limits,
+        answer: Box<dyn Fn(Authenticated) + Send + Sync>,
+    ) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
+        let lanes = LANES.map(|(source, _, _, at_work)| {
+            // Whoever floods the quick lane is through with it at once.
+            let of_one = if source.is_none() { limits.auth_queue } else { limits.auth_per_address };
+            Lane::new(Bounds { waiting: limits.auth_queue, of_one, at_work })
+        });
+        let desk = Desk { lanes, counts: Counts::default(), patience: limits.login, answer };
+        let checks = Self(Arc::new(desk));
+        let mut running = Vec::new();
+        let needed = LANES.into_iter().filter(|lane| lane.0.is_none_or(|source| judge.asks(source)));
+        for (source, name, threads, _) in needed {
+            for i in 0..threads {
+                let (desk, judge) = (Arc::clone(&checks.0), Arc::clone(judge));
+                let serve = move || {
+                    if source == Some(Source::Keys) { desk.keep_keys(&*judge) } else { desk.serve(&*judge, source) }
+                };
+                running.push(threads::spawn(format!("auth-{name}-{i}"), serve)?);
+            }
+        }
+        Ok((checks, running))
     }
 
     /// Takes credentials, or gives them back when too many wait.
-    pub(crate) fn check(&self, asked: Authenticate) -> Result<(), Authenticate> {
-        self.queue.try_send(asked).map_err(|e| match e {
-            TrySendError::Full(asked) | TrySendError::Disconnected(asked) => asked,
+    pub(crate) fn check(&self, asked: Authenticate, from: IpAddr, is_leaving: bool) -> Result<(), Authenticate> {
+        let waiting = Waiting { asked, since: Instant::now() };
+        self.0.lanes[lane_of(None)].put(from, waiting, is_leaving).map_err(|(_, waiting)| {
+            self.0.counts.busy.fetch_add(1, Ordering::Relaxed);
+            waiting.asked
         })
+    }
+
+    /// A connection is gone: nobody waits for what it has asked.
+    pub(crate) fn forget(&self, from: IpAddr, worker: u16, slot: Slot) {
+        let is_it = |waiting: &Waiting| waiting.is_of(worker, slot);
+        let gone: usize = self.0.lanes.iter().map(|lane| lane.forget(from, is_it)).sum();
+        self.0.counts.gone.fetch_add(gone as u64, Ordering::Relaxed);
+    }
+
+    /// A connection has closed its sending side: what it has asked is the last to be looked at.
+    pub(crate) fn is_leaving(&self, from: IpAddr, worker: u16, slot: Slot) {
+        self.0.lanes.iter().for_each(|lane| lane.is_leaving(from, |waiting| waiting.is_of(worker, slot)));
     }
 
     /// How many wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.queue.len()
+        self.0.lanes.iter().map(Lane::waiting).sum()
     }
 
-    /// How many were accepted, refused, could not be judged, and have begun in steps.
-    pub(crate) fn results(&self) -> [(&'static str, u64); 4] {
-        let Counts { accepted, refused, unavailable, begun } = &*self.counts;
-        [("accepted", accepted), ("refused", refused), ("unavailable", unavailable), ("begun", begun)]
-            .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    /// Ends the threads. What still waits is not answered.
+    pub(crate) fn close(&self) {
+        self.0.lanes.iter().for_each(Lane::close);
+    }
+
+    /// How many were accepted, refused, could not be judged …
+    pub(crate) fn results(&self) -> [(&'static str, u64); 8] {
+        let Counts { accepted, refused, unavailable, begun, busy, flood, late, gone } = &self.0.counts;
+        [
+            ("accepted", accepted),
+            ("refused", refused),
+            ("unavailable", unavailable),
+            ("begun", begun),
+            ("busy", busy),
+            ("flood", flood),
+            ("late", late),
+            ("gone", gone),
+        ]
+        .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
     }
 }
 
-fn check(authority: &Authority, posts: &[Post<Socket>], asked: &Receiver<Authenticate>, counts: &Counts) {
-    for Authenticate { ticket, credentials, device } in asked {
-        let result = authority.check(&credentials, device.as_deref(), wall_clock());
-        let count = match &result {
-            Ok(_) => &counts.accepted,
-            Err(AuthError::Refused(_) | AuthError::Mismatch(_)) => &counts.refused,
-            Err(AuthError::Unavailable(_)) => &counts.unavailable,
+impl Waiting {
+    fn is_of(&self, worker: u16, slot: Slot) -> bool {
+        (self.asked.ticket.worker, self.asked.ticket.slot) == (worker, slot)
+    }
+}
+
+impl Desk {
+    /// Works on a lane until it is closed.
+    fn serve(&self, judge: &dyn Judge, source: Option<Source>) {
+        while let Some(mut taken) = self.lanes[lane_of(source)].take(None) {
+            if let Some((from, waiting)) = taken.item() {
+                self.step(judge, source, from, waiting);
+            }
+        }
+    }
+
+    /// The same for the lane of keys, which are read again meanwhile when it is time.
+    fn keep_keys(&self, judge: &dyn Judge) {
+        let lane = &self.lanes[lane_of(Some(Source::Keys))];
+        while !lane.is_closed() {
+            let due = judge.keys_due();
+            if due == Some(Duration::ZERO) {
+                judge.read_keys();
+                continue;
+            }
+            if let Some((from, waiting)) = lane.take(due).and_then(|mut taken| taken.item()) {
+                self.step(judge, Some(Source::Keys), from, waiting);
+            }
+        }
+    }
+
+    /// Takes a check one step on: to its end, or to another lane.
+    fn step(&self, judge: &dyn Judge, source: Option<Source>, from: IpAddr, waiting: Waiting) {
+        if waiting.since.elapsed() > self.patience {
+            self.counts.late.fetch_add(1, Ordering::Relaxed);
+            return self.say(&waiting, Err(busy("too many logins wait to be checked: try again")));
+        }
+        match judge.judge(source, &waiting.asked) {
+            Verdict::Is(result) => {
+                self.count(&result);
+                self.say(&waiting, result);
+            }
+            Verdict::Ask(source) => match self.lanes[lane_of(Some(source))].put(from, waiting, false) {
+                Ok(()) => {}
+                Err((Full::All, waiting)) => {
+                    self.counts.busy.fetch_add(1, Ordering::Relaxed);
+                    self.say(&waiting, Err(busy("too many logins wait to be checked: try again")));
+                }
+                Err((Full::One, waiting)) => {
+                    self.counts.flood.fetch_add(1, Ordering::Relaxed);
+                    self.say(&waiting, Err(busy("too many logins from your address wait to be checked: try again")));
+                }
+            },
+        }
+    }
+
+    fn say(&self, waiting: &Waiting, result: Result<Arc<everywire_base::identity::Identity>, AuthError>) {
+        (self.answer)(Authenticated { ticket: waiting.asked.ticket, result });
+    }
+
+    fn count<T>(&self, result: &Result<T, AuthError>) {
+        let count = match result {
+            Ok(_) => &self.counts.accepted,
+            Err(AuthError::Refused(_) | AuthError::Mismatch(_)) => &self.counts.refused,
+            Err(AuthError::Unavailable(_)) => &self.counts.unavailable,
             // It will be one of these.
-            Err(AuthError::Continue { .. }) => &counts.begun,
+            Err(AuthError::Continue { .. }) => &self.counts.begun,
         };
         count.fetch_add(1, Ordering::Relaxed);
-        // A worker that has ended has nobody to answer.
-        let _ = posts[usize::from(ticket.worker)].send(Mail::Authenticated(Authenticated { ticket, result }));
     }
+}
+
+fn busy(why: &str) -> AuthError {
+    AuthError::Unavailable(why.into())
 }
 
 /// The static users: retained messages of `$users/NAME`.
@@ -115,5 +293,150 @@ impl Users for StoredUsers {
             Read { ticket, partition, interests, applied, kind: ReadKind::Retained { after: None, max_records: 1 } };
         let page = self.store.read(&read, wall_clock());
         page.records.first().and_then(|record| record.message()).and_then(system::read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Mutex, PoisonError};
+
+    use everywire_base::ask::Credentials;
+    use everywire_base::id::AskId;
+    use everywire_base::identity::Identity;
+
+    use super::*;
+
+    /// Knows the token `good`; passwords, and tokens that only the application knows, block until the gate opens.
+    struct Slow {
+        began: Mutex<Sender<Option<Source>>>,
+        /// Each letter lets one go on.
+        gate: Mutex<Receiver<()>>,
+    }
+
+    impl Judge for Slow {
+        fn asks(&self, _: Source) -> bool {
+            true
+        }
+
+        fn judge(&self, source: Option<Source>, asked: &Authenticate) -> Verdict {
+            match (source, &asked.credentials) {
+                (None, Credentials::Token(token)) if **token == *"good" => Verdict::Is(Ok(Arc::default())),
+                (None, Credentials::Token(_)) => Verdict::Ask(Source::Callback),
+                (None, _) => Verdict::Ask(Source::Users),
+                _ => {
+                    let _ = self.began.lock().unwrap_or_else(PoisonError::into_inner).send(source);
+                    let _ = self.gate.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    Verdict::Is(Ok(Arc::default()))
+                }
+            }
+        }
+
+        fn keys_due(&self) -> Option<Duration> {
+            None
+        }
+
+        fn read_keys(&self) {}
+    }
+
+    type Answers = Receiver<Authenticated>;
+
+    /// Threads that block, what lets one of them go on, which lanes have begun something, and the answers.
+    fn blocked(limits: &Limits) -> (Checks, Sender<()>, Receiver<Option<Source>>, Answers) {
+        let (notes, begun) = channel();
+        let (open, gate) = channel();
+        let (answer, answers) = channel();
+        let judge: Arc<dyn Judge> = Arc::new(Slow { began: Mutex::new(notes), gate: Mutex::new(gate) });
+        let answer = Mutex::new(answer);
+        let say = move |who| drop(answer.lock().unwrap_or_else(PoisonError::into_inner).send(who));
+        let (checks, _) = Checks::with(&judge, limits, Box::new(say)).unwrap();
+        (checks, open, begun, answers)
+    }
+
+    fn address(n: u8) -> IpAddr {
+        IpAddr::from([127, 0, 0, n])
+    }
+
+    fn ticket(n: u32) -> Ticket {
+        Ticket { worker: 0, slot: Slot { index: n, generation: 0 }, ask: AskId(n) }
+    }
+
+    fn token(n: u32, token: &str) -> Authenticate {
+        Authenticate { ticket: ticket(n), credentials: Credentials::Token(token.into()), device: None }
+    }
+
+    fn password(n: u32) -> Authenticate {
+        let credentials = Credentials::Password { user: "ann".into(), password: "x".into() };
+        Authenticate { ticket: ticket(n), credentials, device: None }
+    }
+
+    fn told(answers: &Answers) -> (u32, Result<Arc<Identity>, AuthError>) {
+        let answer = answers.recv().unwrap();
+        (answer.ticket.ask.0, answer.result)
+    }
+
+    #[test]
+    fn a_token_never_waits_behind_passwords_and_the_application() {
+        let limits = Limits { auth_queue: 400, auth_per_address: 100, ..Limits::default() };
+        let (checks, gate, begun, answers) = blocked(&limits);
+        for n in 0..90 {
+            checks.check(password(n), address(1), false).unwrap();
+            checks.check(token(100 + n, "opaque"), address(1), false).unwrap();
+        }
+        // All threads that one address may have are held up.
+        let held: Vec<_> = (0..2 + 8).map(|_| begun.recv().unwrap()).collect();
+        assert_eq!(held.iter().filter(|source| **source == Some(Source::Users)).count(), 2);
+        checks.check(token(1000, "good"), address(1), false).unwrap();
+        assert!(matches!(told(&answers), (1000, Ok(_))));
+        // The application is still asked for others.
+        checks.check(token(2000, "opaque"), address(2), false).unwrap();
+        assert_eq!(begun.recv().unwrap(), Some(Source::Callback));
+        // A password of another address is the next, although 88 wait.
+        checks.check(password(3000), address(3), false).unwrap();
+        while checks.waiting() != 88 + 82 + 1 {
+            std::thread::yield_now();
+        }
+        for _ in 0..500 {
+            gate.send(()).unwrap();
+            if told(&answers).0 == 3000 {
+                let users = checks.0.lanes[lane_of(Some(Source::Users))].waiting();
+                assert!(users >= 80, "{users} of 88 still wait");
+                return;
+            }
+        }
+        panic!("the password of another address was never looked at");
+    }
+
+    #[test]
+    fn whoever_floods_is_told_to_come_again() {
+        let limits = Limits { auth_queue: 400, auth_per_address: 10, ..Limits::default() };
+        let (checks, _gate, begun, answers) = blocked(&limits);
+        (0..2).for_each(|n| checks.check(password(n), address(1), false).unwrap());
+        assert_eq!([begun.recv().unwrap(), begun.recv().unwrap()], [Some(Source::Users); 2]);
+        (2..15).for_each(|n| checks.check(password(n), address(1), false).unwrap());
+        // Two are worked on, ten wait.
+        for _ in 0..3 {
+            let (_, result) = told(&answers);
+            assert!(matches!(&result, Err(AuthError::Unavailable(why)) if why.contains("your address")), "{result:?}");
+        }
+        assert!(checks.results().contains(&("flood", 3)));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_costs_nothing() {
+        let (checks, gate, begun, answers) = blocked(&Limits::default());
+        (0..2).for_each(|n| checks.check(password(n), address(1), false).unwrap());
+        assert_eq!([begun.recv().unwrap(), begun.recv().unwrap()], [Some(Source::Users); 2]);
+        (2..10).for_each(|n| checks.check(password(n), address(1), false).unwrap());
+        while checks.0.lanes[lane_of(Some(Source::Users))].waiting() != 8 {
+            std::thread::yield_now();
+        }
+        (2..9).for_each(|n| checks.forget(address(1), 0, ticket(n).slot));
+        assert!(checks.results().contains(&("gone", 7)));
+        (0..3).for_each(|_| gate.send(()).unwrap());
+        let mut answered: Vec<u32> = (0..3).map(|_| told(&answers).0).collect();
+        answered.sort_unstable();
+        assert_eq!(answered, [0, 1, 9]);
+        assert_eq!(checks.waiting(), 0);
     }
 }

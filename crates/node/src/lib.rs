@@ -1,7 +1,8 @@
 //! A running node: wires, hub, driver, log and store composed. The library that the server, and whoever embeds
 //! Everywire, starts.
 //!
-//! Threads: the workers; the engine's appender; the store's applier; a few readers of the store; one for the API.
+//! Threads: the workers; the engine's appender; the store's applier; a few readers of the store; some that check
+//! credentials; one for the API.
 //! They share the log's tail and answer each other by message. A panic in any of them aborts the process.
 
 mod api;
@@ -10,6 +11,7 @@ mod authority;
 mod config;
 mod control;
 mod doorbell;
+mod lane;
 mod metrics;
 mod node;
 mod open;

@@ -26,7 +26,7 @@ pub(crate) struct Numbers {
     pub(crate) tail_bytes: u64,
     pub(crate) reads_waiting: u64,
     pub(crate) checks_waiting: u64,
-    pub(crate) checks: [(&'static str, u64); 4],
+    pub(crate) checks: [(&'static str, u64); 8],
 }
 
 /// All metrics as text.

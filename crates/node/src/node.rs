@@ -1,7 +1,7 @@
 //! Starts a node, and ends it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use everywire_auth::Authority;
 use everywire_base::ask::{Append, Authenticate, Call, Read};
 use everywire_base::cursor::Partition;
-use everywire_base::id::Nameplate;
+use everywire_base::id::{Nameplate, Slot};
 use everywire_base::limits::Limits;
 use everywire_base::rules::Rules;
 use everywire_driver::mail::mailbox;
@@ -56,6 +56,7 @@ pub struct Node {
     draining: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
     pools: Vec<JoinHandle<()>>,
+    checks: Checks,
     applying: Applying,
     api: JoinHandle<()>,
     appender: JoinHandle<()>,
@@ -108,6 +109,7 @@ impl Node {
         self.engine.close();
         join([self.appender]);
         self.applying.stop();
+        self.checks.close();
         // The workers held the queues of these; without them they end by themselves.
         join(self.pools);
         join([self.api]);
@@ -207,7 +209,7 @@ impl Assembly {
         let (readers, reader_threads) = Readers::start(&store, &posts, config.limits.read_queue).map_err(thread)?;
         let users = StoredUsers { store: store.clone(), tail: Arc::clone(&engine.tails()[0]) };
         let authority = Arc::new(Authority::new(config.auth.clone(), Arc::new(users))?);
-        let checks = Checks::start(&authority, &posts, config.limits.auth_queue);
+        let checks = Checks::start(&authority, &posts, &config.limits);
         let (checks, mut pools) = checks.map_err(system("thread"))?;
         pools.extend(reader_threads);
         let control = NodeControl {
@@ -227,7 +229,7 @@ impl Assembly {
         let (calls, api) = calls.map_err(system("thread"))?;
         let applying = Applying::start(applier, store_thread).map_err(system("thread"))?;
         let appender = threads::spawn("log", || appender.run()).map_err(system("thread"))?;
-        let desk = Desk { engine: Arc::clone(&engine), readers, calls, checks };
+        let desk = Desk { engine: Arc::clone(&engine), readers, calls, checks: checks.clone() };
         // Low bits of the clock: no two lives of a node within years have the same.
         let boot = wall_clock().0 as u32;
         let plate = Nameplate { node: config.node.as_str().into(), boot };
@@ -244,6 +246,7 @@ impl Assembly {
             draining,
             workers,
             pools,
+            checks,
             applying,
             api,
             appender,
@@ -396,7 +399,15 @@ impl Ports for Desk {
         self.calls.call(call)
     }
 
-    fn authenticate(&self, asked: Authenticate) -> Result<(), Authenticate> {
-        self.checks.check(asked)
+    fn authenticate(&self, asked: Authenticate, from: IpAddr, is_leaving: bool) -> Result<(), Authenticate> {
+        self.checks.check(asked, from, is_leaving)
+    }
+
+    fn is_leaving(&self, from: IpAddr, worker: u16, slot: Slot) {
+        self.checks.is_leaving(from, worker, slot);
+    }
+
+    fn is_gone(&self, from: IpAddr, worker: u16, slot: Slot) {
+        self.checks.forget(from, worker, slot);
     }
 }

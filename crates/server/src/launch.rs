@@ -55,6 +55,8 @@ fn config(settings: &Settings, new_epoch: bool, admin_token: &str) -> Config {
         auth: everywire_auth::Config {
             secret: settings.auth.secret.as_deref().map(Into::into),
             keys: settings.auth.jwks.clone(),
+            audience: settings.auth.audience.iter().flatten().map(|name| name.as_str().into()).collect(),
+            issuer: settings.auth.issuer.as_deref().map(Into::into),
             users: settings.auth.users == Some(true),
             callback: settings.auth.callback.as_deref().map(Into::into),
             admin_token: Some(admin_token.into()),

@@ -32,6 +32,8 @@ pub(crate) fn run(arguments: Token) -> Result<(), Failure> {
         admin: arguments.admin,
         exp: Some((now + arguments.ttl).as_secs() as f64),
         nbf: None,
+        aud: settings.auth.audience.iter().flatten().take(1).cloned().collect(),
+        iss: settings.auth.issuer.clone(),
     };
     println!("{}", mint(secret, &claims).map_err(|error| error.to_string())?);
     Ok(())

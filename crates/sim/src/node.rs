@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use everywire_base::ask::{Append, Authenticate, Call, Outcome, Read};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Partition;
-use everywire_base::id::Nameplate;
+use everywire_base::id::{Nameplate, Slot};
 use everywire_base::limits::Limits;
 use everywire_base::rules::Rules;
 use everywire_driver::mail::{Wake, mailbox};
@@ -86,9 +86,13 @@ impl Ports for SimPorts {
         Ok(())
     }
 
-    fn authenticate(&self, asked: Authenticate) -> Result<(), Authenticate> {
+    fn authenticate(&self, asked: Authenticate, _: IpAddr, _: bool) -> Result<(), Authenticate> {
         Err(asked)
     }
+
+    fn is_leaving(&self, _: IpAddr, _: u16, _: Slot) {}
+
+    fn is_gone(&self, _: IpAddr, _: u16, _: Slot) {}
 
     fn call(&self, call: Call) -> Result<(), Call> {
         Err(call)

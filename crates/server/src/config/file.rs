@@ -135,6 +135,8 @@ fn sections<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut
         file.auth.jwks = auth.take(reader, "jwks", reader::text(units::keys));
         file.auth.users = auth.take(reader, "users", reader::flag);
         file.auth.callback = auth.take(reader, "callback", reader::text(units::url));
+        file.auth.audience = auth.take(reader, "audience", reader::list(reader::text(units::claim)));
+        file.auth.issuer = auth.take(reader, "issuer", reader::text(units::claim));
         file.auth.logins = auth.take(reader, "logins", reader::text(units::logins));
         auth.end(reader);
     }

@@ -102,6 +102,10 @@ pub struct Auth {
     pub users: Option<bool>,
     /// The application that decides.
     pub callback: Option<String>,
+    /// The server's names: a token must be for one of them.
+    pub audience: Option<Vec<String>>,
+    /// Who must have made a token.
+    pub issuer: Option<String>,
     /// What becomes of earlier logins.
     pub logins: Option<Logins>,
 }

@@ -49,8 +49,10 @@ fn wrong_values_are_named_with_line_column_and_what_to_do() {
         ("[auth]\nanonymous = \"yes\"", "f.toml:2:13: auth.anonymous: this is a string, not `true` or `false`"),
         (
             "[auth]\norigins = [\"https://a\", \"b\"]",
-            "f.toml:2:25: auth.origins: \"b\" is not an origin: write scheme, host and port in small letters, like \"https://app.example.com\"",
+            "f.toml:2:25: auth.origins: \"b\" is not an origin: write scheme, host and port in small letters, like \"https://app.example.com\" or \"capacitor://localhost\"",
         ),
+        ("[auth]\naudience = \"push\"", "f.toml:2:12: auth.audience: this is a string, not a list in brackets"),
+        ("[auth]\nissuer = \"\"", "f.toml:2:10: auth.issuer: it is empty: write what the tokens say, or leave it out"),
         (
             "[auth]\n  secret = \"x\"",
             "f.toml:2:12: auth.secret: the secret has fewer than 32 bytes: make one with `openssl rand -base64 33`",

@@ -78,6 +78,15 @@ pub(crate) fn url(text: &str) -> Result<String, String> {
     }
 }
 
+/// What a claim of a token must be: compared by its bytes.
+pub(crate) fn claim(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err("it is empty: write what the tokens say, or leave it out".into())
+    } else {
+        Ok(text.into())
+    }
+}
+
 /// What becomes of earlier logins.
 pub(crate) fn logins(text: &str) -> Result<Logins, String> {
     match text {
@@ -152,15 +161,25 @@ pub(crate) fn flag(text: &str) -> Result<bool, String> {
     }
 }
 
-/// An origin that pages of other sites may come from: scheme, host and port, nothing else (RFC 6454 §6.2).
+/// An origin that pages of other sites or apps may come from: scheme, host and port, nothing else (RFC 6454 §6.2).
+/// Apps have schemes of their own (`capacitor://localhost`), and some no host (`tauri://`).
 pub(crate) fn origin(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let good = |rest: &str| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', '*']) && rest.is_ascii();
-    match rest {
-        Some(rest) if good(rest) && *text == text.to_ascii_lowercase() => Ok(text.to_owned()),
-        _ => Err(format!(
-            "{text:?} is not an origin: write scheme, host and port in small letters, like \"https://app.example.com\""
-        )),
+    let good = |(scheme, rest): (&str, &str)| {
+        let is_web = matches!(scheme, "http" | "https" | "ws" | "wss");
+        let mut letters = scheme.chars();
+        // RFC 3986 §3.1.
+        letters.next().is_some_and(|first| first.is_ascii_lowercase())
+            && letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '+' | '-' | '.'))
+            && (!rest.is_empty() || !is_web)
+            && rest.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | '?' | '#' | '@' | '*' | '\\' | ','))
+    };
+    if text.split_once("://").is_some_and(good) && *text == text.to_ascii_lowercase() {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{text:?} is not an origin: write scheme, host and port in small letters, like \"https://app.example.com\" or \
+             \"capacitor://localhost\""
+        ))
     }
 }
 
@@ -218,8 +237,36 @@ mod tests {
         assert_eq!(host("Push.Example.com"), Ok("push.example.com".into()));
         assert_eq!(host("[::1]"), Ok("[::1]".into()));
         assert!(host("http://x").is_err() && host("x:80").is_err() && host("").is_err());
-        assert!(origin("https://app.example.com:8443").is_ok());
-        for text in ["app.example.com", "https://app.example.com/", "https://", "*", "null", "https://A.com"] {
+        for text in [
+            "https://app.example.com:8443",
+            "http://[::1]:8080",
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost",
+            "tauri://",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "moz-extension://c9a6f3d0-0000-4000-8000-000000000000",
+            "app+x.y-z://a",
+        ] {
+            assert_eq!(origin(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "app.example.com",
+            "https://app.example.com/",
+            "https://",
+            "https:///",
+            "*",
+            "https://*",
+            "null",
+            "https://A.com",
+            "https://a@b",
+            "capacitor:localhost",
+            "1app://x",
+            "://x",
+            "a b://x",
+            "tauri://local host",
+            "https://a,https://b",
+        ] {
             assert!(origin(text).is_err(), "{text}");
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use everywire_base::ask::{AuthError, Authenticate, Credentials, Login, SessionWish, Welcome, Will};
 use everywire_base::clock::Monotonic;
 use everywire_base::id::Ticket;
-use everywire_base::identity::{Identity, check_name};
+use everywire_base::identity::Identity;
 use everywire_base::reason::Reason as End;
 use everywire_base::record::Message;
 use everywire_base::rules::Refusal;
@@ -75,7 +75,7 @@ impl Mqtt {
     pub(crate) fn connect(&mut self, cx: &mut Carrier<'_, '_>, connect: Connect) -> Flow {
         self.version = connect.version;
         let shown = credentials(&connect);
-        let device = check_name(&connect.client_id).ok();
+        let device = Some(connect.client_id.clone()).filter(|id| !id.is_empty());
         let needs_name = connect.version == Version::V3 && connect.client_id.is_empty() && !connect.clean_start;
         let is_too_long = system::session_topic(None, &connect.client_id).is_none();
         let method = connect.properties.text(Id::AuthenticationMethod).map(auth::method);
@@ -109,20 +109,18 @@ impl Mqtt {
                 self.ask(cx, Ask::Authenticate(asked));
                 self.flow(cx)
             }
-            Ok(None) => self.enter(cx, device),
+            Ok(None) => self.enter(cx, device.as_deref()),
             Err(what) => self.refuse(cx, Reason::BadUserNameOrPassword, what),
         }
     }
 
     /// Without credentials of its own: as whoever the upgrade has proved, or anonymous.
-    fn enter(&mut self, cx: &mut Carrier<'_, '_>, device: Option<Box<str>>) -> Flow {
+    fn enter(&mut self, cx: &mut Carrier<'_, '_>, device: Option<&str>) -> Flow {
         let State::Entering(entering) = &mut self.state else { return self.flow(cx) };
         if let Some(identity) = &mut entering.identity {
-            match (&identity.device, device) {
-                (Some(one), Some(other)) if *one != other => {
-                    return self.refuse(cx, Reason::NotAuthorized, "the token is for another device");
-                }
-                (_, device) => *identity = identity.on_device(device),
+            match identity.at_device(device) {
+                Ok(placed) => *identity = placed,
+                Err(error) => return self.refuse(cx, Reason::NotAuthorized, &error.to_string()),
             }
         }
         if let Err(refusal) = cx.cx.rules.may_enter(entering.identity.as_deref()) {
@@ -269,7 +267,7 @@ impl Mqtt {
     /// AUTH before CONNACK (§4.12).
     pub(crate) fn go_on_entering(&mut self, cx: &mut Carrier<'_, '_>, auth: &Auth) -> Flow {
         let State::Entering(entering) = &self.state else { return self.flow(cx) };
-        let device = check_name(&entering.connect.client_id).ok();
+        let device = Some(entering.connect.client_id.clone()).filter(|id| !id.is_empty());
         self.go_on(cx, auth, device)
     }
 }
