@@ -19,7 +19,7 @@ use crate::cache::Slot;
 use crate::checkpoint::Checkpoint;
 use crate::chunk;
 use crate::metrics::StoreMetrics;
-use crate::retained::Retained;
+use crate::retained::{Changed, Retained};
 use crate::shared::{Shared, history_of};
 use crate::state::TopicState;
 use crate::tables::TablesError;
@@ -65,8 +65,12 @@ pub struct Applier {
     pub(crate) checkpoint: Checkpoint,
     /// Topics whose state the next checkpoint writes.
     pub(crate) dirty: Vec<Topic>,
-    /// Losses of this turn.
+    /// Losses that nobody was told of yet.
     losses: Vec<(usize, u64, Topic)>,
+    /// What this turn has made of retained messages: readers see it when they see `applied` move.
+    staged: Changed,
+    /// Topics that have no retained message from then on.
+    removed: Vec<Topic>,
     /// When the last checkpoint was written.
     checked_at: UnixMillis,
     /// The time of the newest record.
@@ -85,6 +89,8 @@ impl Applier {
             checkpoint: Checkpoint::default(),
             dirty: Vec::new(),
             losses: Vec::new(),
+            staged: Changed::default(),
+            removed: Vec::new(),
             checked_at: UnixMillis(0),
             newest: UnixMillis(0),
             failed_at: None,
@@ -99,9 +105,12 @@ impl Applier {
     fn restore(&mut self) -> Result<(), StoreError> {
         self.dirty.clear();
         self.losses.clear();
+        self.staged.0.clear();
+        self.removed.clear();
         self.upkeep = Upkeep::default();
         self.checkpoint = Checkpoint::restore(&self.shared)?;
-        self.shared.set_applied(Offset(self.checkpoint.applied));
+        self.shared.set_written(Offset(self.checkpoint.applied));
+        self.shared.set_applied(Offset(self.checkpoint.applied), Changed::default());
         Ok(())
     }
 
@@ -148,13 +157,12 @@ impl Applier {
         self.follow_rules(now)?;
         let after = self.shared.applied();
         let up_to = self.apply_next(after, now)?;
-        if up_to > after {
-            self.publish(up_to);
-        }
+        self.publish(up_to);
         if self.is_due(now) {
             self.write_checkpoint(now)?;
         }
         let tidying = self.tidy(now)?;
+        self.publish(up_to);
         Ok(tidying || up_to < self.shared.tail.head())
     }
 
@@ -190,7 +198,9 @@ impl Applier {
         for record in &records {
             self.note_hole(last, record.offset);
             self.apply(record, now)?;
+            self.tell_losses();
             last = record.offset;
+            self.shared.set_reached(last);
         }
         self.note_hole(last, up_to.next());
         Ok(up_to)
@@ -212,13 +222,22 @@ impl Applier {
         }
     }
 
-    /// Readers may see what was applied.
-    fn publish(&mut self, up_to: Offset) {
+    /// Readers may know of what was lost.
+    fn tell_losses(&mut self) {
         if !self.losses.is_empty() {
             let mut losses = self.shared.losses_mut();
             self.losses.drain(..).for_each(|(rule, offset, topic)| losses.note(rule, offset, topic));
         }
-        self.shared.set_applied(up_to);
+    }
+
+    /// Readers may see what was applied.
+    pub(crate) fn publish(&mut self, up_to: Offset) {
+        self.tell_losses();
+        if up_to > self.shared.applied() || !self.staged.0.is_empty() {
+            self.shared.set_applied(up_to, std::mem::take(&mut self.staged));
+        }
+        // Only now, as nobody finds them any more.
+        self.removed.drain(..).for_each(|topic| self.shared.hint.remove(&topic));
     }
 
     fn apply(&mut self, record: &Arc<Record>, now: UnixMillis) -> Result<(), StoreError> {
@@ -248,59 +267,59 @@ impl Applier {
     fn mark(&mut self, record: &Record, once: &Once, now: UnixMillis) -> Result<(), StoreError> {
         let Some(topic) = system::once_topic(&once.session, once.tag) else { return Ok(()) };
         let expires = Some(once.until);
-        let message = Message { expires, ..Message::new(topic.clone(), "") };
-        let entry = Entry::Message(message);
+        let entry = Entry::Message(Message { expires, ..Message::new(topic.clone(), "") });
         let Record { partition, offset, time, durability, .. } = *record;
-        let mark = Arc::new(Record { partition, offset, time, durability, entry });
-        let retained = Retained { offset, expires, generation: 0, record: Some(mark) };
-        self.set_retained(&topic, offset, Some(retained), now)
+        let mark = Retained::mark(Arc::new(Record { partition, offset, time, durability, entry }), once.until);
+        let former = self.retained_in(&topic)?;
+        let mark = mark.after(former.as_ref(), time);
+        self.stage(&topic, former.as_ref(), Some(mark), now)
     }
 
     fn retain(&mut self, record: &Arc<Record>, message: &Message, now: UnixMillis) -> Result<(), StoreError> {
-        let retained = (!message.body.is_empty()).then(|| Retained::of(record, message));
-        // What a session publishes once carries a generation too: that says nothing of its topic.
-        let generation = if message.topic.is_internal() { message.generation } else { 0 };
-        self.replace_retained(&message.topic, (record.offset, generation), retained, now)
-    }
-
-    pub(crate) fn set_retained(
-        &mut self,
-        topic: &Topic,
-        at: Offset,
-        retained: Option<Retained>,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        self.replace_retained(topic, (at, 0), retained, now)
-    }
-
-    /// The same, unless what is retained is of a later generation; 0 counts none.
-    fn replace_retained(
-        &mut self,
-        topic: &Topic,
-        (at, generation): (Offset, u64),
-        retained: Option<Retained>,
-        now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        // Read only where generations are counted, or no state tells.
-        let counts = generation > 0;
-        let found = if counts || topic.is_internal() { self.shared.retained_in(topic)? } else { None };
-        if counts && found.as_ref().is_some_and(|found| found.generation > generation) {
+        let former = self.retained_in(&message.topic)?;
+        let retained = Retained::of(record, message).after(former.as_ref(), record.time);
+        let is_late = |former: &Retained| former.generation > retained.generation;
+        if retained.generation > 0 && former.as_ref().is_some_and(is_late) {
             return Ok(());
         }
-        let offset = retained.as_ref().map_or(0, |retained| retained.offset.0);
-        let former = if topic.is_internal() {
-            found.map_or(0, |found| found.offset.0)
-        } else {
-            self.change(topic, now, |slot, _| Some(std::mem::replace(&mut slot.state.retained, offset)))?.unwrap_or(0)
-        };
-        // Added before it can be found, and removed after.
-        if former == 0 && offset != 0 {
-            self.shared.hint.add(topic);
+        // A mark that covers nothing is none.
+        let retained = Some(retained).filter(|retained| retained.is_message() || retained.covers.0 > 0);
+        self.stage(&message.topic, former.as_ref(), retained, now)
+    }
+
+    /// What is known of a topic's retained message, with what this turn has made of it.
+    pub(crate) fn retained_in(&self, topic: &Topic) -> Result<Option<Retained>, StoreError> {
+        if let Some(staged) = self.staged.0.get(topic) {
+            return Ok(staged.clone());
         }
-        self.shared.retained_mut().0.insert(topic.clone(), (at, retained));
-        if former != 0 && offset == 0 {
-            self.shared.hint.remove(topic);
+        let changed = self.shared.retained().0.get(topic).cloned();
+        Ok(self.shared.retained_at(topic, changed.as_ref())?)
+    }
+
+    /// Something else is retained, or nothing; readers see it when the turn is over.
+    pub(crate) fn stage(
+        &mut self,
+        topic: &Topic,
+        former: Option<&Retained>,
+        retained: Option<Retained>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let message = retained.as_ref().filter(|retained| retained.is_message());
+        let (was, is) = (former.is_some_and(Retained::is_message), message.is_some());
+        if !topic.is_internal() {
+            let offset = message.map_or(0, |retained| retained.offset.0);
+            self.change(topic, now, |slot, _| {
+                slot.state.retained = offset;
+                Some(())
+            })?;
         }
+        match (was, is) {
+            // Before it can be found.
+            (false, true) => self.shared.hint.add(topic),
+            (true, false) => self.removed.push(topic.clone()),
+            _ => {}
+        }
+        self.staged.0.insert(topic.clone(), retained);
         Ok(())
     }
 
@@ -350,9 +369,7 @@ impl Applier {
 
     pub(crate) fn write_checkpoint(&mut self, now: UnixMillis) -> Result<(), StoreError> {
         self.checked_at = now;
-        if !self.losses.is_empty() {
-            self.publish(self.shared.applied());
-        }
+        self.publish(self.shared.applied());
         self.checkpoint.write(&self.shared, &mut self.dirty, self.newest, now)?;
         self.shared.cache.shrink();
         StoreMetrics::set(&self.shared.metrics.cache_bytes, self.shared.cache.bytes());

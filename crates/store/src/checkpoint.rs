@@ -1,7 +1,7 @@
 //! The checkpoint: what the tables say about themselves, written in one batch with everything that changed.
 
 use everywire_base::clock::UnixMillis;
-use everywire_base::cursor::Epoch;
+use everywire_base::cursor::{Epoch, Offset};
 use everywire_base::topic::Topic;
 
 use crate::ages::Ages;
@@ -80,6 +80,7 @@ impl Checkpoint {
         }
         shared.retained().store(&mut batch);
         batch.set(Table::Meta, KEY, self.encode(shared, applied));
+        shared.set_written(Offset(applied));
         shared.tables.write(batch)?;
         self.applied = applied;
         self.written(shared, dirty);
@@ -144,9 +145,10 @@ fn note_age(shared: &Shared, newest: UnixMillis, applied: u64, now: UnixMillis) 
 fn count_retained(shared: &Shared) -> Result<(), StoreError> {
     let mut error = None;
     // After a failure some are counted already: too many cost a read, too few would hide one.
-    shared.tables.scan(Table::Retained, &[], None, &mut |name, _| {
-        match crate::shared::parse_name(name) {
-            Ok(topic) => shared.hint.add(&topic),
+    shared.tables.scan(Table::Retained, &[], None, &mut |name, value| {
+        match shared.retained_entry(name, value) {
+            Ok((topic, retained)) if retained.is_message() => shared.hint.add(&topic),
+            Ok(_) => {}
             Err(e) => error = Some(e),
         }
         error.is_none()

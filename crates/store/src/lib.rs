@@ -9,6 +9,7 @@ mod applier;
 mod cache;
 mod checkpoint;
 mod chunk;
+mod greeting;
 mod losses;
 mod metrics;
 mod read;

@@ -42,6 +42,7 @@ pub(crate) struct Window<'a> {
 }
 
 /// What a page holds.
+#[derive(Default)]
 pub(crate) struct Found {
     pub(crate) records: Vec<Arc<Record>>,
     pub(crate) upto: Offset,
@@ -87,13 +88,23 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// What the index has for a page: see [`Shared::offsets`].
+struct Index {
+    offsets: Vec<Offset>,
+    upto: Offset,
+    /// Whether nothing of the window is left.
+    is_end: bool,
+}
+
+/// A topic that a page is about.
+struct Asked<'a> {
+    topic: &'a Topic,
+    since: u64,
+    state: TopicState,
+}
+
 impl Shared {
     pub(crate) fn page(&self, window: Window<'_>) -> Result<Found, StoreError> {
-        let up_to = window.up_to.min(self.applied());
-        let window = Window { up_to, ..window };
-        if up_to <= window.after {
-            return Ok(Found { records: Vec::new(), upto: window.after, lost: None, next: None });
-        }
         let wanted = Wanted::of(&window);
         if wanted.is_indexed() { self.indexed(window, &wanted.exact) } else { self.scanned(window, &wanted) }
     }
@@ -101,19 +112,25 @@ impl Shared {
     fn indexed(&self, window: Window<'_>, topics: &HashMap<&Topic, u64>) -> Result<Found, StoreError> {
         let (mut records, mut upto, mut missed) = (Vec::new(), window.after, None);
         for _round in 0..ROUNDS {
-            let (offsets, reached) = self.offsets(window, topics, upto)?;
-            upto = reached;
-            records = self.archive.get(&offsets)?;
-            missed = missed.max(missing(&offsets, &records));
+            let index = self.offsets(window, topics, upto)?;
+            if index.upto <= window.after {
+                break;
+            }
+            upto = index.upto;
+            records = self.archive.get(&index.offsets)?;
+            missed = missed.max(missing(&index.offsets, &records));
             let rules = self.rules.load();
             records.retain(|record| {
                 record
                     .message()
                     .is_some_and(|message| is_served(record, message, &rules.of(&message.topic).history, window.now))
             });
-            if !records.is_empty() || upto >= window.up_to {
+            if !records.is_empty() || index.is_end {
                 break;
             }
+        }
+        if upto <= window.after {
+            return Ok(Found { upto: window.after, ..Found::default() });
         }
         let missed = missed
             .map(|up_to| Lost { topic: topics.keys().map(|t| t.as_str()).min().unwrap_or_default().into(), up_to });
@@ -121,24 +138,38 @@ impl Shared {
         Ok(Found { records, upto, lost, next: None })
     }
 
-    /// The next offsets above `after`, in order, and up to where there are no others.
-    fn offsets(
-        &self,
-        window: Window<'_>,
-        topics: &HashMap<&Topic, u64>,
-        after: Offset,
-    ) -> Result<(Vec<Offset>, Offset), StoreError> {
-        let mut entries: Vec<Entry> = Vec::new();
+    /// The states of some topics, and up to where all of them are complete: the newest message of each has a place in
+    /// that, even if the applier replaces one after the other meanwhile.
+    fn states<'a>(&self, topics: &HashMap<&'a Topic, u64>) -> Result<(Vec<Asked<'a>>, Offset), StoreError> {
+        let (mut states, mut complete) = (Vec::with_capacity(topics.len()), self.reached());
+        let mut lowest = None::<Offset>;
         for (topic, since) in topics {
-            let Some(state) = self.state(topic)? else { continue };
-            let floor = self.floor_of(topic, &state, window.now)?.kept.max(*since).max(after.0);
+            let state = self.state(topic)?;
+            let up_to = complete.max(Offset(state.as_ref().map_or(0, |state| state.head)));
+            lowest = Some(lowest.map_or(up_to, |lowest| lowest.min(up_to)));
+            states.extend(state.map(|state| Asked { topic, since: *since, state }));
+            complete = self.reached();
+        }
+        Ok((states, lowest.unwrap_or(complete)))
+    }
+
+    /// The next offsets above `after`, in order, and up to where there are no others.
+    fn offsets(&self, window: Window<'_>, topics: &HashMap<&Topic, u64>, after: Offset) -> Result<Index, StoreError> {
+        let (states, complete) = self.states(topics)?;
+        let end = window.up_to.min(complete);
+        if end <= after {
+            return Ok(Index { offsets: Vec::new(), upto: after, is_end: true });
+        }
+        let mut entries: Vec<Entry> = Vec::new();
+        for Asked { topic, since, state } in &states {
+            let floor = self.floor_of(topic, state, window.now)?.kept.max(*since).max(after.0);
             let mut left = window.max_records.max(1);
             state.entries(&*self.tables, floor, &mut |entry| {
-                if entry.offset <= window.up_to.0 && !entry.is_expired(window.now) {
+                if entry.offset <= end.0 && !entry.is_expired(window.now) {
                     entries.push(entry);
                     left -= 1;
                 }
-                left > 0 && entry.offset <= window.up_to.0
+                left > 0 && entry.offset <= end.0
             })?;
         }
         entries.sort_unstable_by_key(|entry| entry.offset);
@@ -152,8 +183,9 @@ impl Shared {
             }
         }
         let is_all = count == entries.len() && count < window.max_records.max(1);
-        let upto = if is_all { window.up_to } else { Offset(entries[count - 1].offset) };
-        Ok((entries[..count].iter().map(|entry| Offset(entry.offset)).collect(), upto))
+        let upto = if is_all { end } else { Offset(entries[count - 1].offset) };
+        let offsets = entries[..count].iter().map(|entry| Offset(entry.offset)).collect();
+        Ok(Index { offsets, upto, is_end: upto >= end })
     }
 
     /// Up to where a topic's messages are gone by its rule, whatever the applier has done of that already.
@@ -203,6 +235,10 @@ impl Shared {
     }
 
     fn scanned(&self, window: Window<'_>, wanted: &Wanted<'_>) -> Result<Found, StoreError> {
+        let window = Window { up_to: window.up_to.min(self.reached()), ..window };
+        if window.up_to <= window.after {
+            return Ok(Found { upto: window.after, ..Found::default() });
+        }
         let mut scan =
             Scan { shared: self, window, wanted, floors: HashMap::new(), records: Vec::new(), bytes: 0, lost: None };
         let (mut upto, mut budget) = (window.after, SCAN_BYTES);

@@ -1,9 +1,10 @@
 //! What the applier and the readers of a store have in common.
 //!
-//! The applier's thread alone changes it. A reader notes `applied` first and looks at states afterwards, so that what
-//! it sees is complete up to there; what it sees beyond, it leaves out.
+//! The applier's thread alone changes it. A reader of history notes how far it has come first and looks at states
+//! afterwards, so that what it sees is complete up to there; what it sees beyond, it leaves out. What is replaced in
+//! place, as retained messages are, can't be read so: it changes together with `applied`, when a turn is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -21,7 +22,7 @@ use crate::ages::Ages;
 use crate::cache::Cache;
 use crate::losses::Losses;
 use crate::metrics::StoreMetrics;
-use crate::retained::{Changed, Retained};
+use crate::retained::Changed;
 use crate::state::TopicState;
 use crate::tables::{Table, Tables, TablesError, end_of};
 
@@ -52,6 +53,10 @@ pub(crate) struct Shared {
     pub(crate) generation: AtomicU64,
     /// All records up to here are in the states.
     applied: AtomicU64,
+    /// See [`Shared::reached`].
+    reached: AtomicU64,
+    /// The tables have what was applied up to here, or are about to.
+    written: AtomicU64,
     /// Readers that wait for it, and what wakes them.
     waiting: (Mutex<usize>, Condvar),
     /// Counts how often the states were thrown away after a failure; odd while that is going on.
@@ -64,9 +69,6 @@ pub(crate) struct Shared {
     pub(crate) hint: Arc<RetainedHint>,
     pub(crate) metrics: StoreMetrics,
 }
-
-/// Retained messages that one page looks at.
-const RETAINED_LOOKS: usize = 16_384;
 
 /// Bytes of topics' states in memory.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -96,6 +98,8 @@ impl Shared {
             rules: ArcSwap::new(parts.rules),
             generation: AtomicU64::new(1),
             applied: AtomicU64::new(0),
+            reached: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             waiting: Default::default(),
             resets: AtomicU64::new(0),
             cache: Cache::new(CACHE_BYTES),
@@ -119,8 +123,21 @@ impl Shared {
         Offset(self.applied.load(Ordering::Acquire))
     }
 
-    pub(crate) fn set_applied(&self, offset: Offset) {
+    pub(crate) fn written(&self) -> Offset {
+        Offset(self.written.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_written(&self, offset: Offset) {
+        self.written.store(offset.0, Ordering::Release);
+    }
+
+    /// Moves `applied`, and with it what is retained.
+    pub(crate) fn set_applied(&self, offset: Offset, changed: Changed) {
+        let mut retained = self.retained_mut();
+        retained.0.extend(changed.0);
         self.applied.store(offset.0, Ordering::Release);
+        self.set_reached(offset);
+        drop(retained);
         let waiting = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
         if *waiting > 0 {
             self.waiting.1.notify_all();
@@ -129,6 +146,16 @@ impl Shared {
         self.tail.set_applied(offset);
         StoreMetrics::set(&self.metrics.applied, offset.0);
         StoreMetrics::set(&self.metrics.lag, self.tail.head().0.saturating_sub(offset.0));
+    }
+
+    /// All records up to here are in the states of the topics, and their losses are known: `applied`, or within a turn
+    /// the last record that was applied.
+    pub(crate) fn reached(&self) -> Offset {
+        Offset(self.reached.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_reached(&self, offset: Offset) {
+        self.reached.store(offset.0, Ordering::Release);
     }
 
     /// Waits until the log is applied up to here; false if that takes longer.
@@ -186,98 +213,10 @@ impl Shared {
         walk.rest(take);
         walk.error.map_or(Ok(()), Err)
     }
-
-    /// Retained messages of the topics with these beginnings that match, above `after`, in the order of their names; and
-    /// the last topic that was looked at, if there may be more.
-    pub(crate) fn retained_above(
-        &self,
-        prefixes: &[&str],
-        after: Option<&Topic>,
-        limit: usize,
-        matches: &dyn Fn(&Topic) -> bool,
-    ) -> Result<(Vec<Retained>, Option<Topic>), TablesError> {
-        let mut found = Vec::new();
-        for prefix in prefixes {
-            let (begin, end) = (first(prefix, after), end_of(prefix.as_bytes()));
-            if end.as_ref().is_some_and(|end| key_of(&begin) >= *end) {
-                continue;
-            }
-            let (retained, next) = self.retained_run((begin, end.as_deref()), limit - found.len(), matches)?;
-            found.extend(retained);
-            if next.is_some() {
-                return Ok((found, next));
-            }
-        }
-        Ok((found, None))
-    }
-
-    /// The same for one range of names.
-    fn retained_run(
-        &self,
-        (begin, to): (Bound<Topic>, Option<&[u8]>),
-        limit: usize,
-        matches: &dyn Fn(&Topic) -> bool,
-    ) -> Result<(Vec<Retained>, Option<Topic>), TablesError> {
-        let from = key_of(&begin);
-        let is_below = |topic: &Topic| to.is_none_or(|to| topic.as_str().as_bytes() < to);
-        let changed: Vec<_> = {
-            let all = self.retained();
-            let within = all.0.range((begin, Bound::Unbounded)).take_while(|(topic, _)| is_below(topic));
-            within.filter(|(topic, _)| matches(topic)).map(|(t, c)| (t.clone(), c.clone())).collect()
-        };
-        let mut found = BTreeMap::new();
-        let (mut looks, mut error, mut last) = (0, None, None);
-        self.tables.scan(Table::Retained, &from, to, &mut |name, value| {
-            looks += 1;
-            match self.retained_entry(name, value) {
-                Ok((topic, retained)) => {
-                    if matches(&topic) {
-                        found.insert(topic.clone(), retained);
-                    }
-                    last = Some(topic);
-                }
-                Err(e) => error = Some(e),
-            }
-            error.is_none() && found.len() < limit && looks < RETAINED_LOOKS
-        })?;
-        if let Some(error) = error {
-            return Err(error);
-        }
-        let was_cut = found.len() >= limit || looks >= RETAINED_LOOKS;
-        let reached = last.filter(|_| was_cut);
-        for (topic, (offset, change)) in changed {
-            // A checkpoint may have written a later change meanwhile.
-            let is_read = reached.as_ref().is_none_or(|reached| topic <= *reached);
-            if is_read && found.get(&topic).is_none_or(|stored: &Retained| stored.offset <= offset) {
-                match change {
-                    Some(retained) => found.insert(topic, retained),
-                    None => found.remove(&topic),
-                };
-            }
-        }
-        let next = found.keys().nth(limit.saturating_sub(1)).cloned().or(reached);
-        Ok((found.into_values().take(limit).collect(), next))
-    }
-
-    /// The retained message of a topic.
-    pub(crate) fn retained_in(&self, topic: &Topic) -> Result<Option<Retained>, TablesError> {
-        let changed = self.retained().0.get(topic).cloned();
-        let name = topic.as_str().as_bytes();
-        let stored = self.tables.get(Table::Retained, name)?;
-        let stored = stored.map(|value| Retained::decode(self.partition, name, &value)).transpose()?;
-        Ok(match changed {
-            Some((offset, change)) if stored.as_ref().is_none_or(|stored| stored.offset <= offset) => change,
-            _ => stored,
-        })
-    }
-
-    fn retained_entry(&self, name: &[u8], value: &[u8]) -> Result<(Topic, Retained), TablesError> {
-        Ok((parse_name(name)?, Retained::decode(self.partition, name, value)?))
-    }
 }
 
 /// Where the topics with a prefix begin, above `after` if that is one of them.
-fn first(prefix: &str, after: Option<&Topic>) -> Bound<Topic> {
+pub(crate) fn first(prefix: &str, after: Option<&Topic>) -> Bound<Topic> {
     match after {
         Some(after) if after.as_str() >= prefix => Bound::Excluded(after.clone()),
         _ => Topic::parse(prefix).map_or(Bound::Unbounded, Bound::Included),
@@ -285,7 +224,7 @@ fn first(prefix: &str, after: Option<&Topic>) -> Bound<Topic> {
 }
 
 /// The first key in the tables that may be a topic's from there on.
-fn key_of(begin: &Bound<Topic>) -> Vec<u8> {
+pub(crate) fn key_of(begin: &Bound<Topic>) -> Vec<u8> {
     match begin {
         Bound::Included(topic) => topic.as_str().into(),
         Bound::Excluded(topic) => [topic.as_str().as_bytes(), &[0]].concat(),

@@ -1,6 +1,5 @@
 //! The handle on a store for its readers.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,8 +14,9 @@ use everywire_base::topic::{Filter, Topic};
 use everywire_log::hint::RetainedHint;
 
 use crate::applier::{Applier, StoreError};
+use crate::greeting::Wanted;
 use crate::metrics::StoreMetrics;
-use crate::read::{Found, Window, is_served, prefixes};
+use crate::read::{Found, Window, is_served};
 use crate::shared::{Parts, Shared};
 use crate::tables::TablesError;
 use crate::topics::TopicInfo;
@@ -49,17 +49,19 @@ impl Store {
             ReadKind::History { after, up_to, max_records, max_bytes } => {
                 shared.page(Window { interests: &read.interests, after, up_to, max_records, max_bytes, now })
             }
-            ReadKind::Retained { ref after, max_records } => retained(shared, read, (after.as_ref(), max_records), now),
+            ReadKind::Retained { ref after, max_records } => {
+                shared.retained_page(&Wanted::of(&read.interests, after.as_ref(), max_records), now)
+            }
             ReadKind::Records(ref offsets) => records(shared, offsets, now),
         });
         let failed = found.is_err();
         self.0.metrics.page_read(begun.elapsed(), failed);
         let found = found.unwrap_or_else(|error| {
             tracing::warn!(%error, "a page can't be read");
-            Found { records: Vec::new(), upto: position(read), lost: None, next: None }
+            Found { upto: position(read), ..Found::default() }
         });
         let (ticket, partition) = (read.ticket, read.partition);
-        let Found { records, upto, lost, next } = found;
+        let Found { records, upto, lost, next, .. } = found;
         Page { ticket, partition, records, upto, next, lost, failed }
     }
 
@@ -132,44 +134,6 @@ fn position(read: &Read) -> Offset {
     }
 }
 
-/// A page of retained messages: those of exact filters on the first page, those of patterns in the order of their topics.
-fn retained(
-    shared: &Shared,
-    read: &Read,
-    (after, limit): (Option<&Topic>, usize),
-    now: UnixMillis,
-) -> Result<Found, StoreError> {
-    let upto = shared.applied();
-    let (exact, wild): (Vec<&Filter>, Vec<&Filter>) =
-        read.interests.iter().map(|interest| &interest.filter).partition(|filter| matches!(filter, Filter::Exact(_)));
-    let exact: BTreeSet<&Topic> = exact.into_iter().filter_map(exact_topic).collect();
-    let matches = |topic: &Topic| !exact.contains(topic) && wild.iter().any(|filter| filter.matches(topic));
-    let (mut all, next) = shared.retained_above(&prefixes(wild.iter().copied()), after, limit.max(1), &matches)?;
-    if after.is_none() {
-        for topic in &exact {
-            all.extend(shared.retained_in(topic)?);
-        }
-    }
-    let (mut records, mut offsets) = (Vec::new(), Vec::new());
-    for retained in all.into_iter().filter(|retained| !retained.is_expired(now) && retained.offset <= upto) {
-        match retained.record {
-            Some(record) => records.push(record),
-            None => offsets.push(retained.offset),
-        }
-    }
-    offsets.sort_unstable();
-    records.extend(shared.archive.get(&offsets)?);
-    records.sort_unstable_by_key(|record| record.offset);
-    Ok(Found { records, upto, lost: None, next })
-}
-
-fn exact_topic(filter: &Filter) -> Option<&Topic> {
-    match filter {
-        Filter::Exact(topic) => Some(topic),
-        Filter::Wild(_) => None,
-    }
-}
-
 /// The records of some offsets that are still given to readers, in the order in which they were asked for.
 fn records(shared: &Shared, offsets: &[Offset], now: UnixMillis) -> Result<Found, StoreError> {
     let upto = shared.applied();
@@ -186,7 +150,7 @@ fn records(shared: &Shared, offsets: &[Offset], now: UnixMillis) -> Result<Found
             records.push(Arc::clone(record));
         }
     }
-    Ok(Found { records, upto, lost: None, next: None })
+    Ok(Found { records, upto, ..Found::default() })
 }
 
 /// Whether a record that the log has is given to readers: it is kept, or its topic's retained message.

@@ -4,19 +4,26 @@
 //! Both do a bounded piece at a time. Cleaning works on records that a synced checkpoint covers, so that what is
 //! replayed after a crash is still there.
 
+use std::ops::Bound;
+
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Offset;
-use everywire_base::record::Record;
+use everywire_base::record::{Message, Record};
+use everywire_base::system;
 use everywire_base::topic::Topic;
 
 use crate::ages::is_over_age;
 use crate::applier::{Applier, StoreError};
 use crate::metrics::StoreMetrics;
-use crate::shared::{Shared, history_of};
+use crate::retained::{Content, Retained};
+use crate::shared::{Shared, history_of, key_of};
 use crate::state::TopicState;
+use crate::tables::Table;
 
 /// Topics that a step of the sweep looks at.
 const SWEEP_TOPICS: usize = 1024;
+/// Retained messages that it looks at.
+const SWEEP_RETAINED: usize = 8192;
 /// Time between two steps of the sweep.
 const SWEEP_MILLIS: u64 = 1000;
 /// Time between two cleanings, while they free something and when they don't.
@@ -27,6 +34,8 @@ const CLEAN_MILLIS: [u64; 2] = [250, 10_000];
 pub(crate) struct Upkeep {
     /// The topic that the sweep looked at last.
     swept: Option<Topic>,
+    /// The same of the retained messages.
+    swept_retained: Option<Topic>,
     /// Whether the sweep goes round without pause, because the rules have changed.
     hurries: bool,
     sweep_at: UnixMillis,
@@ -56,6 +65,7 @@ impl Applier {
         if self.upkeep.hurries || is_due(self.upkeep.sweep_at, SWEEP_MILLIS, now) {
             self.upkeep.sweep_at = UnixMillis(now.0.saturating_add(SWEEP_MILLIS));
             self.sweep(now)?;
+            self.sweep_retained(now)?;
         }
         if is_due(self.upkeep.clean_at, CLEAN_MILLIS[1], now) {
             let freed = self.clean(now)?;
@@ -88,6 +98,41 @@ impl Applier {
             self.upkeep.hurries = false;
         }
         Ok(())
+    }
+
+    /// Takes away what was retained and has expired, and marks that cover nothing any more.
+    fn sweep_retained(&mut self, now: UnixMillis) -> Result<(), StoreError> {
+        let shared = std::sync::Arc::clone(&self.shared);
+        let (mut due, mut seen, mut last, mut error) = (Vec::new(), 0, None, None);
+        let after = self.upkeep.swept_retained.take().map_or(Bound::Unbounded, Bound::Excluded);
+        shared.tables.scan(Table::Retained, &key_of(&after), None, &mut |name, value| {
+            seen += 1;
+            match shared.retained_entry(name, value) {
+                Ok((topic, retained)) => {
+                    if retained.is_over(now) || retained.is_message() && retained.is_expired(now) {
+                        due.push(topic.clone());
+                    }
+                    last = Some(topic);
+                }
+                Err(e) => error = Some(e),
+            }
+            error.is_none() && seen < SWEEP_RETAINED
+        })?;
+        if let Some(error) = error {
+            return Err(error.into());
+        }
+        self.upkeep.swept_retained = last.filter(|_| seen == SWEEP_RETAINED);
+        due.iter().try_for_each(|topic| self.expire(topic, now))
+    }
+
+    fn expire(&mut self, topic: &Topic, now: UnixMillis) -> Result<(), StoreError> {
+        let Some(retained) = self.retained_in(topic)? else { return Ok(()) };
+        if retained.is_there(now) || !retained.is_message() && !retained.is_over(now) {
+            // It was replaced since it was written.
+            return Ok(());
+        }
+        let mark = Retained { content: Content::Nothing, ..retained.clone() };
+        self.stage(topic, Some(&retained), Some(mark).filter(|mark| !mark.is_over(now)), now)
     }
 
     /// What is older than any rule keeps may be forgotten: of it, a reader is told a gap whatever the topic was.
@@ -140,23 +185,35 @@ impl Applier {
         Ok(())
     }
 
-    /// Whether the log must keep a record: it is above its topic's floor and not past its time, or it is retained.
+    /// Whether the log must keep a record: it is above its topic's floor and not past its time, or what is retained
+    /// follows from it.
     fn is_wanted(&mut self, record: &Record, now: UnixMillis) -> Result<bool, StoreError> {
         let Some(message) = record.message() else { return Ok(true) };
-        let offset = record.offset.0;
-        let is_expired = message.is_expired(now);
-        let state = if message.topic.is_internal() { None } else { self.shared.state(&message.topic)? };
-        let retained = match &state {
-            Some(state) => state.retained,
-            None => self.shared.retained_in(&message.topic)?.map_or(0, |retained| retained.offset.0),
-        };
-        if retained == offset {
-            if is_expired {
-                self.set_retained(&message.topic, record.offset, None, now)?;
+        Ok(self.is_retained(record, message, now)? || self.is_history(record, message, now)?)
+    }
+
+    /// Whether a record made its topic's retained message, or took it away, or marks what a session has published, and
+    /// that must be known.
+    fn is_retained(&mut self, record: &Record, message: &Message, now: UnixMillis) -> Result<bool, StoreError> {
+        let own = message.retain.then(|| message.topic.clone());
+        let once = message.once.as_ref().and_then(|once| system::once_topic(&once.session, once.tag));
+        for topic in own.into_iter().chain(once) {
+            let retained = self.retained_in(&topic)?;
+            if retained.is_some_and(|retained| retained.offset == record.offset && !retained.is_over(now)) {
+                return Ok(true);
             }
-            return Ok(!is_expired);
         }
-        let Some(state) = state.filter(|state| offset > state.floor && !is_expired) else { return Ok(false) };
+        Ok(false)
+    }
+
+    fn is_history(&mut self, record: &Record, message: &Message, now: UnixMillis) -> Result<bool, StoreError> {
+        if message.topic.is_internal() {
+            return Ok(false);
+        }
+        let offset = record.offset.0;
+        let state = self.shared.state(&message.topic)?;
+        let is_kept = |state: &TopicState| offset > state.floor && !message.is_expired(now);
+        let Some(state) = state.filter(is_kept) else { return Ok(false) };
         let history = history_of(self.shared.rules.load().of(&message.topic));
         if is_over_age(record.time, history.max_age, now) {
             self.let_go(&message.topic, offset, now)?;

@@ -15,7 +15,7 @@ use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistM
 use super::{Batch, Change, TABLES, Table, Tables, TablesError, Take};
 
 /// Changes with every change of what stands in the tables.
-const FORMAT: &[u8] = b"everywire-store 3\n";
+const FORMAT: &[u8] = b"everywire-store 4\n";
 const FORMAT_FILE: &str = "FORMAT";
 const DATABASE: &str = "tables";
 
