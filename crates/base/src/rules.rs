@@ -165,6 +165,11 @@ impl Rules {
         if topic.as_str().starts_with('$') {
             return &self.own;
         }
+        self.said_of(topic)
+    }
+
+    /// What the configuration says of a topic, whoever it belongs to.
+    fn said_of(&self, topic: &Topic) -> &TopicRule {
         self.first.iter().find(|r| covers(&r.filter, topic)).unwrap_or(&self.fallback)
     }
 
@@ -186,11 +191,11 @@ impl Rules {
         }
     }
 
-    /// Whether somebody may publish there. The server's own topics are nobody's; an inbox takes messages of all who
-    /// have an identity (RULES 20).
+    /// Whether somebody may publish there. The server's own topics are nobody's, but where a bridge says whether it is
+    /// connected; an inbox takes messages of all who have an identity (RULES 20).
     pub fn may_publish(&self, who: Caller<'_>, topic: &Topic) -> Result<(), Refusal> {
         let name = topic.as_str();
-        if name.starts_with('$') {
+        if topic.is_servers() && !topic.is_of_a_bridge() {
             return Err(Refusal::Forbidden(
                 format!("topics that begin with $ are the server's, {topic} is one").into(),
             ));
@@ -201,7 +206,7 @@ impl Rules {
         }
         let granted =
             who.and_then(|who| who.publish.as_deref()).map(|filters| filters.iter().any(|f| covers(f, topic)));
-        allowed(&self.of(topic).publish, who, granted, "publishing to", name)
+        allowed(&self.said_of(topic).publish, who, granted, "publishing to", name)
     }
 
     /// Whether somebody may subscribe to all that the filter takes: every rule that overlaps it must allow it in full
@@ -357,6 +362,10 @@ mod tests {
             (None, "users/x", false, false),
             (None, "user/alice", false, false),
             (None, "$SYS/x", false, true),
+            (None, "$SYS/broker/connection/b/state", true, true),
+            (None, "$SYS/broker/connection/state", false, true),
+            (None, "$SYS/broker/connection/b", false, true),
+            (Some(&scoped), "$SYS/broker/connection/b/state", false, false),
             (Some(&alice), "users/x", true, true),
             (Some(&alice), "users/#", false, true),
             (Some(&alice), "room/1", false, false),
@@ -385,5 +394,8 @@ mod tests {
         }
         rules.anonymous = Anonymous::Refused;
         assert!(matches!(rules.may_publish(None, &Topic::parse("t").unwrap()), Err(Refusal::Unauthorized(_))));
+        let state = Topic::parse("$SYS/broker/connection/b/state").unwrap();
+        assert!(rules.may_publish(None, &state).is_err());
+        assert!(Rules::new(vec![list(vec![], "#")]).may_publish(None, &state).is_err(), "a rule that forbids all");
     }
 }

@@ -76,6 +76,12 @@ impl Topic {
         self.name.starts_with('$')
     }
 
+    /// Whether a bridge says there whether it is connected: `$SYS/broker/connection/NAME/state`, as mosquitto's do.
+    pub fn is_of_a_bridge(&self) -> bool {
+        let name = self.name.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
+        name.is_some_and(|name| !name.is_empty())
+    }
+
     /// Whether only the server itself reads it (`crate::system`): the name belongs to it, and isn't below `$SYS`.
     pub fn is_internal(&self) -> bool {
         is_internal(&self.name)

@@ -47,6 +47,7 @@ impl Mqtt {
         let mut mqtt = Self { stream, bytes: Vec::new(), heard: Instant::now() };
         mqtt.send(&Packet::Connect(Box::new(Connect {
             version: Version::V5,
+            is_bridge: false,
             clean_start: true,
             keep_alive: KEEP_ALIVE,
             client_id: "".into(),

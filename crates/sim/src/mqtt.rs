@@ -246,6 +246,7 @@ pub(crate) fn hello(name: &str, clean_start: bool, expiry: u32, window: u32) -> 
     let properties = Properties::default().with(Id::SessionExpiryInterval, expiry);
     Connect {
         version: Version::V5,
+        is_bridge: false,
         clean_start,
         keep_alive: 0,
         client_id: name.into(),

@@ -98,6 +98,11 @@ impl Node {
         &self.log
     }
 
+    /// How the connection wants the messages of each filter that it holds.
+    pub fn terms(&self) -> impl Iterator<Item = Terms> {
+        self.reader.iter().flat_map(|reader| &reader.filters).map(|(_, terms)| *terms)
+    }
+
     /// Who logged in.
     pub fn logins(&self) -> &[Login] {
         &self.logins

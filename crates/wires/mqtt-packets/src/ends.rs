@@ -51,7 +51,7 @@ const BY_SERVER: &[Reason] = &[
 
 impl Disconnect {
     pub(crate) fn read(version: Version, side: Side, fields: &mut Fields<'_>) -> Result<Self, PacketError> {
-        if version == Version::V3 {
+        if version != Version::V5 {
             fields.end()?;
             return Ok(Self { reason: Reason::Success, properties: Properties::default() });
         }

@@ -1,4 +1,4 @@
-//! The control packets of MQTT 3.1.1 and 5.0, to and from bytes.
+//! The control packets of MQTT 3.1, 3.1.1 and 5.0, to and from bytes.
 //!
 //! No state, no socket, no clock: what one packet alone shows to be wrong is refused here, with the reason code that
 //! the standard names; what takes a connection to know is the wire's. The server, the client and the simulation read and
@@ -39,7 +39,9 @@ pub use subscribe::{Options, SHARED, Suback, Subscribe, Unsuback, Unsubscribe};
 /// Which standard a connection speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Version {
-    /// 3.1.1 (level 4), and 3.1 (level 3), which differs in its name alone.
+    /// 3.1 (level 3), which has no session present flag, and flags and bits that are passed over.
+    V31,
+    /// 3.1.1 (level 4).
     V3,
     /// 5.0 (level 5).
     V5,

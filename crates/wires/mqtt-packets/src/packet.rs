@@ -42,15 +42,9 @@ impl<'a> Packet<'a> {
     /// Reads a packet that `side` has sent: the first byte, and all after the fixed header. What version a connection
     /// speaks its CONNECT says.
     pub fn read(version: Version, side: Side, first: u8, body: &'a [u8]) -> Result<Self, PacketError> {
-        let (kind, flags) = (first >> 4, first & 0x0f);
-        let expected = match kind {
-            3 => flags,
-            6 | 8 | 10 => 2,
-            _ => 0,
-        };
-        if flags != expected {
-            return Err(PacketError::malformed("the flags of the fixed header are reserved"));
-        }
+        let kind = first >> 4;
+        let version = if kind == CONNECT { Connect::version(body).unwrap_or(version) } else { version };
+        check_flags(version, kind, first & 0x0f)?;
         check_side(kind, side)?;
         let fields = &mut Fields(body);
         Ok(match kind {
@@ -113,6 +107,20 @@ impl<'a> Packet<'a> {
             .then_some(known)
             .ok_or(PacketError::protocol("a reason code that this packet can't have"))
     }
+}
+
+/// The flags of the fixed header (§2.1.3). In 3.1 most are of no use, and PUBREL, SUBSCRIBE and UNSUBSCRIBE may come again.
+fn check_flags(version: Version, kind: u8, flags: u8) -> Result<(), PacketError> {
+    let (meant, expected) = match (kind, version) {
+        (6 | 8 | 10, Version::V31) => (0b0110, 2),
+        (3, _) | (_, Version::V31) => return Ok(()),
+        (6 | 8 | 10, _) => (0b1111, 2),
+        _ => (0b1111, 0),
+    };
+    if flags & meant == expected {
+        return Ok(());
+    }
+    Err(PacketError::malformed("the flags of the fixed header are reserved"))
 }
 
 /// Who may send which (§2.1.2).

@@ -37,21 +37,22 @@ pub(crate) fn check_topic(topic: &str) -> Result<(), PacketError> {
 
 impl<'a> Publish<'a> {
     pub(crate) fn read(version: Version, side: Side, first: u8, body: &'a [u8]) -> Result<Self, PacketError> {
-        let (dup, qos, retain) = (first & 8 != 0, first >> 1 & 3, first & 1 != 0);
+        let (mut dup, qos, retain) = (first & 8 != 0, first >> 1 & 3, first & 1 != 0);
         if qos == 3 {
             return Err(PacketError::malformed("a message of QoS 3"));
         }
-        if dup && qos == 0 {
+        if dup && qos == 0 && version != Version::V31 {
             return Err(PacketError::malformed("DUP with QoS 0"));
         }
+        dup &= qos > 0;
         let mut fields = Fields(body);
         let topic = fields.text()?;
         let packet_id = if qos > 0 { Some(fields.packet_id()?) } else { None };
         let properties = match version {
-            Version::V3 => Properties::default(),
             Version::V5 => Properties::read(&mut fields, place::PUBLISH, side)?,
+            _ => Properties::default(),
         };
-        if !topic.is_empty() || version == Version::V3 {
+        if !topic.is_empty() || version != Version::V5 {
             check_topic(topic)?;
         } else if properties.number(Id::TopicAlias).is_none() {
             return Err(PacketError::protocol("an empty topic without an alias"));

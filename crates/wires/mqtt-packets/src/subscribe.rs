@@ -35,7 +35,11 @@ pub struct Options {
 
 impl Options {
     fn read(byte: u8, version: Version, filter: &str) -> Result<Self, PacketError> {
-        let reserved = if version == Version::V5 { 0xc0 } else { 0xfc };
+        let (byte, reserved) = match version {
+            Version::V31 => (byte & 3, 0),
+            Version::V3 => (byte, 0xfc),
+            Version::V5 => (byte, 0xc0),
+        };
         let options = Self {
             qos: byte & 3,
             no_local: byte & 4 != 0,
@@ -121,7 +125,7 @@ impl Suback {
         let packet_id = fields.packet_id()?;
         let properties = properties(version, Side::Server, place::SUBACK, fields)?;
         let mut reasons = Vec::new();
-        let allowed = if version == Version::V3 { SUBSCRIBED_V3 } else { SUBSCRIBED };
+        let allowed = if version == Version::V5 { SUBSCRIBED } else { SUBSCRIBED_V3 };
         while !fields.is_empty() {
             reasons.push(Packet::reason(fields, allowed)?);
         }
@@ -132,9 +136,9 @@ impl Suback {
         put_packet(0x90, out, |out| {
             begin(self.packet_id, version, &self.properties, out);
             // 3.1.1 has one word for all that failed (MQTT-3.1.1 §3.9.3).
-            let code = |reason: &Reason| match version {
-                Version::V3 if reason.is_failure() => Reason::UnspecifiedError.code(),
-                _ => reason.code(),
+            let code = |reason: &Reason| {
+                let is_one_word = version != Version::V5 && reason.is_failure();
+                if is_one_word { Reason::UnspecifiedError.code() } else { reason.code() }
             };
             out.extend(self.reasons.iter().map(code));
         });
@@ -220,8 +224,8 @@ impl Unsuback {
 
 fn properties(version: Version, side: Side, place: u16, fields: &mut Fields<'_>) -> Result<Properties, PacketError> {
     match version {
-        Version::V3 => Ok(Properties::default()),
         Version::V5 => Properties::read(fields, place, side),
+        _ => Ok(Properties::default()),
     }
 }
 

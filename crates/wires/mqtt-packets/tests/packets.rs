@@ -31,6 +31,7 @@ fn read(version: Version, side: Side, bytes: &[u8]) -> Result<Packet<'_>, Reason
 fn connect(version: Version) -> Connect {
     Connect {
         version,
+        is_bridge: false,
         clean_start: true,
         keep_alive: 10,
         client_id: "c".into(),

@@ -44,9 +44,9 @@ impl Entering {
     /// What its session lives after the connection: at most so long.
     fn expiry(&self, most: Duration) -> Duration {
         let wanted = match self.connect.version {
-            Version::V3 if self.connect.clean_start => Some(0),
-            Version::V3 => None,
             Version::V5 => Some(self.connect.properties.number(Id::SessionExpiryInterval).unwrap_or(0)),
+            _ if self.connect.clean_start => Some(0),
+            _ => None,
         };
         // §3.1.2.11.2: the highest number is for ever.
         let wanted = wanted.filter(|seconds| *seconds < u32::MAX);
@@ -76,7 +76,11 @@ impl Mqtt {
         self.version = connect.version;
         let shown = credentials(&connect);
         let device = Some(connect.client_id.clone()).filter(|id| !id.is_empty());
-        let needs_name = connect.version == Version::V3 && connect.client_id.is_empty() && !connect.clean_start;
+        let needs_name = match connect.version {
+            Version::V31 => true,
+            Version::V3 => !connect.clean_start,
+            Version::V5 => false,
+        } && connect.client_id.is_empty();
         let is_too_long = system::session_topic(None, &connect.client_id).is_none();
         let method = connect.properties.text(Id::AuthenticationMethod).map(auth::method);
         let exchange = method.flatten().and_then(|hash| Exchange::begin(hash, &connect.properties));
@@ -84,7 +88,7 @@ impl Mqtt {
         let identity = self.upgraded.take();
         self.state = State::Entering(Box::new(Entering { until, connect, identity }));
         if needs_name {
-            // MQTT-3.1.3-8 of 3.1.1.
+            // MQTT-3.1.3-8 of 3.1.1; 3.1 knows none without a name.
             return self.refuse(cx, Reason::ClientIdNotValid, "a session that lasts needs a client id");
         }
         if is_too_long {
@@ -209,14 +213,15 @@ impl Mqtt {
             wants_texts: entering.wants_texts(),
             method: properties.text(Id::AuthenticationMethod).and_then(auth::method),
             is_brief: welcome.expiry.is_zero(),
+            is_bridge: entering.connect.is_bridge,
             told: asks.then(|| Box::new(Told::always(&cx.cx.position.cursor))),
             aliases: Aliases::for_client(entering.number(Id::TopicAliasMaximum, 0), self.config.topic_alias_maximum),
             identity,
             ..Client::default()
         };
         let properties = match self.version {
-            Version::V3 => Properties::default(),
             Version::V5 => self.announced(cx, entering, &welcome, keep_alive),
+            _ => Properties::default(),
         };
         self.exchange = None;
         self.state = State::Open(Box::new(client));

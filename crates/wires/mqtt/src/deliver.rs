@@ -145,8 +145,8 @@ impl Mqtt {
             packet_id: manner.tag,
         };
         let own = match version {
-            Version::V3 => Properties::default(),
             Version::V5 => own_properties(alias, manner.identifiers, message.expires, cx.cx.now.wall),
+            _ => Properties::default(),
         };
         let most = if client.maximum_packet == 0 { usize::MAX } else { client.maximum_packet as usize };
         let plain = Outgoing { version, parcel, head, own, telling: Telling::Nothing, most };
@@ -201,12 +201,12 @@ impl Outgoing<'_> {
     /// Sends a packet that is the same for all who get it.
     fn send_common(&self, cx: &mut Carrier<'_, '_>) {
         let name = match (self.version, self.telling, self.head.retain) {
-            (Version::V3, _, false) => "mqtt3",
-            (Version::V3, _, true) => "mqtt3.r",
             (Version::V5, Telling::Nothing, false) => "mqtt5",
             (Version::V5, Telling::Nothing, true) => "mqtt5.r",
             (Version::V5, _, false) => "mqtt5.told",
             (Version::V5, _, true) => "mqtt5.told.r",
+            (_, _, false) => "mqtt3",
+            (_, _, true) => "mqtt3.r",
         };
         cx.share(self.parcel, name, Kind::Binary, |parcel, out| {
             let body = &parcel.message().body;

@@ -82,6 +82,8 @@ pub(crate) struct Client {
     pub(crate) method: Option<ScramHash>,
     /// Whether its session ends with the connection.
     pub(crate) is_brief: bool,
+    /// Whether it is another server: it gets nothing back that it has published, and retain flags as they were set.
+    pub(crate) is_bridge: bool,
     pub(crate) aliases: Option<Box<Aliases>>,
     pub(crate) told: Option<Box<Told>>,
 }
@@ -381,7 +383,7 @@ impl Mqtt {
             (State::Entering(_), Version::V5) => {
                 self.send(cx, Packet::Connack(Connack { session_present: false, reason, properties }));
             }
-            (State::Entering(_), Version::V3) if reason.connack_v3().is_some() => {
+            (State::Entering(_), _) if reason.connack_v3().is_some() => {
                 let properties = Properties::default();
                 self.send(cx, Packet::Connack(Connack { session_present: false, reason, properties }));
             }

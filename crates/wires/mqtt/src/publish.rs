@@ -85,7 +85,7 @@ impl Mqtt {
     fn unfit(&mut self, cx: &mut Carrier<'_, '_>, publish: &Publish<'_>, unfit: &Unfit) -> Flow {
         match unfit {
             // Later it may be published: nothing is acknowledged, and the client comes again with it.
-            Unfit::TooFast(wait) if self.version == Version::V3 && publish.qos > 0 => {
+            Unfit::TooFast(wait) if self.version != Version::V5 && publish.qos > 0 => {
                 Flow::Closed(End::Overloaded(*wait))
             }
             _ => self.refuse_publish(cx, publish, words::unfit(unfit), &unfit.to_string()),

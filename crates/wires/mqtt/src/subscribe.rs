@@ -127,8 +127,11 @@ impl Mqtt {
                     continue;
                 }
             };
+            let mut options = options;
             if let State::Open(client) = &mut self.state {
                 client.forget(&subscription);
+                options.no_local |= client.is_bridge && subscription.1.is_none();
+                options.retain_as_published |= client.is_bridge;
             }
             let (ask, tells) = match &filters.wish {
                 Wish::Unsubscribe => {

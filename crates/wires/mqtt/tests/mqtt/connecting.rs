@@ -11,7 +11,7 @@ use everywire_base::rules::Anonymous;
 use everywire_mqtt::MqttConfig;
 use everywire_mqtt_packets::{Auth, Connect, Disconnect, Id, Packet, Properties, Reason, Value, Will};
 
-use crate::setup::{Client, V3, V5, hello, message, numbered, who};
+use crate::setup::{Client, V3, V5, V31, hello, message, numbered, who};
 
 fn goodbye(reason: Reason, properties: Properties) -> Packet<'static> {
     Packet::Disconnect(Disconnect { reason, properties })
@@ -72,6 +72,62 @@ fn what_is_not_a_client_is_told_so_where_there_are_words_for_it() {
         assert!(out.starts_with(heard) && out.is_empty() == heard.is_empty(), "{}", out.escape_ascii());
         assert!(client.pair.bench.closed().is_some(), "{}", said.escape_ascii());
     }
+}
+
+/// CONNECT by hand: its first byte, name, level, flags and what comes after the keep-alive.
+fn connect_bytes(first: u8, name: &str, level: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
+    let body = [&[0, name.len() as u8], name.as_bytes(), &[level, flags, 0, 10], rest].concat();
+    [&[first, body.len() as u8], &body[..]].concat()
+}
+
+#[test]
+fn what_3_1_leaves_open_is_let_pass() {
+    let accepted: [(u8, u8, &[u8]); 6] = [
+        (0x10, 2, b"\0\x01c"),
+        // Flags of the fixed header, the reserved one of CONNECT, those of a will without a will.
+        (0x1f, 2, b"\0\x01c"),
+        (0x10, 3, b"\0\x01c"),
+        (0x10, 0x3a, b"\0\x01c"),
+        // The length says that neither user nor password is there.
+        (0x10, 0x82, b"\0\x01c"),
+        (0x10, 0xc2, b"\0\x01c\0\x01u"),
+    ];
+    for (first, flags, rest) in accepted {
+        let mut client = Client::silent(V31);
+        client.pair.send(&connect_bytes(first, "MQIsdp", 3, flags, rest));
+        assert_eq!(client.pair.bench.take_output(), b"\x20\x02\0\0", "{first:#x} {flags:#x}");
+        // PUBREL and SUBSCRIBE that come again say so.
+        client.pair.send(b"\x6a\x02\0\x05\x8a\x06\0\x06\0\x01a\x01\xaa\x05\0\x07\0\x01a");
+        assert_eq!(client.pair.bench.take_output(), b"\x70\x02\0\x05\x90\x03\0\x06\x01\xb0\x02\0\x07");
+    }
+    let mut nameless = Client::silent(V31);
+    nameless.pair.send(&connect_bytes(0x10, "MQIsdp", 3, 2, b"\0\0"));
+    assert_eq!(nameless.pair.bench.take_output(), b"\x20\x02\0\x02", "3.1 has no client without a name");
+}
+
+#[test]
+fn a_connack_of_3_1_has_no_session_present() {
+    for (name, level, expected) in [("MQIsdp", 3, 0), ("MQTT", 4, 1)] {
+        let mut client = Client::silent(V3);
+        client.pair.node.sessions.insert("c".into());
+        client.pair.send(&connect_bytes(0x10, name, level, 0, b"\0\x01c"));
+        assert_eq!(client.pair.bench.take_output(), [0x20, 2, expected, 0]);
+    }
+}
+
+#[test]
+fn a_bridge_says_so_by_its_level() {
+    for (name, level) in [("MQTT", 0x84), ("MQIsdp", 0x83)] {
+        let mut client = Client::silent(V3);
+        client.pair.send(&connect_bytes(0x10, name, level, 2, b"\0\x01c"));
+        assert_eq!(client.pair.bench.take_output(), b"\x20\x02\0\0", "{level:#x}");
+        client.pair.send(b"\x82\x06\0\x01\0\x01a\x01");
+        let terms: Vec<_> = client.pair.node.terms().collect();
+        assert!(terms[0].no_local && terms[0].retain_as_published, "nothing comes back to it");
+    }
+    let mut unknown = Client::silent(V3);
+    unknown.pair.send(&connect_bytes(0x10, "MQTT", 0x86, 2, b"\0\0\x01c"));
+    assert_eq!(unknown.pair.bench.take_output()[3], Reason::UnsupportedVersion.code());
 }
 
 #[test]

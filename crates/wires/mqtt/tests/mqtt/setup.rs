@@ -15,7 +15,7 @@ use everywire_mqtt_packets::{
 };
 use everywire_wire::kit::{Bench, Pair};
 
-pub(crate) use everywire_mqtt_packets::Version::{V3, V5};
+pub(crate) use everywire_mqtt_packets::Version::{V3, V5, V31};
 
 /// A client, and the wire that it speaks to.
 pub(crate) struct Client {
@@ -32,6 +32,7 @@ pub(crate) fn pair(config: MqttConfig) -> Pair {
 pub(crate) fn hello(version: Version) -> Connect {
     Connect {
         version,
+        is_bridge: false,
         clean_start: true,
         keep_alive: 0,
         client_id: "me".into(),
