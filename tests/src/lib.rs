@@ -4,6 +4,7 @@
 //! Nothing here uses a crate of the server: what the tests see is what anybody sees from outside.
 
 mod http;
+pub mod mqtt;
 mod reader;
 mod server;
 mod stream;

@@ -135,8 +135,8 @@ impl Setup {
         let _ = fs::remove_file(&ready);
         let mut command = Command::new(binary());
         command.arg("serve").arg("--data").arg(&self.data).arg("--ready-file").arg(ready);
-        // Tests run side by side: the default port would be somebody else's.
-        command.env("EVERYWIRE_TCP", "127.0.0.1:0");
+        // Tests run side by side: the default ports would be somebody else's.
+        command.env("EVERYWIRE_TCP", "127.0.0.1:0").env("EVERYWIRE_MQTT", "127.0.0.1:0");
         if let Some(http) = &self.http {
             command.arg("--http").arg(http);
         }
@@ -202,6 +202,15 @@ impl Server {
     /// When it doesn't.
     pub fn address(&self) -> SocketAddr {
         self.address.unwrap_or_else(|| panic!("the ready file names no address of http: {}", self.ready))
+    }
+
+    /// Where another listener is: `mqtt`, `tcp` …
+    ///
+    /// # Panics
+    /// When it is off.
+    pub fn address_of(&self, listener: &str) -> SocketAddr {
+        let address = self.ready[listener].as_str().and_then(|text| text.parse().ok());
+        address.unwrap_or_else(|| panic!("the ready file names no address of {listener}: {}", self.ready))
     }
 
     /// What its ready file says.

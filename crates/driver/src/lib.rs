@@ -13,6 +13,7 @@ pub mod mail;
 pub mod metrics;
 pub mod mio_net;
 pub mod net;
+mod questions;
 mod registry;
 mod table;
 pub mod tls;

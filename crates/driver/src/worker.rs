@@ -5,16 +5,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::ask::{Append, AuthError, Authenticate, Call, Outcome, Read, Reply};
+use everywire_base::ask::{Append, Authenticate, Call, Outcome, Read, Reply};
 use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Offset;
-use everywire_base::id::{AskId, Nameplate, Slot, Ticket};
+use everywire_base::id::{Nameplate, Slot};
 use everywire_base::limits::Limits;
 use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
-use everywire_hub::{Deliver, Hub, OWN, Said};
+use everywire_hub::{Hub, OWN};
 use everywire_log::tail::Tail;
-use everywire_wire::{Answer, Ask};
+use everywire_wire::Answer;
 
 use crate::addresses::Addresses;
 use crate::connection::List;
@@ -80,18 +80,18 @@ pub struct Setup<N: Net> {
 
 /// One event loop with its connections and its hub.
 pub struct Worker<N: Net> {
-    number: u16,
-    hub: Hub,
+    pub(crate) number: u16,
+    pub(crate) hub: Hub,
     tails: Vec<Arc<Tail>>,
     /// The heads that the hub has looked at.
     seen: Vec<Offset>,
-    ports: Box<dyn Ports>,
+    pub(crate) ports: Box<dyn Ports>,
     mailbox: Mailbox<N::Socket>,
     posts: Vec<Post<N::Socket>>,
     all_metrics: Vec<Arc<WorkerMetrics>>,
     /// How many connections were handed to each worker.
     handed: Vec<u64>,
-    connections: Connections<N>,
+    pub(crate) connections: Connections<N>,
     addresses: Addresses,
     plate: Nameplate,
     appends: Vec<Append>,
@@ -103,7 +103,7 @@ pub struct Worker<N: Net> {
     stalled: Vec<u16>,
     accept_failures: u64,
     /// The hub or a socket has more to do at once.
-    busy: bool,
+    pub(crate) busy: bool,
     draining: Option<Monotonic>,
 }
 
@@ -281,80 +281,6 @@ impl<N: Net> Worker<N> {
     fn called(&mut self, reply: Reply) {
         let (slot, ask) = (reply.ticket.slot, reply.ticket.ask);
         self.answer(slot, ask, Answer::Called(Some(reply)));
-    }
-
-    fn answer(&mut self, slot: Slot, ask: AskId, answer: Answer) {
-        let position = self.hub.position(slot);
-        self.connections.call_then(slot, &position, |wire, cx| wire.answer(cx, ask, answer));
-        self.connections.settled(slot);
-        self.see_to_questions();
-    }
-
-    /// Sees to what wires have asked.
-    fn see_to_questions(&mut self) {
-        loop {
-            self.pass_on();
-            let Some((slot, ask, question)) = self.connections.questions.pop_front() else { return };
-            let ticket = Ticket { worker: self.number, slot, ask };
-            match question {
-                Ask::Publish(draft) => self.hub.appends().push(Append { ticket, draft }),
-                Ask::PublishOnce(draft, number) => {
-                    match self.hub.publish_once(slot, ask, number, draft, self.connections.now) {
-                        Some(draft) => self.hub.appends().push(Append { ticket, draft }),
-                        None => self.answer(slot, ask, Answer::KnownAlready),
-                    }
-                }
-                Ask::Release(number) => {
-                    self.hub.release(slot, ask, number, self.connections.now);
-                    self.busy = true;
-                }
-                Ask::Subscribe(subscribe) => {
-                    self.hub.subscribe_for(slot, ask, &subscribe, self.connections.now);
-                    self.busy = true;
-                }
-                Ask::Unsubscribe(which) => {
-                    self.hub.unsubscribe_from(slot, ask, &which, self.connections.now);
-                    self.busy = true;
-                }
-                Ask::Goodbye(goodbye) => self.hub.goodbye(slot, goodbye),
-                Ask::Authenticate(asked) => {
-                    let (from, is_leaving) = self.connections.whereabouts(slot);
-                    if self.ports.authenticate(Authenticate { ticket, ..asked }, from, is_leaving).is_err() {
-                        let busy = AuthError::Unavailable("too many logins wait to be checked: try again".into());
-                        self.answer(slot, ask, Answer::Authenticated(Err(busy)));
-                    }
-                }
-                Ask::Login(login) => {
-                    self.hub.login(slot, ask, login, self.connections.now);
-                    self.busy = true;
-                }
-                Ask::Acknowledge(ack) => {
-                    if let Err(error) = self.hub.acknowledge(slot, ask, &ack, self.connections.now) {
-                        self.answer(slot, ask, Answer::NotAcknowledged(error));
-                    }
-                    self.busy = true;
-                }
-                Ask::Call(call) => {
-                    if self.ports.call(Call { ticket, ..call }).is_err() {
-                        self.answer(slot, ask, Answer::Called(None));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Hands over what the hub answers.
-    fn pass_on(&mut self) {
-        while let Some((slot, ask, said)) = self.hub.answers().pop_front() {
-            let answer = match said {
-                Said::Welcomed(welcome) => Answer::Welcomed(welcome),
-                Said::Subscribed(subscribed) => Answer::Subscribed(subscribed),
-                Said::Unsubscribed(was_there) => Answer::Unsubscribed(was_there),
-                Said::Released(was_known) => Answer::Released(was_known),
-                Said::Received(tag) => Answer::Received(tag),
-            };
-            self.answer(slot, ask, answer);
-        }
     }
 
     /// Accepts a bounded number of connections from each listener that has some.

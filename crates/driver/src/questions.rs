@@ -1,0 +1,97 @@
+//! What wires ask, and the answers that they are given.
+//!
+//! An answer makes a wire ask again, and what is asked may be answered at once: so both wait in queues that are worked
+//! off in a loop. Nothing here calls itself, however many questions one segment holds.
+
+use everywire_base::ask::{Append, AuthError, Authenticate, Call};
+use everywire_base::id::{AskId, Slot, Ticket};
+use everywire_hub::{Deliver as _, Said};
+use everywire_wire::{Answer, Ask};
+
+use crate::net::Net;
+use crate::worker::Worker;
+
+impl<N: Net> Worker<N> {
+    /// Gives a wire an answer, and sees to what it asks because of it.
+    pub(crate) fn answer(&mut self, slot: Slot, ask: AskId, answer: Answer) {
+        self.give(slot, ask, answer);
+        self.see_to_questions();
+    }
+
+    /// Gives a wire an answer. What it asks because of it waits.
+    fn give(&mut self, slot: Slot, ask: AskId, answer: Answer) {
+        let position = self.hub.position(slot);
+        self.connections.call_then(slot, &position, |wire, cx| wire.answer(cx, ask, answer));
+        self.connections.settled(slot);
+    }
+
+    /// Hands over what the hub answers, and sees to what wires have asked, until there is neither.
+    pub(crate) fn see_to_questions(&mut self) {
+        loop {
+            if let Some((slot, ask, said)) = self.hub.answers().pop_front() {
+                self.give(slot, ask, answer_of(said));
+            } else if let Some((slot, ask, question)) = self.connections.questions.pop_front() {
+                self.see_to(slot, ask, question);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn see_to(&mut self, slot: Slot, ask: AskId, question: Ask) {
+        let ticket = Ticket { worker: self.number, slot, ask };
+        let now = self.connections.now;
+        match question {
+            Ask::Publish(draft) => self.hub.appends().push(Append { ticket, draft }),
+            Ask::PublishOnce(draft, number) => match self.hub.publish_once(slot, ask, number, draft, now) {
+                Some(draft) => self.hub.appends().push(Append { ticket, draft }),
+                None => self.give(slot, ask, Answer::KnownAlready),
+            },
+            Ask::Release(number) => {
+                self.hub.release(slot, ask, number, now);
+                self.busy = true;
+            }
+            Ask::Subscribe(subscribe) => {
+                self.hub.subscribe_for(slot, ask, &subscribe, now);
+                self.busy = true;
+            }
+            Ask::Unsubscribe(which) => {
+                self.hub.unsubscribe_from(slot, ask, &which, now);
+                self.busy = true;
+            }
+            Ask::Goodbye(goodbye) => self.hub.goodbye(slot, goodbye),
+            Ask::Authenticate(asked) => {
+                let (from, is_leaving) = self.connections.whereabouts(slot);
+                if self.ports.authenticate(Authenticate { ticket, ..asked }, from, is_leaving).is_err() {
+                    let busy = AuthError::Unavailable("too many logins wait to be checked: try again".into());
+                    self.give(slot, ask, Answer::Authenticated(Err(busy)));
+                }
+            }
+            Ask::Login(login) => {
+                self.hub.login(slot, ask, login, now);
+                self.busy = true;
+            }
+            Ask::Acknowledge(ack) => {
+                if let Err(error) = self.hub.acknowledge(slot, ask, &ack, now) {
+                    self.give(slot, ask, Answer::NotAcknowledged(error));
+                }
+                self.busy = true;
+            }
+            Ask::Call(call) => {
+                if self.ports.call(Call { ticket, ..call }).is_err() {
+                    self.give(slot, ask, Answer::Called(None));
+                }
+            }
+        }
+    }
+}
+
+fn answer_of(said: Said) -> Answer {
+    match said {
+        Said::Welcomed(welcome) => Answer::Welcomed(welcome),
+        Said::Subscribed(subscribed) => Answer::Subscribed(subscribed),
+        Said::Unsubscribed(was_there) => Answer::Unsubscribed(was_there),
+        Said::Released(was_known) => Answer::Released(was_known),
+        Said::Received(tag) => Answer::Received(tag),
+    }
+}

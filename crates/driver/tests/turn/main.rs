@@ -1,0 +1,10 @@
+//! The worker's turn on a scripted network: what is done in which order, and how much of it.
+
+#[cfg(test)]
+mod many;
+#[cfg(test)]
+mod net;
+#[cfg(test)]
+mod packets;
+#[cfg(test)]
+mod setup;

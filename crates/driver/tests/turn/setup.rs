@@ -1,0 +1,156 @@
+//! A worker over the scripted network, with a log that the test commits by hand.
+
+use std::cell::{Ref, RefCell, RefMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use everywire_base::ask::{Append, Authenticate, Call, Outcome, Read};
+use everywire_base::clock::UnixMillis;
+use everywire_base::cursor::Partition;
+use everywire_base::id::{Nameplate, Slot};
+use everywire_base::limits::Limits;
+use everywire_base::rules::Rules;
+use everywire_driver::mail::{Wake, mailbox};
+use everywire_driver::{Listener, Mail, Ports, Post, Setup, Worker, WorkerMetrics};
+use everywire_hub::Hub;
+use everywire_log::Appender;
+use everywire_log::engine::{Bell, Engine};
+use everywire_log::hint::RetainedHint;
+use everywire_log::memory::{Memory, MemoryOptions};
+use everywire_wire::Listen;
+
+use crate::net::{Script, ScriptNet};
+
+struct NeverAsleep;
+
+impl Wake for NeverAsleep {
+    fn wake(&self) {}
+}
+
+/// Takes outcomes to the worker.
+struct ToWorker(Post<usize>);
+
+impl Bell for ToWorker {
+    fn head_moved(&self) {}
+
+    fn outcomes(&self, _: u16, outcomes: Vec<Outcome>) {
+        let _ = self.0.send(Mail::Outcomes(outcomes));
+    }
+
+    fn now(&self) -> UnixMillis {
+        UnixMillis(1_795_000_000_000)
+    }
+}
+
+/// The log; nothing else answers.
+struct Desk {
+    engine: Arc<dyn Engine>,
+    reads: Arc<Mutex<Vec<Read>>>,
+}
+
+impl Ports for Desk {
+    fn submit(&self, appends: &mut Vec<Append>) {
+        self.engine.submit(appends);
+    }
+
+    fn read(&self, read: Read) -> Result<(), Read> {
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner).push(read);
+        Ok(())
+    }
+
+    fn call(&self, call: Call) -> Result<(), Call> {
+        Err(call)
+    }
+
+    fn authenticate(&self, asked: Authenticate, _: IpAddr, _: bool) -> Result<(), Authenticate> {
+        Err(asked)
+    }
+
+    fn is_leaving(&self, _: IpAddr, _: u16, _: Slot) {}
+
+    fn is_gone(&self, _: IpAddr, _: u16, _: Slot) {}
+}
+
+/// The worker and what stands around it.
+pub(crate) struct World {
+    pub(crate) worker: Worker<ScriptNet>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) engine: Arc<dyn Engine>,
+    script: Rc<RefCell<Script>>,
+    appender: Appender,
+}
+
+impl World {
+    /// With one listener.
+    pub(crate) fn new(limits: Limits, wires: impl FnOnce(&Arc<Limits>) -> Arc<dyn Listen>) -> Self {
+        let limits = Arc::new(limits);
+        let (net, script) = ScriptNet::new();
+        let (post, mailbox) = mailbox(Box::new(NeverAsleep));
+        let (engine, appender) = Memory::open(MemoryOptions::seeded(7), &limits, Arc::new(ToWorker(post.clone())));
+        let engine: Arc<dyn Engine> = engine;
+        engine.tails()[0].set_readers(1);
+        let (rules, metrics) = (Arc::new(Rules::default()), Arc::new(WorkerMetrics::default()));
+        let plate = Nameplate { node: "turn".into(), boot: 1 };
+        let hub = Hub::new(everywire_hub::Setup {
+            tails: engine.tails().to_vec(),
+            lineages: vec![engine.lineage(Partition(0))],
+            retained: Arc::new(RetainedHint::default()),
+            limits: Arc::clone(&limits),
+            rules: Arc::clone(&rules),
+            worker: 0,
+            plate: plate.clone(),
+            draw: Arc::new(|| 4),
+        });
+        let listener = Listener {
+            socket: Some(0),
+            local: SocketAddr::from((Ipv4Addr::LOCALHOST, 1024)),
+            wires: wires(&limits),
+            tls: None,
+        };
+        let setup = Setup {
+            number: 0,
+            net,
+            tails: engine.tails().to_vec(),
+            ports: Box::new(Desk { engine: Arc::clone(&engine), reads: Arc::default() }),
+            mailbox,
+            posts: vec![post],
+            metrics: vec![Arc::clone(&metrics)],
+            listeners: vec![listener],
+            limits,
+            rules,
+            plate,
+        };
+        let worker = Worker::new(setup, hub).expect("a scripted network can be watched");
+        Self { worker, metrics, engine, script, appender }
+    }
+
+    pub(crate) fn script(&self) -> RefMut<'_, Script> {
+        self.script.borrow_mut()
+    }
+
+    pub(crate) fn see(&self) -> Ref<'_, Script> {
+        self.script.borrow()
+    }
+
+    /// A client that is accepted.
+    pub(crate) fn client(&mut self) -> usize {
+        let client = self.script().connect();
+        self.worker.turn();
+        client
+    }
+
+    /// Some turns, each with a commit of what was submitted.
+    pub(crate) fn turns(&mut self, turns: usize) {
+        for _ in 0..turns {
+            self.worker.turn();
+            self.appender.turn();
+        }
+    }
+
+    /// Time passes, in which the worker does nothing.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.script().pass(time);
+    }
+}
