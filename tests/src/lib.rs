@@ -5,6 +5,7 @@
 
 mod http;
 pub mod mqtt;
+pub mod native;
 mod reader;
 mod server;
 mod stream;

@@ -118,7 +118,7 @@ impl Mqtt {
         let (mut len, mut shift) = (0_usize, 0);
         loop {
             self.stream.read_exact(&mut byte).ok()?;
-            len |= usize::from(byte[0] & 127) << shift;
+            len |= usize::from(byte[0] & 0x7f) << shift;
             shift += 7;
             if byte[0] < 128 {
                 break;

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use everywire_tests::mqtt::{Opening, packet, publish, text};
+use everywire_tests::native::{field, framed, masked, upgrade};
 use everywire_tests::{Request, Server};
 
 /// Bytes of one burst: several times what the server reads at once.
@@ -64,13 +65,6 @@ fn mqtt_packets() {
     }
 }
 
-/// A field of protobuf: bytes with their length before them.
-fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    let mut field = packet(number << 3 | 2, bytes); // lengths are written alike in both
-    field.shrink_to_fit();
-    field
-}
-
 #[test]
 fn native_frames_on_tcp() {
     let server = start();
@@ -91,36 +85,13 @@ fn native_frames_on_tcp() {
         ("pong", field(7, &[])),
         ("nothing known", field(15, &[])),
     ] {
-        // The length of a frame is written like one of MQTT's.
-        let framed = &packet(0, &frame)[1..];
-        burst(&server, server.address_of("tcp"), b"EVERYW/1", (what, framed));
+        burst(&server, server.address_of("tcp"), b"EVERYW/1", (what, &framed(&frame)));
     }
-}
-
-/// A masked frame of WebSocket (RFC 6455 §5.2), with a mask that changes nothing.
-fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x80 | opcode];
-    match payload.len() {
-        len @ 0..=125 => frame.push(0x80 | len as u8),
-        len @ 126..=0xffff => {
-            frame.push(0x80 | 126);
-            frame.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            frame.push(0x80 | 127);
-            frame.extend((len as u64).to_be_bytes());
-        }
-    }
-    frame.extend([0; 4]);
-    frame.extend(payload);
-    frame
 }
 
 #[test]
 fn native_frames_on_websocket() {
     let server = start();
-    let upgrade = "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let topics = (0..FILTERS).map(|n| format!("\"a/{n}\"")).collect::<Vec<_>>().join(",");
     for (what, frame) in [
         ("hello", r#"{"hello":{}}"#.to_owned()),
@@ -136,11 +107,11 @@ fn native_frames_on_websocket() {
         ("braces", "{\"x\":".repeat(BURST / 5)),
         ("a body of brackets", format!(r#"{{"publish":{{"id":1,"topic":"t","body":{}}}}}"#, "[".repeat(BURST))),
     ] {
-        let said = burst(&server, server.address(), upgrade.as_bytes(), (what, &masked(1, frame.as_bytes())));
+        let said = burst(&server, server.address(), upgrade().as_bytes(), (what, &masked(1, frame.as_bytes())));
         assert!(said.starts_with(b"HTTP/1.1 101 "), "{what}: {}", String::from_utf8_lossy(&said));
     }
-    burst(&server, server.address(), upgrade.as_bytes(), ("pings", &masked(9, b"")));
-    burst(&server, server.address(), upgrade.as_bytes(), ("empty continuations", &masked(0, b"")));
+    burst(&server, server.address(), upgrade().as_bytes(), ("pings", &masked(9, b"")));
+    burst(&server, server.address(), upgrade().as_bytes(), ("empty continuations", &masked(0, b"")));
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use everywire_base::clock::UnixMillis;
+use everywire_base::clock::{Monotonic, UnixMillis};
+use everywire_base::id::Slot;
 use everywire_base::quota::Account;
 use everywire_base::reason::Reason;
 use everywire_wire::{Outbox, Wire};
@@ -32,6 +33,10 @@ pub(crate) struct Connection<S> {
     pub(crate) account: Option<Arc<Account>>,
     pub(crate) phase: Phase,
     pub(crate) inbound: Inbound,
+    /// It is ended as soon as what has come from it is read.
+    pub(crate) is_ending: bool,
+    /// Writing to it failed: what wires write to it is thrown away.
+    pub(crate) is_deaf: bool,
     /// The wire refused a delivery, and the hub waits to be told of room.
     pub(crate) full: bool,
     /// In which of the worker's lists it stands, so that it stands there once.
@@ -49,6 +54,15 @@ pub(crate) enum Inbound {
     LastBytes,
     /// The peer ended its side, and all before it was read.
     Ended,
+}
+
+/// A connection that is ended from our side.
+pub(crate) struct Leaving {
+    pub(crate) slot: Slot,
+    /// Why.
+    pub(crate) reason: Reason,
+    /// When it is ended in any case.
+    pub(crate) until: Monotonic,
 }
 
 /// The lists of connections that a turn works through.
@@ -98,6 +112,8 @@ impl<S> Connection<S> {
             account: None,
             phase: Phase::Open,
             inbound: Inbound::Nothing,
+            is_ending: false,
+            is_deaf: false,
             full: false,
             lists: 0,
         }
@@ -110,6 +126,16 @@ impl<S> Connection<S> {
     /// Whether there are bytes to offer, or to read.
     pub(crate) fn has_input(&self) -> bool {
         !self.input.is_empty() || self.inbound != Inbound::Nothing
+    }
+
+    /// Whether nothing has come from it that is still to be read, as far as is known.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let is_listed = self.lists & List::Serve as u8 != 0;
+        match self.phase {
+            Phase::Open => !is_listed,
+            Phase::Paused => !self.has_input(),
+            Phase::Closing(_) | Phase::Lingering => true,
+        }
     }
 
     /// Notes that it stands in a list; says whether it didn't yet.

@@ -1,34 +1,32 @@
 //! All connections of a worker, and every call of a wire's verb. What wires ask is collected here for the worker.
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::clock::Now;
+use everywire_base::clock::{Monotonic, Now};
 use everywire_base::id::{AskId, Slot};
 use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
 use everywire_hub::{Deliver, Origin};
-use everywire_wire::{Ask, Context, Input, Outbox, Peer, Position, Then, Wire};
+use everywire_wire::{Ask, Context, Outbox, Peer, Position, Then, Wire};
 
-use crate::connection::{Connection, Inbound, List, Phase};
+use crate::connection::{Connection, Inbound, Leaving, List, Phase};
 use crate::mail::Accepted;
 use crate::metrics::WorkerMetrics;
 use crate::net::{Listener, Net};
 use crate::table::Table;
-use crate::tls::{Flushed, Transport};
+use crate::tls::Transport;
 use crate::wheel::Wheel;
+use crate::writing;
 
-/// Empty outboxes kept for the next connections that need one.
-const SPARE_OUTBOXES: usize = 1024;
 /// How long the last words of a connection may take to be written.
 const CLOSING: Duration = Duration::from_secs(10);
-/// How long a peer may go on sending after our last words.
-const LINGERING: Duration = Duration::from_secs(2);
+/// How long what has come from a connection may take to be read before it is ended.
+const LEAVING: Duration = Duration::from_secs(1);
 
 pub(crate) struct Connections<N: Net> {
     pub(crate) net: N,
@@ -51,14 +49,16 @@ pub(crate) struct Connections<N: Net> {
     pub(crate) serve: Vec<Slot>,
     /// Connections to settle: all of this turn's deliveries and answers were handed over.
     pub(crate) settle: Vec<Slot>,
+    /// Connections that are ended once what has come from them is read.
+    leaving: Vec<Leaving>,
     /// Connections to flush.
-    dirty: Vec<Slot>,
+    pub(crate) dirty: Vec<Slot>,
     /// Where live connections stand, for pushes.
     pub(crate) here: Position,
     asks: Vec<(AskId, Ask)>,
     #[expect(clippy::vec_box, reason = "connections hold their outbox boxed, to be small while they have none")]
-    spare: Vec<Box<Outbox>>,
-    buffer: Vec<u8>,
+    pub(crate) spare: Vec<Box<Outbox>>,
+    pub(crate) buffer: Vec<u8>,
     names: Vec<(&'static str, u8)>,
 }
 
@@ -88,6 +88,7 @@ impl<N: Net> Connections<N> {
             roomy: Vec::new(),
             serve: Vec::new(),
             settle: Vec::new(),
+            leaving: Vec::new(),
             dirty: Vec::new(),
             here,
             asks: Vec::new(),
@@ -199,7 +200,7 @@ impl<N: Net> Connections<N> {
             self.questions.extend(self.asks.drain(..).map(|(id, ask)| (slot, id, ask)));
         }
         if out.is_empty() {
-            put_back(&mut self.spare, &mut connection.outbox);
+            writing::put_back(&mut self.spare, &mut connection.outbox);
         } else if connection.enlist(List::Flush) {
             self.dirty.push(slot);
         }
@@ -218,7 +219,7 @@ impl<N: Net> Connections<N> {
         }
     }
 
-    fn go_on(&mut self, slot: Slot, then: Then) {
+    pub(crate) fn go_on(&mut self, slot: Slot, then: Then) {
         let Some(connection) = self.table.get_mut(slot) else { return };
         match then {
             Then::Open => {
@@ -260,6 +261,28 @@ impl<N: Net> Connections<N> {
         }
     }
 
+    /// Ends a connection from our side, once what has come from it is read: a goodbye may be in it.
+    pub(crate) fn end_soon(&mut self, slot: Slot, reason: Reason) {
+        let Some(connection) = self.table.get_mut(slot).filter(|c| c.is_alive() && !c.is_ending) else { return };
+        connection.is_ending = true;
+        self.ready(slot, false);
+        self.leaving.push(Leaving { slot, reason, until: self.now.monotonic + LEAVING });
+    }
+
+    /// Takes those of which all was read, or that took too long.
+    pub(crate) fn take_leavers(&mut self) -> Vec<Leaving> {
+        let (table, now) = (&mut self.table, self.now.monotonic);
+        let is_due = |leaving: &mut Leaving| {
+            leaving.until <= now || table.get_mut(leaving.slot).is_none_or(|connection| connection.is_quiet())
+        };
+        self.leaving.extract_if(.., is_due).collect()
+    }
+
+    /// When the first of them has taken too long.
+    pub(crate) fn next_leaver(&self) -> Option<Monotonic> {
+        self.leaving.first().map(|leaving| leaving.until)
+    }
+
     fn begin_closing(&mut self, slot: Slot, reason: Reason) {
         let Some(connection) = self.table.get_mut(slot) else { return };
         if matches!(reason, Reason::PeerClosed) {
@@ -287,117 +310,13 @@ impl<N: Net> Connections<N> {
         self.metrics.connections.set(self.table.len().into());
         self.wheel.set(slot.index, None);
         self.metrics.outbox_bytes.sub(connection.outbox.as_ref().map_or(0, |o| o.len()) as u64);
-        put_back(&mut self.spare, &mut connection.outbox);
+        writing::put_back(&mut self.spare, &mut connection.outbox);
         self.part(slot, connection.label, connection.address);
         self.net.close(connection.socket);
         if let Some(account) = &connection.account {
             account.disconnect();
         }
         self.vacated.push(slot);
-    }
-
-    /// Reads from a connection once, and offers the wire all that it did not use yet.
-    pub(crate) fn serve(&mut self, slot: Slot, position: &Position) {
-        let Some(connection) = self.table.get_mut(slot) else { return };
-        connection.delist(List::Serve);
-        match connection.phase {
-            Phase::Open => {}
-            Phase::Lingering => return self.linger(slot),
-            Phase::Paused | Phase::Closing(_) => return,
-        }
-        let mut kept = std::mem::take(&mut connection.input);
-        let mut buffer = std::mem::take(&mut self.buffer);
-        match self.receive(slot, &mut buffer, kept.len()) {
-            Err(_) => self.drop_now(slot, &Reason::PeerClosed),
-            Ok(n) if kept.is_empty() => {
-                let used = self.offer(slot, position, &buffer[..n]);
-                self.keep(slot, buffer[used..n].to_vec(), used > 0);
-            }
-            Ok(n) => {
-                kept.extend_from_slice(&buffer[..n]);
-                let used = self.offer(slot, position, &kept);
-                kept.drain(..used);
-                self.keep(slot, kept, used > 0);
-            }
-        }
-        self.buffer = buffer;
-    }
-
-    /// Reads once, unless as many bytes are kept as the wire may leave unused.
-    fn receive(&mut self, slot: Slot, buffer: &mut [u8], kept: usize) -> io::Result<usize> {
-        let Some(connection) = self.table.get_mut(slot) else { return Ok(0) };
-        if !matches!(connection.inbound, Inbound::Bytes | Inbound::LastBytes) || kept >= buffer.len() {
-            return Ok(0);
-        }
-        let result = connection.transport.read(&mut self.net, &mut connection.socket, buffer);
-        let plain = matches!(connection.transport, Transport::Plain);
-        let result = match result {
-            Ok(0) => {
-                connection.inbound = Inbound::Ended;
-                Ok(0)
-            }
-            Ok(n) => {
-                self.metrics.bytes_in.add(n as u64);
-                connection.bytes_in += n as u64;
-                // A short read took all that was there: the next bytes come with an event of their own.
-                if plain && n < buffer.len() && connection.inbound == Inbound::Bytes {
-                    connection.inbound = Inbound::Nothing;
-                }
-                Ok(n)
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                connection.inbound = Inbound::Nothing;
-                Ok(0)
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(0),
-            Err(e) => Err(e),
-        };
-        if connection.transport.wants_write() {
-            self.enlist(slot, List::Flush);
-        }
-        result
-    }
-
-    /// Offers bytes to the wire until it uses none or takes none; says how many it used.
-    fn offer(&mut self, slot: Slot, position: &Position, bytes: &[u8]) -> usize {
-        let ended = self.table.get_mut(slot).is_some_and(|c| c.inbound == Inbound::Ended);
-        let mut used = 0;
-        while used < bytes.len() || ended {
-            let rest = &bytes[used..];
-            let input = if ended { Input::End(rest) } else { Input::Bytes(rest) };
-            let Some(progress) = self.call(slot, Some(position), |wire, cx| wire.read(cx, input)) else { break };
-            used += progress.used;
-            let stuck = progress.used == 0 && !matches!(progress.then, Then::Become(_));
-            self.go_on(slot, progress.then);
-            let open = self.table.get_mut(slot).is_some_and(|c| c.phase == Phase::Open);
-            if stuck || !open {
-                break;
-            }
-        }
-        used
-    }
-
-    /// Keeps the bytes that were not used, and sees that the connection is served again if there may be more.
-    fn keep(&mut self, slot: Slot, rest: Vec<u8>, progressed: bool) {
-        let room = self.limits.receive_buffer_bytes;
-        let Some(connection) = self.table.get_mut(slot).filter(|c| c.is_alive()) else { return };
-        connection.input = if rest.is_empty() { Vec::new() } else { rest };
-        let unread = matches!(connection.inbound, Inbound::Bytes | Inbound::LastBytes) && connection.input.len() < room;
-        let ended = connection.inbound == Inbound::Ended && progressed;
-        if connection.phase == Phase::Open && (unread || ended) {
-            self.enlist(slot, List::Serve);
-        }
-    }
-
-    fn linger(&mut self, slot: Slot) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let result = self.receive(slot, &mut buffer, 0);
-        self.buffer = buffer;
-        match self.table.get_mut(slot).map(|c| c.inbound) {
-            Some(Inbound::Nothing) if result.is_ok() => {}
-            Some(Inbound::Bytes | Inbound::LastBytes) if result.is_ok() => self.enlist(slot, List::Serve),
-            _ => self.drop_now(slot, &Reason::Done),
-        }
     }
 
     /// The deadline of a connection has come.
@@ -408,76 +327,6 @@ impl<N: Net> Connections<N> {
             Phase::Closing(_) => self.drop_now(slot, &Reason::Timeout),
             Phase::Lingering => self.drop_now(slot, &Reason::Done),
         }
-    }
-
-    /// Writes what waits: one `writev` for each dirty connection.
-    pub(crate) fn flush(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for slot in dirty.drain(..) {
-            self.flush_one(slot);
-        }
-        // The list keeps its memory, and whoever became dirty meanwhile stays in it for the next turn.
-        dirty.append(&mut self.dirty);
-        self.dirty = dirty;
-    }
-
-    /// The socket has room again.
-    pub(crate) fn writable(&mut self, slot: Slot) {
-        let waits = |c: &mut Connection<_>| c.outbox.is_some() || c.transport.wants_write();
-        if self.table.get_mut(slot).is_some_and(waits) {
-            self.flush_one(slot);
-        }
-    }
-
-    /// Writes what waits on one connection.
-    fn flush_one(&mut self, slot: Slot) {
-        let Some(connection) = self.table.get_mut(slot) else { return };
-        connection.delist(List::Flush);
-        let spare = &mut self.spare;
-        let outbox = connection.outbox.get_or_insert_with(|| spare.pop().unwrap_or_default());
-        let before = outbox.len();
-        let (result, written) = connection.transport.flush(&mut self.net, &mut connection.socket, outbox);
-        self.metrics.bytes_out.add(written);
-        connection.bytes_out += written;
-        self.metrics.writes.add(u64::from(written > 0));
-        let left = outbox.len();
-        self.metrics.outbox_bytes.sub((before - left) as u64);
-        if outbox.is_empty() {
-            put_back(&mut self.spare, &mut connection.outbox);
-        }
-        if connection.full && left <= self.limits.outbox_bytes / 2 {
-            connection.full = false;
-            self.roomy.push(slot);
-        }
-        match result {
-            Err(_) => self.drop_now(slot, &Reason::PeerClosed),
-            Ok(Flushed::All) if left == 0 => self.finish_closing(slot),
-            Ok(_) => {}
-        }
-    }
-
-    fn finish_closing(&mut self, slot: Slot) {
-        let Some(connection) = self.table.get_mut(slot) else { return };
-        let Phase::Closing(reason) = &connection.phase else { return };
-        let reason = (**reason).clone();
-        if connection.inbound == Inbound::Ended || reason == Reason::Timeout {
-            return self.drop_now(slot, &reason);
-        }
-        connection.transport.finish();
-        let mut nothing = Outbox::default();
-        let _ = connection.transport.flush(&mut self.net, &mut connection.socket, &mut nothing);
-        self.net.finish(&mut connection.socket);
-        connection.phase = Phase::Lingering;
-        self.wheel.set(slot.index, Some(self.now.monotonic + LINGERING));
-        self.ready(slot, false);
-    }
-}
-
-#[expect(clippy::vec_box, reason = "as in `Connections::spare`")]
-fn put_back(spare: &mut Vec<Box<Outbox>>, outbox: &mut Option<Box<Outbox>>) {
-    if let Some(mut outbox) = outbox.take().filter(|_| spare.len() < SPARE_OUTBOXES) {
-        outbox.clear();
-        spare.push(outbox);
     }
 }
 
@@ -509,7 +358,6 @@ impl<N: Net> Deliver for Connections<N> {
     }
 
     fn end(&mut self, slot: Slot, reason: Reason) {
-        let here = self.here.clone();
-        self.call_then(slot, &here, |wire, cx| wire.farewell(cx, &reason));
+        self.end_soon(slot, reason);
     }
 }

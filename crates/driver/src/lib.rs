@@ -1,7 +1,7 @@
 //! The driver: moves bytes between sockets and wires.
 //!
 //! A [`Worker`] is one event loop on one thread. It owns its connections outright; what other threads want of it comes
-//! by mail. A turn is: sleep, mail, commits, reads, timers, settle, flush. The worker never blocks but in its sleep, never
+//! by mail. A turn is: sleep, mail, commits, reads, farewells, timers, settle, flush. The worker never blocks but in its sleep, never
 //! touches the disk, spawns nothing, and knows no protocol: an `if` about one in here means that it leaked.
 //!
 //! mio and rustls live only in this crate. [`net::Net`] lets a simulation run the same turn without them.
@@ -14,11 +14,13 @@ pub mod metrics;
 pub mod mio_net;
 pub mod net;
 mod questions;
+mod reading;
 mod registry;
 mod table;
 pub mod tls;
 mod wheel;
 pub mod worker;
+mod writing;
 
 pub use mail::{Accepted, Mail, Mailbox, Post, Question};
 pub use metrics::WorkerMetrics;

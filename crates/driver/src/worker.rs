@@ -17,7 +17,7 @@ use everywire_log::tail::Tail;
 use everywire_wire::Answer;
 
 use crate::addresses::Addresses;
-use crate::connection::List;
+use crate::connection::{Leaving, List};
 use crate::connections::Connections;
 use crate::mail::{Accepted, Mail, Mailbox, Post, Question};
 use crate::metrics::WorkerMetrics;
@@ -165,7 +165,7 @@ impl<N: Net> Worker<N> {
         self.draining.is_some_and(|deadline| self.connections.table.len() == 0 || now >= deadline)
     }
 
-    /// One turn: sleep, mail, commits, reads, timers, settle, flush.
+    /// One turn: sleep, mail, commits, reads, farewells, timers, settle, flush.
     pub fn turn(&mut self) {
         self.sleep();
         self.take_mail();
@@ -174,6 +174,7 @@ impl<N: Net> Worker<N> {
         if self.appends.is_empty() {
             self.reads();
         }
+        self.farewells();
         self.timers();
         // Whoever was told of a publish may have asked in this turn: he shall find it.
         if self.has_news() {
@@ -230,8 +231,9 @@ impl<N: Net> Worker<N> {
         let now = self.connections.now.monotonic;
         let hub = self.hub.deadline().map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
         let wheel = self.connections.wheel.sleep(now);
-        let drain = self.draining.map(|end| Duration::from_millis(end.0.saturating_sub(now.0)));
-        [retry.then_some(RETRY), hub, drain, wheel].into_iter().flatten().min()
+        let [leaver, drain] = [self.connections.next_leaver(), self.draining]
+            .map(|at| at.map(|at| Duration::from_millis(at.0.saturating_sub(now.0))));
+        [retry.then_some(RETRY), hub, leaver, drain, wheel].into_iter().flatten().min()
     }
 
     fn take_mail(&mut self) {
@@ -373,6 +375,15 @@ impl<N: Net> Worker<N> {
         }
     }
 
+    /// Ends connections whose end was waited with until what had come from them was read.
+    fn farewells(&mut self) {
+        for Leaving { slot, reason, .. } in self.connections.take_leavers() {
+            let position = self.hub.position(slot);
+            self.connections.call_then(slot, &position, |wire, cx| wire.farewell(cx, &reason));
+            self.see_to_questions();
+        }
+    }
+
     fn timers(&mut self) {
         self.connections.wheel.expire(self.connections.now.monotonic, &mut self.expired);
         for index in std::mem::take(&mut self.expired) {
@@ -425,9 +436,7 @@ impl<N: Net> Worker<N> {
             // Spread over the places, so that not all come back at once.
             let delay = u64::from(slot.index).wrapping_mul(0x9e37_79b9) % SPREAD_MS;
             let reason = Reason::Drain(Duration::from_millis(delay));
-            let position = self.hub.position(slot);
-            self.connections.call_then(slot, &position, |wire, cx| wire.farewell(cx, &reason));
-            self.see_to_questions();
+            self.connections.end_soon(slot, reason);
         }
     }
 

@@ -78,7 +78,8 @@ pub trait Wire {
 pub enum Input<'a> {
     /// All bytes that were not used yet, oldest first.
     Bytes(&'a [u8]),
-    /// The peer ended its side; these bytes before it were never used.
+    /// The peer ended its side. Told once nothing is left that the wire would use: it has taken all bytes that came before,
+    /// or was offered these ones and used none. A paused wire hears of it when it is open again and has taken the rest.
     End(&'a [u8]),
 }
 

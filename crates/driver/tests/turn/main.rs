@@ -1,10 +1,14 @@
 //! The worker's turn on a scripted network: what is done in which order, and how much of it.
 
 #[cfg(test)]
+mod ends;
+#[cfg(test)]
 mod many;
 #[cfg(test)]
 mod net;
 #[cfg(test)]
 mod packets;
+#[cfg(test)]
+mod recorder;
 #[cfg(test)]
 mod setup;

@@ -3,8 +3,8 @@
 //! A worker's thread has two megabytes of stack, as a test's has.
 
 use everywire_base::limits::Limits;
-use everywire_proto::client_frame::Frame;
-use everywire_proto::{Ack, ClientFrame, Encode as _, Hello, Ping, Pong, Publish, Subscribe, Unsubscribe};
+use everywire_native_frames::client_frame::Frame;
+use everywire_native_frames::{Ack, ClientFrame, Encode as _, Hello, Ping, Pong, Publish, Subscribe, Unsubscribe};
 
 use crate::packets::{connect, http, mqtt, native, packet, publish, text};
 use crate::setup::World;
@@ -61,7 +61,7 @@ fn mqtt_packets() {
 
 fn framed(frame: Frame) -> Vec<u8> {
     let mut bytes = Vec::new();
-    everywire_proto::frame(&ClientFrame { frame: Some(frame) }.encode_to_vec(), &mut bytes);
+    everywire_native_frames::frame(&ClientFrame { frame: Some(frame) }.encode_to_vec(), &mut bytes);
     bytes
 }
 

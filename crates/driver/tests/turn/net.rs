@@ -11,6 +11,7 @@ use everywire_base::clock::{Monotonic, Now, UnixMillis};
 use everywire_driver::net::{Event, Net};
 
 /// One connection, seen from the network.
+#[expect(clippy::struct_excessive_bools, reason = "each happens on its own")]
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     to_server: VecDeque<u8>,
@@ -58,12 +59,6 @@ impl Script {
     /// The client is gone: what it sent can still be read, but nothing can be written.
     pub(crate) fn reset(&mut self, client: usize) {
         self.links[client].reset = true;
-        self.links[client].news = true;
-    }
-
-    /// So many more bytes fit towards the client.
-    pub(crate) fn set_window(&mut self, client: usize, window: usize) {
-        self.links[client].window = window;
         self.links[client].news = true;
     }
 

@@ -42,7 +42,7 @@ pub(crate) fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
 }
 
-/// CONNECT of MQTT 3.1.1, with a keep-alive in seconds.
+/// CONNECT of MQTT 3.1.1 with flags, and a keep-alive in seconds.
 pub(crate) fn connect(client: &str, flags: u8, keep_alive: u16) -> Vec<u8> {
     let body = [&b"\0\x04MQTT\x04"[..], &[flags], &keep_alive.to_be_bytes(), &text(client)].concat();
     packet(0x10, &body)
@@ -51,4 +51,10 @@ pub(crate) fn connect(client: &str, flags: u8, keep_alive: u16) -> Vec<u8> {
 /// PUBLISH at QoS 0.
 pub(crate) fn publish(topic: &str, body: &str) -> Vec<u8> {
     packet(0x30, &[&text(topic), body.as_bytes()].concat())
+}
+
+/// CONNECT of MQTT 3.1.1 in a clean session with a will.
+pub(crate) fn connect_with_will(client: &str, topic: &str, message: &str) -> Vec<u8> {
+    let fields = [text(client), text(topic), text(message)].concat();
+    packet(0x10, &[&b"\0\x04MQTT\x04\x06\0\0"[..], &fields].concat())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use everywire_base::ask::{Append, Authenticate, Call, Outcome, Read};
 use everywire_base::clock::UnixMillis;
-use everywire_base::cursor::Partition;
+use everywire_base::cursor::{Offset, Partition};
 use everywire_base::id::{Nameplate, Slot};
 use everywire_base::limits::Limits;
 use everywire_base::rules::Rules;
@@ -77,7 +77,8 @@ impl Ports for Desk {
 pub(crate) struct World {
     pub(crate) worker: Worker<ScriptNet>,
     pub(crate) metrics: Arc<WorkerMetrics>,
-    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) post: Post<usize>,
+    engine: Arc<dyn Engine>,
     script: Rc<RefCell<Script>>,
     appender: Appender,
 }
@@ -115,7 +116,7 @@ impl World {
             tails: engine.tails().to_vec(),
             ports: Box::new(Desk { engine: Arc::clone(&engine), reads: Arc::default() }),
             mailbox,
-            posts: vec![post],
+            posts: vec![post.clone()],
             metrics: vec![Arc::clone(&metrics)],
             listeners: vec![listener],
             limits,
@@ -123,7 +124,7 @@ impl World {
             plate,
         };
         let worker = Worker::new(setup, hub).expect("a scripted network can be watched");
-        Self { worker, metrics, engine, script, appender }
+        Self { worker, metrics, post, engine, script, appender }
     }
 
     pub(crate) fn script(&self) -> RefMut<'_, Script> {
@@ -147,6 +148,19 @@ impl World {
             self.worker.turn();
             self.appender.turn();
         }
+    }
+
+    /// The topics and bodies of all messages in the log.
+    pub(crate) fn messages(&self) -> Vec<(String, String)> {
+        let (tail, mut messages) = (&self.engine.tails()[0], Vec::new());
+        tail.read(Offset::BEGINNING, tail.head(), |record| {
+            let message = record.message().filter(|message| !message.topic.is_reserved());
+            messages.extend(message.map(|message| {
+                (message.topic.as_str().to_owned(), String::from_utf8_lossy(&message.body).into_owned())
+            }));
+            true
+        });
+        messages
     }
 
     /// Time passes, in which the worker does nothing.

@@ -148,18 +148,22 @@ impl Bench {
     }
 
     fn offer(&mut self) {
+        let mut is_end = false;
         while self.is_open() {
             let mut unused = std::mem::take(&mut self.unused);
-            let input = if self.ended { Input::End(&unused) } else { Input::Bytes(&unused) };
+            is_end |= self.ended && unused.is_empty();
+            let input = if is_end { Input::End(&unused) } else { Input::Bytes(&unused) };
             let mut progress = Progress { used: 0, then: Then::Open };
             self.call(|wire, cx| progress = wire.read(cx, input));
             assert!(progress.used <= unused.len(), "a wire can't use more than it was given");
             unused.drain(..progress.used);
             self.unused = unused;
             self.go(progress.then);
-            if progress.used == 0 || self.unused.is_empty() {
+            let is_stuck = progress.used == 0 || self.unused.is_empty();
+            if is_stuck && (is_end || !self.ended) {
                 return;
             }
+            is_end = is_stuck;
         }
     }
 

@@ -1,0 +1,130 @@
+//! From sockets to wires: what is read, what a wire did not use yet, and the end.
+//!
+//! The end is told last: a wire hears of it when it has taken all bytes that came before, or would use none of them, so
+//! that a paused one gets what was sent before a goodbye.
+
+use std::io;
+
+use everywire_base::id::Slot;
+use everywire_base::reason::Reason;
+use everywire_wire::{Input, Position, Then};
+
+use crate::connection::{Inbound, List, Phase};
+use crate::connections::Connections;
+use crate::net::Net;
+use crate::tls::Transport;
+
+impl<N: Net> Connections<N> {
+    /// Reads from a connection once, and offers the wire all that it did not use yet.
+    pub(crate) fn serve(&mut self, slot: Slot, position: &Position) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        connection.delist(List::Serve);
+        match connection.phase {
+            Phase::Open => {}
+            Phase::Lingering => return self.linger(slot),
+            Phase::Paused | Phase::Closing(_) => return,
+        }
+        let mut kept = std::mem::take(&mut connection.input);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        match self.receive(slot, &mut buffer, kept.len()) {
+            Err(_) => self.drop_now(slot, &Reason::PeerClosed),
+            Ok(n) if kept.is_empty() => {
+                let used = self.offer(slot, position, &buffer[..n]);
+                self.keep(slot, buffer[used..n].to_vec());
+            }
+            Ok(n) => {
+                kept.extend_from_slice(&buffer[..n]);
+                let used = self.offer(slot, position, &kept);
+                kept.drain(..used);
+                self.keep(slot, kept);
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Reads once, unless as many bytes are kept as the wire may leave unused. An error is one of TLS: a connection that
+    /// was reset has ended, like any other.
+    fn receive(&mut self, slot: Slot, buffer: &mut [u8], kept: usize) -> io::Result<usize> {
+        let Some(connection) = self.table.get_mut(slot) else { return Ok(0) };
+        if !matches!(connection.inbound, Inbound::Bytes | Inbound::LastBytes) || kept >= buffer.len() {
+            return Ok(0);
+        }
+        let result = connection.transport.read(&mut self.net, &mut connection.socket, buffer);
+        let plain = matches!(connection.transport, Transport::Plain);
+        let result = match result {
+            Ok(0) => {
+                connection.inbound = Inbound::Ended;
+                Ok(0)
+            }
+            Ok(n) => {
+                self.metrics.bytes_in.add(n as u64);
+                connection.bytes_in += n as u64;
+                // A short read took all that was there: the next bytes come with an event of their own.
+                if plain && n < buffer.len() && connection.inbound == Inbound::Bytes {
+                    connection.inbound = Inbound::Nothing;
+                }
+                Ok(n)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                connection.inbound = Inbound::Nothing;
+                Ok(0)
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(e),
+            Err(_) => {
+                connection.inbound = Inbound::Ended;
+                Ok(0)
+            }
+        };
+        if connection.transport.wants_write() {
+            self.enlist(slot, List::Flush);
+        }
+        result
+    }
+
+    /// Offers bytes to the wire until it uses none or takes none, and then the end, if it has come. Says how many bytes it
+    /// used.
+    fn offer(&mut self, slot: Slot, position: &Position, bytes: &[u8]) -> usize {
+        let ended = self.table.get_mut(slot).is_some_and(|c| c.inbound == Inbound::Ended);
+        let (mut used, mut is_end) = (0, false);
+        loop {
+            let rest = &bytes[used..];
+            is_end |= rest.is_empty();
+            if is_end && !ended {
+                return used;
+            }
+            let input = if is_end { Input::End(rest) } else { Input::Bytes(rest) };
+            let Some(progress) = self.call(slot, Some(position), |wire, cx| wire.read(cx, input)) else { return used };
+            used += progress.used;
+            let became = matches!(progress.then, Then::Become(_));
+            let stuck = progress.used == 0 && !became;
+            self.go_on(slot, progress.then);
+            if (stuck && is_end) || !self.table.get_mut(slot).is_some_and(|c| c.phase == Phase::Open) {
+                return used;
+            }
+            is_end = stuck;
+        }
+    }
+
+    /// Keeps the bytes that were not used, and sees that the connection is served again if there may be more.
+    fn keep(&mut self, slot: Slot, rest: Vec<u8>) {
+        let room = self.limits.receive_buffer_bytes;
+        let Some(connection) = self.table.get_mut(slot).filter(|c| c.is_alive()) else { return };
+        connection.input = if rest.is_empty() { Vec::new() } else { rest };
+        let unread = matches!(connection.inbound, Inbound::Bytes | Inbound::LastBytes) && connection.input.len() < room;
+        if connection.phase == Phase::Open && unread {
+            self.enlist(slot, List::Serve);
+        }
+    }
+
+    fn linger(&mut self, slot: Slot) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = self.receive(slot, &mut buffer, 0);
+        self.buffer = buffer;
+        match self.table.get_mut(slot).map(|c| c.inbound) {
+            Some(Inbound::Nothing) if result.is_ok() => {}
+            Some(Inbound::Bytes | Inbound::LastBytes) if result.is_ok() => self.enlist(slot, List::Serve),
+            _ => self.drop_now(slot, &Reason::Done),
+        }
+    }
+}
