@@ -1,6 +1,8 @@
 """What people's own clients see: curl, requests, httpx and sseclient, none of which knows Everywire."""
 
 import json
+import pathlib
+import re
 import subprocess
 import threading
 
@@ -74,6 +76,28 @@ def test_requests_polls_short_and_long(server):
         woken = session.get(address, params={**TOPIC, "after": cursor, "wait": 25}, timeout=30)
         later.join()
         assert [message["body"] for message in woken.json()["messages"]] == ["woken"]
+
+
+def documented(language, marker):
+    """The code block of docs/http.md in this language that holds a marker."""
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "http.md").read_text()
+    blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return next(block for block in blocks if marker in block)
+
+
+def test_the_documented_follower_reads_topics_with_spaces(server):
+    """The Python of docs/http.md, without its last lines, which never end."""
+    names = {}
+    exec(documented("python", "def follow").partition("\nfor message in")[0], names)  # noqa: S102
+    form = {"topic": "Living Room/Lamp 1", "event": "on off"}
+    address = f"{server}/v1/messages"
+    cursor = requests.get(address, params=form, timeout=10).headers["Everywire-Cursor"]
+    assert requests.post(address, params=form, data="on", timeout=10).json()["topic"] == form["topic"]
+    page = requests.get(address, params={**form, "after": cursor, "wait": 20}, timeout=30).json()
+    assert [(message["topic"], message["event"]) for message in page["messages"]] == [(form["topic"], form["event"])]
+    follower = names["follow"](server, form["topic"])
+    threading.Timer(0.5, requests.post, (address,), {"params": form, "data": "off", "timeout": 10}).start()
+    assert next(follower)["body"] == "off"
 
 
 def test_sseclient_resumes(server):

@@ -1,9 +1,10 @@
-//! The parameters of a request. Not the form encoding: `+` is itself, since it is a wildcard of filters; a space is
-//! `%20`.
+//! The parameters of a request. `+` is a space, except in topics and filters, where it may be a wildcard: see
+//! [`everywire_base::query`].
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
-use percent_encoding::percent_decode_str;
+use everywire_base::query::{self, NotText};
 
 use crate::problem::Problem;
 
@@ -18,15 +19,22 @@ impl<'a> Query<'a> {
 
     /// A parameter's text; `None` if it is absent. Twice is an error, since either could be meant.
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>, Problem> {
+        self.decoded(name, query::form)
+    }
+
+    /// A parameter's text by its own encoding.
+    fn decoded(
+        &self,
+        name: &str,
+        decode: fn(&str) -> Result<Cow<'_, str>, NotText>,
+    ) -> Result<Option<String>, Problem> {
         let pairs = self.0.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let mut values = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value);
         let Some(value) = values.next() else { return Ok(None) };
         if values.next().is_some() {
             return Err(Problem::malformed(format!("`{name}` is given twice: give it once")));
         }
-        let decoded = percent_decode_str(value).decode_utf8();
-        let decoded =
-            decoded.map_err(|_| Problem::malformed(format!("`{name}` is not UTF-8: percent-encode it so")))?;
+        let decoded = decode(value).map_err(|error| Problem::malformed(format!("`{name}`: {error}")))?;
         Ok(Some(decoded.into_owned()))
     }
 
@@ -37,6 +45,16 @@ impl<'a> Query<'a> {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<Option<T>, Problem> {
         let Some(text) = self.text(name)? else { return Ok(None) };
+        parse(&text).map(Some).map_err(|why| Problem::malformed(format!("`{name}`: {why}")))
+    }
+
+    /// A topic or filter, parsed.
+    pub(crate) fn topic<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(text) = self.decoded(name, query::topic)? else { return Ok(None) };
         parse(&text).map(Some).map_err(|why| Problem::malformed(format!("`{name}`: {why}")))
     }
 

@@ -125,7 +125,7 @@ pub(crate) async fn connections(
     let limit = query.clamped("limit", (1, limits.page_messages_max), limits.page_messages_default)?;
     let question = ConnectionsQuery {
         user: user.map(Into::into),
-        topic: query.parsed("topic", |text| Topic::parse(text).map_err(|e| e.to_string()))?,
+        topic: query.topic("topic", |text| Topic::parse(text).map_err(|e| e.to_string()))?,
         wire: query.text("wire")?.map(Into::into),
         after: query.text("after")?.map(Into::into),
         name: None,
@@ -280,7 +280,7 @@ pub(crate) async fn presence(
     Extension(caller): Extension<Caller>,
     uri: Uri,
 ) -> Result<Json<Presence>, Problem> {
-    let topic = Query::of(&uri).parsed("topic", |text| Topic::parse(text).map_err(|e| e.to_string()))?;
+    let topic = Query::of(&uri).topic("topic", |text| Topic::parse(text).map_err(|e| e.to_string()))?;
     let topic = topic.ok_or_else(|| Problem::malformed("say of what: `topic=` is missing"))?;
     if caller.admin().is_err() {
         let rules = control.rules();

@@ -118,8 +118,8 @@ fn topics_question(uri: &Uri, caller: Caller, limits: &Limits) -> Result<TopicsQ
     let query = Query::of(uri);
     Ok(TopicsQuestion {
         identity: caller.0,
-        filter: query.parsed("filter", |text| Filter::parse(text).map_err(|e| e.to_string()))?,
-        after: query.parsed("after", |text| Topic::parse(text).map_err(|e| e.to_string()))?,
+        filter: query.topic("filter", |text| Filter::parse(text).map_err(|e| e.to_string()))?,
+        after: query.topic("after", |text| Topic::parse(text).map_err(|e| e.to_string()))?,
         limit: query.clamped("limit", (1, limits.page_messages_max), limits.page_messages_default)?,
     })
 }

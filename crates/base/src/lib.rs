@@ -11,6 +11,7 @@ pub mod json;
 pub mod limits;
 pub mod parcel;
 pub mod publish;
+pub mod query;
 pub mod quota;
 pub mod reason;
 pub mod record;

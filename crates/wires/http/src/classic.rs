@@ -18,7 +18,7 @@ use crate::publish::{Publication, parse_topic};
 use crate::reading::Reading;
 use crate::reply::{self, Length, Manner};
 use crate::request::Surroundings;
-use crate::target::{decode, once};
+use crate::target::{decode, decode_text, once};
 
 /// `GET /polling/watch/T`.
 pub(crate) fn watch(head: &Head<'_, '_>, topic: &str, limits: &Limits) -> Result<Reading, Problem> {
@@ -29,7 +29,7 @@ pub(crate) fn watch(head: &Head<'_, '_>, topic: &str, limits: &Limits) -> Result
 pub(crate) fn publish(head: &Head<'_, '_>, topic: &str, around: &Surroundings<'_>) -> Result<Publication, Problem> {
     let mut message = None;
     for (_, value) in head.target.pairs().filter(|p| p.0 == "message") {
-        once(&mut message, decode(value, "message")?, "message")?;
+        once(&mut message, decode_text(value, "message")?, "message")?;
     }
     let mut publication = Publication::to(head, path_topic(topic)?, around)?;
     publication.inline = message.map(|text| Bytes::from(text.into_owned()));

@@ -20,7 +20,7 @@
 //! | a stream that resumes names no `id:` before its first message, gap or heartbeat | a cut right there must not skip the gap |
 //! | `format=body` writes what isn't UTF-8 as Base64 | an event stream is UTF-8 |
 //! | a page is answered when it is full, or when there is no more | so that `more` is exact |
-//! | half a connection: publishes, short polls and calls are answered, long polls and streams end | a waiting reader that says "no more" can't be told from one that is gone |
+//! | half a connection: everything that was asked is answered; a long poll waits for a heartbeat's time at most | a waiting reader that says "no more" can't be told from one that is gone until something is written to it |
 
 mod batch;
 mod begin;

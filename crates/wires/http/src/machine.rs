@@ -80,6 +80,12 @@ impl Link<'_> {
     pub(crate) fn ends(&self) -> bool {
         self.ending != Ending::No
     }
+
+    /// Until when a reader waits that would wait until `until`. One that sends no more can't be told from one that is
+    /// gone, until something is written to it: it is answered after a heartbeat's time at the latest.
+    pub(crate) fn patience(&self, cx: &Context<'_>, until: Monotonic) -> Monotonic {
+        if self.ending == Ending::Peer { until.min(cx.now.monotonic + cx.limits.heartbeat) } else { until }
+    }
 }
 
 /// The state of a connection.
@@ -177,14 +183,31 @@ impl Http {
         }
         let over = match &self.phase {
             Phase::Receiving(receiving) => receiving.is_over(),
-            _ if self.ending != Ending::Peer => None,
-            Phase::Polling(polling) if polling.patience() == Patience::Long => Some(Reason::PeerClosed),
-            Phase::Watching(_) | Phase::Streaming(_) => Some(Reason::PeerClosed),
             _ => None,
         };
         if let Some(reason) = over {
             self.phase = Phase::Closed(reason);
         }
+    }
+
+    /// The peer sends no more; what it has asked is answered.
+    fn peer_ended(&mut self, cx: &mut Context<'_>) {
+        self.ending = Ending::Peer;
+        self.replace(cx, |phase, cx, link| match phase {
+            Phase::Polling(polling) => Phase::Polling(polling.at_peers_end(|until| link.patience(cx, until))),
+            Phase::Watching(watching) => Phase::Watching(watching.at_peers_end(|until| link.patience(cx, until))),
+            Phase::Streaming(mut streaming) => {
+                // Whether anybody reads it, shows when something is written.
+                streaming.tick(cx);
+                Phase::Streaming(streaming)
+            }
+            phase => phase,
+        });
+    }
+
+    /// Whether the bytes that were not used can't be understood however long one waits.
+    fn is_stuck(&self, cx: &Context<'_>) -> bool {
+        matches!(&self.phase, Phase::Receiving(receiving) if receiving.takes_input(cx.limits.pipelined_publishes))
     }
 
     /// When whoever waits for messages is not who he is any more.
@@ -230,11 +253,13 @@ impl Wire for Http {
             Input::Bytes(bytes) | Input::End(bytes) => bytes,
         };
         let used = self.read_requests(cx, bytes);
-        if matches!(input, Input::End(_)) && self.ending == Ending::No {
-            self.ending = Ending::Peer;
+        // Requests that wait behind others are offered again.
+        let is_last = used == bytes.len() || self.is_stuck(cx);
+        if matches!(input, Input::End(_)) && self.ending == Ending::No && is_last {
+            self.peer_ended(cx);
         }
         let then = match self.then(cx) {
-            // A request behind a poll waits; the peer's end is not noticed meanwhile.
+            // A request behind a poll waits, and so does the peer's end behind that.
             Then::Open if used < bytes.len() && matches!(self.phase, Phase::Polling(_) | Phase::Watching(_)) => {
                 Then::Paused
             }

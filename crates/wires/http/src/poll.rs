@@ -82,6 +82,11 @@ impl Polling {
         self.patience
     }
 
+    /// The peer sends no more: this is the last answer.
+    pub(crate) fn at_peers_end(self, patience: impl FnOnce(Monotonic) -> Monotonic) -> Self {
+        Self { manner: Box::new(self.manner.closing()), until: patience(self.until), ..self }
+    }
+
     pub(crate) fn push(&mut self, cx: &Context<'_>, delivery: &Delivery<'_>) -> Taken {
         match delivery {
             Delivery::Gap(_) => self.gap = true,
@@ -203,6 +208,11 @@ impl Watching {
 
     pub(crate) fn until(&self) -> Monotonic {
         self.until
+    }
+
+    /// The peer sends no more: this is the last answer.
+    pub(crate) fn at_peers_end(self, patience: impl FnOnce(Monotonic) -> Monotonic) -> Self {
+        Self { manner: Box::new(self.manner.closing()), until: patience(self.until), ..self }
     }
 
     pub(crate) fn push(&mut self, delivery: &Delivery<'_>) -> Taken {

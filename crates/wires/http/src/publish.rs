@@ -21,7 +21,7 @@ use crate::head::Head;
 use crate::problem::Problem;
 use crate::reply::{self, Manner};
 use crate::request::Surroundings;
-use crate::target::{decode, once, switch, whole};
+use crate::target::{decode_text, decode_topic, once, switch, whole};
 
 /// What a request says about a message, before its body.
 pub(crate) struct Publication {
@@ -37,7 +37,7 @@ impl Publication {
     pub(crate) fn from_query(head: &Head<'_, '_>, around: &Surroundings<'_>) -> Result<Self, Problem> {
         let mut topic = None;
         for (_, value) in head.target.pairs().filter(|p| p.0 == "topic") {
-            once(&mut topic, decode(value, "topic")?, "topic")?;
+            once(&mut topic, decode_topic(value, "topic")?, "topic")?;
         }
         let topic = topic.ok_or_else(|| Problem::bad("say where to publish: `topic=` is missing"))?;
         Self::to(head, parse_topic(&topic)?, around)
@@ -49,7 +49,7 @@ impl Publication {
         let (mut event, mut ttl, mut retain) = (None, None, None);
         for (name, value) in head.target.pairs() {
             match name {
-                "event" => once(&mut event, event_name(&decode(value, name)?)?, name)?,
+                "event" => once(&mut event, event_name(&decode_text(value, name)?)?, name)?,
                 "ttl" => once(&mut ttl, time_to_live(whole(value, name)?)?, name)?,
                 "retain" => once(&mut retain, switch(value, name)?, name)?,
                 _ => {}

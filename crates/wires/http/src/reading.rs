@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::head::Head;
 use crate::problem::Problem;
-use crate::target::{decode, once, seconds, whole};
+use crate::target::{decode, decode_topic, once, seconds, whole};
 
 /// The longest first comment of a stream, in bytes.
 const MAX_PAD: u64 = 8192;
@@ -105,7 +105,7 @@ impl<'a> Parameters<'a> {
         let mut these = Self::default();
         for (name, value) in head.target.pairs() {
             match name {
-                "topic" => these.add_filter(&decode(value, name)?, limits)?,
+                "topic" => these.add_filter(&decode_topic(value, name)?, limits)?,
                 "after" => once(&mut these.after, value, name)?,
                 "limit" => once(&mut these.limit, value, name)?,
                 "wait" => once(&mut these.wait, value, name)?,

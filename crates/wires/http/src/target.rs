@@ -1,9 +1,9 @@
-//! The request target: its forms (RFC 9112 §3.2), the query's pairs, percent-decoding (RFC 3986 §2.1).
-//!
-//! `+` in a query is itself: topic filters are full of it. A space is `%20`, a `#` is `%23`.
+//! The request target: its forms (RFC 9112 §3.2), the query's pairs, and their values: see [`query`] for what `+` is.
 
 use std::borrow::Cow;
 use std::time::Duration;
+
+use everywire_base::query::{self, NotText};
 
 use crate::problem::Problem;
 
@@ -53,27 +53,23 @@ fn absolute(text: &str) -> Result<(Option<&str>, &str), Problem> {
     Ok((Some(&rest[..end]), &rest[end..]))
 }
 
-/// Decodes percent-encoding; the result must be UTF-8.
+/// Decodes percent-encoding alone, as in paths, tokens and cursors.
 pub(crate) fn decode<'a>(text: &'a str, name: &str) -> Result<Cow<'a, str>, Problem> {
-    if !text.contains('%') {
-        return Ok(Cow::Borrowed(text));
-    }
-    let wrong = || Problem::bad(format!("`{name}`: the percent-encoding is not two hexadecimal digits, or not UTF-8"));
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let [high, low, tail @ ..] = tail else { return Err(wrong()) };
-        let digit = |d: u8| char::from(d).to_digit(16);
-        let (high, low) = digit(*high).zip(digit(*low)).ok_or_else(wrong)?;
-        bytes.push((high << 4 | low) as u8);
-        rest = tail;
-    }
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| wrong())
+    query::percent(text).map_err(|error| undecodable(name, error))
+}
+
+/// Decodes the text of a parameter, in which `+` is a space.
+pub(crate) fn decode_text<'a>(text: &'a str, name: &str) -> Result<Cow<'a, str>, Problem> {
+    query::form(text).map_err(|error| undecodable(name, error))
+}
+
+/// Decodes a topic or filter of a parameter, in which `+` may be a wildcard.
+pub(crate) fn decode_topic<'a>(text: &'a str, name: &str) -> Result<Cow<'a, str>, Problem> {
+    query::topic(text).map_err(|error| undecodable(name, error))
+}
+
+fn undecodable(name: &str, error: NotText) -> Problem {
+    Problem::bad(format!("`{name}`: {error}"))
 }
 
 /// Puts a parameter's value into its place; a second one is refused.
@@ -124,14 +120,6 @@ mod tests {
         assert_eq!(parse("*"), Ok((None, "*", "")));
         for text in ["a", "ftp://h/", "http://", "http:///x", "/a#b", "/\u{e9}", "h:80", ""] {
             assert_eq!(parse(text), Err(400), "{text}");
-        }
-    }
-
-    #[test]
-    fn percent_encoding() {
-        assert_eq!(decode("a+b%20c%C3%A9", "x").unwrap(), "a+b cé");
-        for text in ["%", "%4", "%zz", "%ff", "%+1"] {
-            assert!(decode(text, "x").is_err(), "{text}");
         }
     }
 

@@ -43,6 +43,7 @@ impl Subscribing {
     /// Begins to read, if every filter was granted.
     pub(crate) fn granted(self, cx: &mut Context<'_>, link: &mut Link<'_>, subscribed: Subscribed) -> Phase {
         let Self { manner, shape, .. } = self;
+        let manner = if link.ends() { manner.closing() } else { manner };
         if let Some((_, refusal)) = subscribed.refused.into_iter().next() {
             unsubscribe(cx, link);
             let problem = Problem::from(refusal);
@@ -54,8 +55,11 @@ impl Subscribing {
             Shape::ShortPoll { limit } => {
                 Phase::Polling(Polling::new(manner, Patience::None, limit, now + cx.limits.slow_request))
             }
-            Shape::LongPoll { limit, wait } => Phase::Polling(Polling::new(manner, Patience::Long, limit, now + wait)),
-            Shape::Watch { wait } => Phase::Watching(Watching::new(manner, now + wait)),
+            Shape::LongPoll { limit, wait } => {
+                let until = link.patience(cx, now + wait);
+                Phase::Polling(Polling::new(manner, Patience::Long, limit, until))
+            }
+            Shape::Watch { wait } => Phase::Watching(Watching::new(manner, link.patience(cx, now + wait))),
             Shape::Stream { format, pad, begins } => {
                 let told = (begins == Begins::AtAnEnd).then_some(&subscribed.cursor);
                 if manner.content == Content::Whole {
