@@ -82,6 +82,8 @@ enum Waiting {
     Subscribe {
         id: u64,
         after: Start,
+        /// How many filters were asked for.
+        filters: usize,
     },
     Publish {
         id: u64,
@@ -292,8 +294,8 @@ impl Native {
             return;
         }
         let greet = if start == Start::Latest { Greet::Always } else { Greet::Never };
-        let subscribe = Subscribe { start: start.clone(), greet, ..Subscribe::to(filters) };
-        self.ask(cx, Ask::Subscribe(subscribe), Waiting::Subscribe { id, after: start });
+        let waiting = Waiting::Subscribe { id, after: start.clone(), filters: filters.len() };
+        self.ask(cx, Ask::Subscribe(Subscribe { start, greet, ..Subscribe::to(filters) }), waiting);
     }
 
     /// The topics that are some; each that isn't is refused for itself.
@@ -311,10 +313,13 @@ impl Native {
         filters
     }
 
-    fn subscribed(&mut self, cx: &mut Carrier<'_, '_>, id: u64, after: &Start, subscribed: &Subscribed) {
+    fn refusals(&self, cx: &mut Carrier<'_, '_>, id: u64, subscribed: &Subscribed) {
         for (filter, refusal) in &subscribed.refused {
             self.refuse(cx, Problem::refused(id, refusal).on(filter.as_str()));
         }
+    }
+
+    fn subscribed(&self, cx: &mut Carrier<'_, '_>, id: u64, after: &Start, subscribed: &Subscribed) {
         let gap = if let Start::After(asked) = after { !is_honoured(asked, &subscribed.cursor) } else { false };
         self.send(cx, &Response::Subscribed { id, cursor: subscribed.cursor.to_string(), gap });
     }
@@ -410,8 +415,12 @@ impl Carried for Native {
         match (self.take(ask), answer) {
             (Some(Waiting::Hello(hello)), Answer::Authenticated(result)) => self.authenticated(cx, &hello, result),
             (Some(Waiting::Login { is_asked }), Answer::Welcomed(result)) => self.welcomed(cx, is_asked, result),
-            (Some(Waiting::Subscribe { id, after }), Answer::Subscribed(subscribed)) => {
-                self.subscribed(cx, id, &after, &subscribed);
+            (Some(Waiting::Subscribe { id, after, filters }), Answer::Subscribed(subscribed)) => {
+                self.refusals(cx, id, &subscribed);
+                // Errors alone are the answer where nothing was granted.
+                if subscribed.refused.len() < filters {
+                    self.subscribed(cx, id, &after, &subscribed);
+                }
                 self.flow(cx)
             }
             (Some(Waiting::Publish { id }), Answer::Published(result)) => {

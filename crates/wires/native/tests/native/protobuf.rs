@@ -60,6 +60,13 @@ fn a_message_comes_as_it_was_published() {
 }
 
 #[test]
+fn where_nothing_is_granted_an_error_is_the_only_answer() {
+    let mut pair = begun();
+    let frames = ask(&mut pair, subscribe(7, "closed/x"));
+    assert!(matches!(&frames[..], [server_frame::Frame::Error(e)] if (e.id, e.code) == (7, 403)), "{frames:?}");
+}
+
+#[test]
 fn a_frame_larger_than_the_drivers_buffer() {
     let mut pair = begun();
     pair.bench.rules = everywire_base::rules::Rules::new(vec![everywire_base::rules::TopicRule {
