@@ -37,6 +37,40 @@ impl fmt::Display for UnixMillis {
     }
 }
 
+/// A wall clock that goes on by more than this between two looks of somebody who looks all the time was set.
+pub const STEP: Duration = Duration::from_mins(1);
+
+/// Time that goes on steadily though the wall clock that it is taken from may be set: a step of that counts as no time
+/// at all. It must be looked at more often than every [`STEP`]. It begins as the wall clock's number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Steady {
+    wall: UnixMillis,
+    now: Monotonic,
+}
+
+impl Steady {
+    /// Steady time from here on.
+    pub fn new(wall: UnixMillis) -> Self {
+        Self { wall, now: Monotonic(wall.0) }
+    }
+
+    /// Looks at the wall clock. Says by how many milliseconds it was set, if it was by more than [`STEP`].
+    pub fn look(&mut self, wall: UnixMillis) -> Option<i64> {
+        let passed = wall.0.cast_signed().wrapping_sub(self.wall.0.cast_signed());
+        self.wall = wall;
+        let is_step = passed.unsigned_abs() > STEP.as_millis() as u64;
+        if passed > 0 && !is_step {
+            self.now.0 += passed.unsigned_abs();
+        }
+        is_step.then_some(passed)
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Monotonic {
+        self.now
+    }
+}
+
 /// Both clocks, read once a turn by the driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Now {
@@ -49,6 +83,22 @@ pub struct Now {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steady_time_takes_no_part_in_steps() {
+        const HOUR: u64 = 3_600_000;
+        let mut steady = Steady::new(UnixMillis(5 * HOUR));
+        for (wall, step, now) in [
+            (5 * HOUR + 10_000, None, 10_000),
+            (8 * HOUR, Some(3 * HOUR.cast_signed() - 10_000), 10_000),
+            (8 * HOUR + 60_000, None, 70_000),
+            (HOUR, Some(-7 * HOUR.cast_signed() - 60_000), 70_000),
+            (HOUR - 500, None, 70_000),
+            (HOUR + 500, None, 71_000),
+        ] {
+            assert_eq!((steady.look(UnixMillis(wall)), steady.now()), (step, Monotonic(5 * HOUR + now)), "{wall}");
+        }
+    }
 
     #[test]
     fn time_stamps_have_three_decimals() {

@@ -3,6 +3,8 @@
 //! The stored form is protobuf, so that later fields are skipped by older readers. A record's partition is not stored
 //! with it: it is the log that it lies in.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -180,6 +182,13 @@ impl Record {
     /// The id of the message.
     pub fn id(&self) -> MessageId {
         MessageId::new(self.time, self.partition, self.offset)
+    }
+
+    /// How long its message may still be delivered, if it expires: never longer than was given to it, though the clock
+    /// was set back since.
+    pub fn time_left(&self, now: UnixMillis) -> Option<Duration> {
+        let expires = self.message()?.expires?;
+        Some(Duration::from_millis(expires.0.saturating_sub(now.0.max(self.time.0))))
     }
 
     /// The length of [`Record::encode`]'s output, in bytes.
@@ -390,6 +399,16 @@ mod tests {
 
     fn text() -> impl Strategy<Value = Option<Box<str>>> {
         proptest::option::of("[a-z/é]{0,12}").prop_map(|t| t.map(String::into_boxed_str))
+    }
+
+    #[test]
+    fn what_is_left_of_a_message_s_time_is_never_more_than_it_had() {
+        let message = Message { expires: Some(UnixMillis(130)), ..Message::new(Topic::parse("t").unwrap(), "x") };
+        let (partition, offset, time) = (Partition(0), Offset(1), UnixMillis(100));
+        let record = Record { partition, offset, time, durability: Durability::Fsync, entry: Entry::Message(message) };
+        for (now, left) in [(100, 30), (110, 20), (130, 0), (200, 0), (5, 30)] {
+            assert_eq!(record.time_left(UnixMillis(now)), Some(Duration::from_millis(left)), "at {now}");
+        }
     }
 
     proptest! {

@@ -1,8 +1,8 @@
 //! The appender: the one writer of a log. Each [`Appender::turn`] is one group commit.
 //!
 //! It takes what waits, gives offsets and times, has the journal keep it (one write, at most one sync), shows it to the
-//! tail, rings, and answers. Time never goes back from record to record, and offsets are never given twice, not even
-//! those of a commit that failed. What only passes needs no place in the journal: it goes on in its order when the journal
+//! tail, rings, and answers. Records have the present clock's time, which may go back from one to the next when the clock
+//! was set: order is the offset's. Offsets are never given twice, not even those of a commit that failed. What only passes needs no place in the journal: it goes on in its order when the journal
 //! takes or keeps nothing. When the store is so far behind that the tail can let go of nothing, the appender
 //! takes nothing more, so that the queue fills up and the workers push back.
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use everywire_base::ask::{Append, Draft, Outcome, PublishError, Published};
-use everywire_base::clock::UnixMillis;
+use everywire_base::clock::{Steady, UnixMillis};
 use everywire_base::cursor::{Epoch, Offset, Partition};
 use everywire_base::id::Ticket;
 use everywire_base::limits::Limits;
@@ -42,7 +42,10 @@ pub struct Appender {
     keys: Keys,
     fences: Fences,
     last: Offset,
-    time: UnixMillis,
+    /// The clock of records, …
+    wall: UnixMillis,
+    /// … and that of the keys, which takes no part in its steps.
+    steady: Steady,
     waiting: VecDeque<Append>,
     gather: Gather,
     /// The journal has nothing left to do.
@@ -78,9 +81,10 @@ struct Batch {
 }
 
 impl Appender {
-    pub(crate) fn new(parts: Parts, limits: &Limits, keys: Keys, last: Offset, time: UnixMillis) -> Self {
+    pub(crate) fn new(parts: Parts, limits: &Limits, keys: Keys, last: Offset, wall: UnixMillis) -> Self {
         let (fences, waiting, gather) = (Fences::new(limits), VecDeque::new(), Gather::new());
-        Self { parts, keys, fences, last, time, waiting, gather, is_settled: false, finished: false }
+        let steady = Steady::new(wall);
+        Self { parts, keys, fences, last, wall, steady, waiting, gather, is_settled: false, finished: false }
     }
 
     /// Commits until the engine is closed; on a thread of its own.
@@ -133,10 +137,9 @@ impl Appender {
         // Before the look into the queue, so that all is answered that came before the close.
         let closing = self.parts.queue.is_closing();
         self.collect();
-        let wall = self.parts.bell.now();
-        self.time = self.time.max(wall);
+        self.look_at_the_clock();
         if self.waiting.is_empty() {
-            self.is_settled = !self.parts.journal.idle(wall);
+            self.is_settled = !self.parts.journal.idle(self.wall);
             if closing {
                 self.finish();
             }
@@ -147,8 +150,16 @@ impl Appender {
             return false;
         }
         self.is_settled = false;
-        self.commit(wall);
+        self.commit();
         true
+    }
+
+    fn look_at_the_clock(&mut self) {
+        self.wall = self.parts.bell.now();
+        if let Some(millis) = self.steady.look(self.wall) {
+            let (seconds, way) = (millis.unsigned_abs() / 1000, if millis < 0 { "back" } else { "ahead" });
+            tracing::warn!(now = %self.wall, "the clock was set {way} by {seconds} s, or the server stood still");
+        }
     }
 
     /// Finishes what waits and closes the log in good order, for who steps the appender himself.
@@ -160,14 +171,14 @@ impl Appender {
     }
 
     fn finish(&mut self) {
-        self.parts.journal.close(self.last, self.time);
+        self.parts.journal.close(self.last, self.wall);
         self.finished = true;
         self.parts.queue.closed();
     }
 
-    fn commit(&mut self, wall: UnixMillis) {
-        let began = Instant::now();
-        self.keys.expire(self.time);
+    fn commit(&mut self) {
+        let (began, wall) = (Instant::now(), self.wall);
+        self.keys.expire(self.steady.now());
         let taken = self.take_batch();
         let bytes: usize = taken.iter().map(weight).sum();
         self.parts.queue.release(taken.len(), bytes);
@@ -240,7 +251,7 @@ impl Appender {
         Arc::new(Record {
             partition: self.parts.partition,
             offset: self.last,
-            time: self.time,
+            time: self.wall,
             durability: self.parts.journal.promise(draft.durability),
             entry: Entry::Message(draft.message),
         })
@@ -254,7 +265,7 @@ impl Appender {
         for record in &batch.records {
             let Some(message) = with_key(record) else { continue };
             if is_there(record) {
-                self.keys.published(message, published(self.parts.epoch, record));
+                self.keys.published(message, published(self.parts.epoch, record), self.steady.now());
             } else {
                 self.keys.forget(message);
             }

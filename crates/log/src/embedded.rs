@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use everywire_base::ask::Append;
-use everywire_base::clock::UnixMillis;
+use everywire_base::clock::{Monotonic, STEP, UnixMillis};
 use everywire_base::cursor::{Epoch, Lineage, Partition};
 use everywire_base::limits::Limits;
 
@@ -64,8 +64,11 @@ impl Embedded {
         let metrics = Arc::new(LogMetrics::default());
         let place = disk.place();
         let Recovered { begin, last, time, lineage } = recovery::open(disk, options, Arc::clone(&metrics))?;
-        let time = time.max(bell.now());
-        let keys = remember(&begin.files, lineage.epoch, limits, time)
+        let now = bell.now();
+        if time > now.after(STEP) {
+            tracing::warn!(last = %time, %now, "the log ends in the future: the clock was wrong then, or is now");
+        }
+        let keys = remember(&begin.files, lineage.epoch, limits, now)
             .map_err(|error| OpenError::Damaged { place, what: error.to_string() })?;
         let queue = Arc::new(Queue::new(limits, Arc::clone(&bell)));
         let tail = TailWriter::new(last, limits);
@@ -78,7 +81,7 @@ impl Embedded {
         });
         let (epoch, partition) = (lineage.epoch, Partition(0));
         let parts = Parts { queue, bell, tail, journal: Box::new(Writer::new(begin)), metrics, epoch, partition };
-        Ok((engine, Appender::new(parts, limits, keys, last, time)))
+        Ok((engine, Appender::new(parts, limits, keys, last, now)))
     }
 
     /// What the log counts.
@@ -112,7 +115,9 @@ fn remember(
             for record in decode(files.partition, batch, records, |_| true) {
                 let record = record?;
                 if let Some(message) = record.message().filter(|_| record.time > since && !keys.is_full()) {
-                    keys.published(message, published(epoch, &record));
+                    // What a wrong clock put into the future counts as of now.
+                    let at = Monotonic(record.time.min(now).0);
+                    keys.published(message, published(epoch, &record), at);
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use everywire_base::ask::{PublishError, Published};
-use everywire_base::clock::UnixMillis;
+use everywire_base::clock::Monotonic;
 use everywire_base::limits::Limits;
 use everywire_base::record::Message;
 
@@ -36,8 +36,9 @@ pub(crate) enum Answer {
 pub(crate) struct Keys {
     hashers: (RandomState, RandomState),
     known: HashMap<Identity, Known>,
-    /// In the order of their time.
-    by_time: VecDeque<(UnixMillis, Identity)>,
+    /// In the order of the log, by a time that takes no part in the steps of the wall clock: a wrong one neither keeps
+    /// keys for ever nor forgets them all.
+    by_time: VecDeque<(Monotonic, Identity)>,
     window_ms: u64,
     max: usize,
 }
@@ -63,7 +64,7 @@ impl Keys {
     }
 
     /// Forgets what is older than the window.
-    pub(crate) fn expire(&mut self, now: UnixMillis) {
+    pub(crate) fn expire(&mut self, now: Monotonic) {
         while let Some((time, identity)) = self.by_time.front() {
             if time.0 + self.window_ms > now.0 {
                 break;
@@ -89,12 +90,12 @@ impl Keys {
         }
     }
 
-    /// The message was published, now or before the start.
-    pub(crate) fn published(&mut self, message: &Message, published: Published) {
+    /// The message was published then, perhaps before the start.
+    pub(crate) fn published(&mut self, message: &Message, published: Published, at: Monotonic) {
         let Some(key) = message.key.as_deref() else { return };
         let (identity, content) = (self.identity(message, key), self.content(message));
         self.known.insert(identity, Known { content, answer: Answer::Published(published) });
-        self.by_time.push_back((published.time, identity));
+        self.by_time.push_back((at, identity));
     }
 
     /// The message was not published, or nobody knows.
@@ -116,6 +117,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use everywire_base::clock::UnixMillis;
     use everywire_base::cursor::{Epoch, Offset, Partition};
     use everywire_base::record::Durability;
     use everywire_base::topic::Topic;
@@ -138,7 +140,7 @@ mod tests {
         let first = message(Some("alice"), "t", "k", "hi");
         assert_eq!(keys.check(&first, 4), Ok(None));
         assert_eq!(keys.check(&first, 5), Ok(Some(Answer::InBatch(4))));
-        keys.published(&first, published(1000));
+        keys.published(&first, published(1000), Monotonic(1000));
         assert_eq!(keys.check(&first, 0), Ok(Some(Answer::Published(published(1000)))));
         assert_eq!(keys.check(&message(Some("alice"), "t", "k", "ho"), 0), Err(PublishError::KeyConflict));
         for other in [message(None, "t", "k", "ho"), message(Some("alice"), "u", "k", "ho")] {
@@ -151,11 +153,11 @@ mod tests {
         let mut keys = Keys::new(&Limits { idempotency_keys: 1, ..Limits::default() });
         let (first, second) = (message(None, "t", "1", "a"), message(None, "t", "2", "b"));
         assert_eq!(keys.check(&first, 0), Ok(None));
-        keys.published(&first, published(1000));
+        keys.published(&first, published(1000), Monotonic(1000));
         assert_eq!(keys.check(&second, 0), Err(PublishError::KeysFull));
-        keys.expire(UnixMillis(120_999));
+        keys.expire(Monotonic(120_999));
         assert!(keys.is_full());
-        keys.expire(UnixMillis(121_000));
+        keys.expire(Monotonic(121_000));
         assert_eq!((keys.len(), keys.check(&second, 0)), (0, Ok(None)));
         keys.forget(&second);
         assert_eq!(keys.check(&first, 0), Ok(None));

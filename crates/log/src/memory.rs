@@ -49,7 +49,7 @@ impl MemoryOptions {
 impl Memory {
     /// Makes an empty log and its appender.
     pub fn open(options: MemoryOptions, limits: &Limits, bell: Arc<dyn Bell>) -> (Arc<Self>, Appender) {
-        let queue = Arc::new(Queue::new(limits, Arc::clone(&bell)));
+        let (queue, now) = (Arc::new(Queue::new(limits, Arc::clone(&bell))), bell.now());
         let tail = TailWriter::new(Offset::BEGINNING, limits);
         let kept = Arc::new(Kept::default());
         let metrics = Arc::new(LogMetrics::default());
@@ -63,7 +63,7 @@ impl Memory {
         let journal = Box::new(MemoryJournal { kept, max_bytes: options.max_bytes });
         let (epoch, partition) = (options.epoch, Partition(0));
         let parts = Parts { queue, bell, tail, journal, metrics, epoch, partition };
-        (engine, Appender::new(parts, limits, Keys::new(limits), Offset::BEGINNING, UnixMillis(0)))
+        (engine, Appender::new(parts, limits, Keys::new(limits), Offset::BEGINNING, now))
     }
 
     /// What the log counts.

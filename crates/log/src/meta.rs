@@ -38,7 +38,7 @@ pub(crate) struct Meta {
     pub closed_at: Option<Offset>,
     /// Records up to here were synced.
     pub synced: Offset,
-    /// No record is later.
+    /// When it was closed last.
     pub time: UnixMillis,
 }
 

@@ -69,6 +69,7 @@ pub(crate) struct Recovered {
     pub begin: Begin,
     /// All numbers up to here are taken.
     pub last: Offset,
+    /// About when the last record was written.
     pub time: UnixMillis,
     pub lineage: Lineage,
 }
@@ -150,7 +151,7 @@ fn recover(
         Some(tail) => settle_tail(&disk, tail, was_closed, &mut segments)?,
         None => None,
     };
-    let time = segments.last().map_or(meta.time, |s| s.contents().time.max(meta.time));
+    let time = segments.last().map_or(meta.time, |s| s.contents().time);
     meta.synced = written;
     meta.reserved = Offset(last.0 + options.reserve_offsets);
     meta.write(&*meta_file)?;

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use everywire_base::ask::Ack as Acknowledge;
-use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Cursor;
 use everywire_base::parcel::{Format, Parcel, Rendition};
 use everywire_base::record::Message;
@@ -145,7 +145,7 @@ impl Mqtt {
             packet_id: manner.tag,
         };
         let own = match version {
-            Version::V5 => own_properties(alias, manner.identifiers, message.expires, cx.cx.now.wall),
+            Version::V5 => own_properties(alias, manner.identifiers, parcel.record().time_left(cx.cx.now.wall)),
             _ => Properties::default(),
         };
         let most = if client.maximum_packet == 0 { usize::MAX } else { client.maximum_packet as usize };
@@ -234,12 +234,7 @@ impl Outgoing<'_> {
 }
 
 /// The properties that only this client's packet has, or only at this moment.
-fn own_properties(
-    alias: Option<NonZeroU16>,
-    identifiers: &[u32],
-    expires: Option<UnixMillis>,
-    now: UnixMillis,
-) -> Properties {
+fn own_properties(alias: Option<NonZeroU16>, identifiers: &[u32], time_left: Option<Duration>) -> Properties {
     let mut properties = Properties::default();
     if let Some(alias) = alias {
         properties = properties.with(Id::TopicAlias, alias.get());
@@ -247,9 +242,9 @@ fn own_properties(
     for identifier in identifiers {
         properties = properties.with(Id::SubscriptionIdentifier, *identifier);
     }
-    if let Some(expires) = expires {
+    if let Some(left) = time_left {
         // MQTT-3.3.2-6: less the time that it has waited.
-        let left = expires.0.saturating_sub(now.0).div_ceil(1000);
+        let left = left.as_millis().div_ceil(1000);
         properties = properties.with(Id::MessageExpiryInterval, u32::try_from(left).unwrap_or(u32::MAX));
     }
     properties

@@ -206,6 +206,11 @@ fn an_expiry_is_what_is_left_at_each_delivery() {
             client.pair.advance(Duration::from_secs(20));
         }
         assert_eq!(left, [60, 40, 20]);
+        // The clock was two hours ahead when it was published, and is set right.
+        client.pair.bench.now.wall.0 -= 7_200_000;
+        client.pair.bench.push(&Delivery::Message(&parcel, Manner::PLAIN));
+        let Packet::Publish(publish) = client.hear_one() else { panic!("no PUBLISH") };
+        assert_eq!(publish.properties.number(Id::MessageExpiryInterval), Some(60));
     }
 }
 
