@@ -19,8 +19,10 @@ const FLAGS = [
 
 /** A running server; `url` is where it listens. */
 export class Server {
-  static async start() {
+  /** With these variables in its environment. */
+  static async start(environment = {}) {
     const server = new Server();
+    server.environment = environment;
     server.home = await mkdtemp(join(tmpdir(), 'everywire-node-'));
     await server.run('127.0.0.1:0');
     return server;
@@ -32,7 +34,7 @@ export class Server {
     const ready = join(this.home, 'ready.json');
     await rm(ready, { force: true });
     const options = ['serve', '--http', http, '--tcp', 'off', '--mqtt', this.mqtt ?? '127.0.0.1:0', '--data', join(this.home, 'data'), '--ready-file', ready];
-    this.process = spawn(binary, options, { cwd: this.home, stdio: ['ignore', 'ignore', 'inherit'] });
+    this.process = spawn(binary, options, { cwd: this.home, env: { ...process.env, ...this.environment }, stdio: ['ignore', 'ignore', 'ignore'] });
     const addresses = await this.addresses(ready);
     this.url = `http://${addresses.http}`;
     this.mqtt = addresses.mqtt;

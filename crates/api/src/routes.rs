@@ -41,7 +41,7 @@ pub(crate) fn router(control: Arc<dyn Control>) -> Router {
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(description))
-        .route("/", get(web::index))
+        .route("/", get(web::home))
         .route("/web/{*path}", get(web::file))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)

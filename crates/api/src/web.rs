@@ -1,22 +1,33 @@
-//! The web files of the console, embedded in the binary.
+//! The pages, embedded in the binary: home, console, lab, what they load, and the JavaScript client under `web/sdk/`.
 //!
-//! They are revalidated with every load (`ETag`), so that a new version of the server shows at once, and may load
-//! nothing from elsewhere.
+//! The files are compressed once, when the crate is built. They are revalidated with every load (`ETag`), so that a new
+//! version of the server shows at once, and may load nothing from elsewhere.
+
+use std::io::Read as _;
 
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
+use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use rust_embed::{EmbeddedFile, RustEmbed};
 
 use crate::problem::Problem;
 
-#[derive(RustEmbed)]
-#[folder = "../../web"]
-#[allow_missing = true]
-struct Files;
+/// A file of `web/` or of `sdk/js/src/`.
+struct File {
+    /// Its address under `/web/`.
+    name: &'static str,
+    /// What tells this version from others.
+    tag: &'static str,
+    /// Its bytes, compressed.
+    gzip: &'static [u8],
+}
 
-const POLICY: &str =
-    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
+
+/// What a page may do. `worker` is the one policy of Trusted Types: for the address of the service worker.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
+    connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types worker";
 
 /// By the end of a file's name.
 const TYPES: &[(&str, &str)] = &[
@@ -33,7 +44,7 @@ const TYPES: &[(&str, &str)] = &[
 ];
 
 /// `GET /`.
-pub(crate) async fn index(headers: HeaderMap) -> Response {
+pub(crate) async fn home(headers: HeaderMap) -> Response {
     serve("index.html", &headers)
 }
 
@@ -43,8 +54,8 @@ pub(crate) async fn file(Path(path): Path<String>, headers: HeaderMap) -> Respon
 }
 
 fn serve(path: &str, asked: &HeaderMap) -> Response {
-    match Files::get(path) {
-        Some(file) => found(path, file, asked),
+    match FILES.iter().find(|file| file.name == path) {
+        Some(file) => found(file, asked),
         None => Problem::new(
             StatusCode::NOT_FOUND,
             format!("there is no web file {path}: the page is at /, the API is described at /openapi.json"),
@@ -53,19 +64,29 @@ fn serve(path: &str, asked: &HeaderMap) -> Response {
     }
 }
 
-fn found(path: &str, file: EmbeddedFile, asked: &HeaderMap) -> Response {
-    let etag = etag(&file);
+fn found(file: &File, asked: &HeaderMap) -> Response {
+    let is_compressed = takes_gzip(asked);
+    // A tag is of the bytes that are sent.
+    let etag = format!("\"{}{}\"", file.tag, if is_compressed { "-gzip" } else { "" });
     let known = asked.get_all(header::IF_NONE_MATCH).iter().any(|sent| matches(sent, &etag));
-    let mut response = if known { StatusCode::NOT_MODIFIED.into_response() } else { file.data.into_response() };
+    let mut response = match (known, is_compressed) {
+        (true, _) => StatusCode::NOT_MODIFIED.into_response(),
+        (false, true) => file.gzip.into_response(),
+        (false, false) => inflated(file.gzip).into_response(),
+    };
     let headers = response.headers_mut();
     if !known {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(path)));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(file.name)));
+        if is_compressed {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
     }
     if let Ok(value) = HeaderValue::from_str(&etag) {
         headers.insert(header::ETAG, value);
     }
     for (name, value) in [
         (header::CACHE_CONTROL, "no-cache"),
+        (header::VARY, "Accept-Encoding"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
@@ -74,10 +95,27 @@ fn found(path: &str, file: EmbeddedFile, asked: &HeaderMap) -> Response {
     response
 }
 
-fn etag(file: &EmbeddedFile) -> String {
-    let hash = file.metadata.sha256_hash();
-    let number = hash.first_chunk().map_or(0, |first| u128::from_be_bytes(*first));
-    format!("\"{number:032x}\"")
+/// Whether `Accept-Encoding` names gzip and doesn't forbid it.
+fn takes_gzip(asked: &HeaderMap) -> bool {
+    asked
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default();
+            let is_refused = parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0)));
+            (name.eq_ignore_ascii_case("gzip") || name == "*") && !is_refused
+        })
+}
+
+/// For the rare client that takes no gzip.
+fn inflated(gzip: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Writing to a vector can't fail, and the bytes are our own.
+    let _ = GzDecoder::new(gzip).read_to_end(&mut bytes);
+    bytes
 }
 
 /// Whether an `If-None-Match` names the tag; weakly, as RFC 9110 §13.1.2 wants it.
@@ -94,35 +132,45 @@ fn content_type(path: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    fn embedded(data: &'static [u8], asked: &[(header::HeaderName, &str)]) -> Response {
-        let metadata = rust_embed::Metadata::__rust_embed_new([7; 32], None, None);
-        let file = EmbeddedFile { data: data.into(), metadata };
+    fn served(path: &str, asked: &[(header::HeaderName, &str)]) -> Response {
         let mut headers = HeaderMap::new();
         for (name, value) in asked {
             headers.append(name, value.parse().unwrap());
         }
-        found("app.js", file, &headers)
+        serve(path, &headers)
+    }
+
+    fn text(response: &Response, name: header::HeaderName) -> &str {
+        response.headers().get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     #[test]
     fn a_file_comes_with_its_type_tag_and_policy() {
-        let response = embedded(b"export {}", &[]);
+        let response = served("sdk/everywire.js", &[(header::ACCEPT_ENCODING, "deflate, gzip;q=0.5")]);
         assert_eq!(response.status(), 200);
-        let header = |name| response.headers()[name].to_str().unwrap();
-        assert_eq!(header(header::CONTENT_TYPE), "text/javascript; charset=utf-8");
-        assert_eq!(header(header::ETAG), "\"07070707070707070707070707070707\"");
-        assert!(header(header::CONTENT_SECURITY_POLICY).starts_with("default-src 'self'"));
+        assert_eq!(text(&response, header::CONTENT_TYPE), "text/javascript; charset=utf-8");
+        assert_eq!(text(&response, header::CONTENT_ENCODING), "gzip");
+        assert_eq!(text(&response, header::VARY), "Accept-Encoding");
+        assert!(text(&response, header::CONTENT_SECURITY_POLICY).starts_with("default-src 'none'; script-src 'self';"));
+    }
+
+    #[test]
+    fn who_takes_no_gzip_gets_the_file_as_it_is_under_another_tag() {
+        let plain = served("icon.svg", &[(header::ACCEPT_ENCODING, "gzip;q=0, br")]);
+        assert_eq!(text(&plain, header::CONTENT_ENCODING), "");
+        let gzip = served("icon.svg", &[(header::ACCEPT_ENCODING, "gzip")]);
+        assert_ne!(text(&plain, header::ETAG), text(&gzip, header::ETAG));
+        let file = FILES.iter().find(|file| file.name == "icon.svg").unwrap();
+        assert!(inflated(file.gzip).starts_with(b"<svg"));
     }
 
     #[test]
     fn a_known_tag_is_not_sent_again() {
-        for (sent, status) in [
-            ("\"07070707070707070707070707070707\"", 304),
-            ("\"other\", W/\"07070707070707070707070707070707\"", 304),
-            ("*", 304),
-            ("\"other\"", 200),
-        ] {
-            assert_eq!(embedded(b"x", &[(header::IF_NONE_MATCH, sent)]).status(), status, "{sent}");
+        let etag = text(&served("icon.svg", &[]), header::ETAG).to_owned();
+        for (sent, status) in
+            [(etag.clone(), 304), (format!("\"other\", W/{etag}"), 304), ("*".into(), 304), ("\"other\"".into(), 200)]
+        {
+            assert_eq!(served("icon.svg", &[(header::IF_NONE_MATCH, &sent)]).status(), status, "{sent}");
         }
     }
 }

@@ -368,7 +368,7 @@ fn assert_every_reference_leads_somewhere(part: &Value, whole: &Value) {
 async fn the_page_and_its_files_are_served_under_a_strict_policy() {
     let page = Fake::default().get("/").await;
     assert_eq!((page.status, header(&page, "content-type")), (200, Some("text/html; charset=utf-8")));
-    assert!(header(&page, "content-security-policy").unwrap().starts_with("default-src 'self';"));
+    assert!(header(&page, "content-security-policy").unwrap().starts_with("default-src 'none'; script-src 'self';"));
     assert_eq!(header(&page, "cache-control"), Some("no-cache"));
     let text = std::str::from_utf8(&page.body).unwrap();
     assert!(!text.contains("<style") && !text.contains(" style="), "the policy forbids inline styles");

@@ -1,0 +1,233 @@
+/**
+ * What waits to be published, in order, each with the next ordered key `seq:PRODUCER:N`: the server counts without
+ * holes, so that a message is published once however often it is sent, for 7 days.
+ *
+ * @import { Published, PublishOptions, Store } from './types.js'
+ */
+import { Problem } from './problem.js';
+
+/** So many tabs have a place of their own in the store. */
+const SLOTS = 8;
+
+/**
+ * @typedef {object} Entry
+ * @property {string} topic
+ * @property {PublishOptions} options
+ * @property {string} type
+ * @property {string} text  The body; in Base64 if `isBinary`.
+ * @property {boolean} isBinary
+ * @property {number} at
+ *
+ * @typedef {{ producer: string, next: number, entries: Entry[] }} Queue
+ * @typedef {{ resolve: (published: Published) => void, reject: (problem: Problem) => void }} Waiter
+ *
+ * @typedef {object} Settings
+ * @property {Store} store
+ * @property {string} name  Of the locks by which tabs divide the places in the store.
+ * @property {number} max
+ * @property {number} ttlMs
+ * @property {[number, number]} retryMs
+ * @property {() => number} now
+ * @property {(entry: Entry, key: string) => Promise<Published>} post
+ * @property {() => void} changed
+ * @property {(error: unknown) => void} problem
+ */
+
+export class Outbox {
+  /** This tab's own queue first, then those that closed tabs have left. @type {Lane[]} */
+  #queues = [];
+  #opened;
+  #settings;
+  #isClosed = false;
+  /** @type {(() => void)[]} */
+  #releases = [];
+
+  /** @param {Settings} settings */
+  constructor(settings) {
+    this.#settings = settings;
+    this.#opened = this.#open();
+  }
+
+  get waiting() {
+    return this.#queues.reduce((sum, { waiting }) => sum + waiting, 0);
+  }
+
+  async #open() {
+    const { locks } = /** @type {any} */ (globalThis.navigator ?? {});
+    for (let slot = 0; slot < (locks ? SLOTS : 1) && !this.#isClosed; slot += 1) {
+      const isMine = !locks || await new Promise((resolve) => {
+        const options = { ifAvailable: true };
+        locks.request(`${this.#settings.name}outbox/${slot}`, options, (/** @type {unknown} */ lock) => {
+          resolve(Boolean(lock));
+          return lock && new Promise((release) => this.#releases.push(() => release(0)));
+        }).catch(() => resolve(slot === 0));
+      });
+      if (isMine) this.#queues.push(await new Lane(this.#settings, `outbox/${slot}`).open());
+    }
+  }
+
+  /** @param {Entry} entry @param {AbortSignal} [signal] @returns {Promise<Published>} */
+  async add(entry, signal) {
+    await this.#opened;
+    if (this.waiting >= this.#settings.max) throw new Problem(0, `the outbox is full: ${this.#settings.max} messages wait`);
+    return this.#queues[0].add(entry, signal);
+  }
+
+  /** The server may be there again. */
+  wake() {
+    for (const queue of this.#queues) queue.wake();
+  }
+
+  close() {
+    this.#isClosed = true;
+    for (const queue of this.#queues) queue.close();
+    for (const release of this.#releases) release();
+  }
+}
+
+/** One queue, of one producer. */
+class Lane {
+  /** @type {Queue} */
+  #queue = begin();
+  /** @type {Map<Entry, Waiter>} */
+  #waiters = new Map();
+  /** Whether the first entry was sent, here or before a reload: then it may have arrived. */
+  #wasSent = true;
+  /** Whether the next number may have been used by an entry that was given up. */
+  #isDoubtful = false;
+  #isSending = false;
+  #isClosed = false;
+  #failures = 0;
+  #settings;
+  #name;
+  wake = () => {};
+
+  /** @param {Settings} settings @param {string} name */
+  constructor(settings, name) {
+    this.#settings = settings;
+    this.#name = name;
+  }
+
+  get waiting() {
+    return this.#queue.entries.length;
+  }
+
+  async open() {
+    try {
+      this.#queue = JSON.parse(await this.#settings.store.get(this.#name) ?? 'null') ?? this.#queue;
+    } catch (error) {
+      this.#settings.problem(error);
+    }
+    if (this.waiting > 0) this.#send();
+    else this.#wasSent = false;
+    return this;
+  }
+
+  close() {
+    this.#isClosed = true;
+    this.wake();
+    for (const { reject } of this.#waiters.values()) reject(new Problem(0, 'closed; what the outbox keeps is sent at the next start'));
+  }
+
+  /** @param {Entry} entry @param {AbortSignal} [signal] */
+  async add(entry, signal) {
+    signal?.throwIfAborted();
+    this.#queue.entries.push(entry);
+    await this.#save();
+    return new Promise((resolve, reject) => {
+      this.#waiters.set(entry, { resolve, reject });
+      const takeBack = () => {
+        const at = this.#queue.entries.indexOf(entry);
+        if (at > 0 || (at === 0 && !this.#wasSent)) this.#remove(entry, new Problem(0, 'taken back'));
+      };
+      signal?.addEventListener('abort', takeBack);
+      if (signal?.aborted) takeBack();
+      this.#send();
+    });
+  }
+
+  async #save() {
+    const { entries } = this.#queue;
+    this.#settings.changed();
+    await this.#settings.store.set(this.#name, entries.length > 0 || this.#queue.next > 1 ? JSON.stringify(this.#queue) : null);
+  }
+
+  /** @param {Entry} entry @param {Problem} problem */
+  async #remove(entry, problem) {
+    const { entries } = this.#queue;
+    entries.splice(entries.indexOf(entry), 1);
+    const waiter = this.#waiters.get(entry);
+    this.#waiters.delete(entry);
+    problem.topic ??= entry.topic;
+    if (waiter) waiter.reject(problem);
+    else this.#settings.problem(problem);
+    await this.#save();
+  }
+
+  async #send() {
+    if (this.#isSending) return;
+    this.#isSending = true;
+    while (this.waiting > 0 && !this.#isClosed) {
+      const [entry] = this.#queue.entries;
+      const wasSent = this.#wasSent;
+      if (this.#settings.now() - entry.at > this.#settings.ttlMs) {
+        await this.#giveUp(entry, new Problem(0, 'it waited too long in the outbox'));
+        continue;
+      }
+      this.#wasSent = true;
+      try {
+        await this.#sent(entry, wasSent, await this.#settings.post(entry, `seq:${this.#queue.producer}:${this.#queue.next}`));
+      } catch (error) {
+        await this.#failed(entry, wasSent, Problem.from(error));
+      }
+    }
+    this.#isSending = false;
+  }
+
+  /** @param {Entry} entry @param {boolean} wasSent @param {Published} published */
+  async #sent(entry, wasSent, published) {
+    this.#failures = 0;
+    this.#queue.next += 1;
+    this.#wasSent = false;
+    // The number was used by an entry that was given up: this one goes with the next.
+    if (published.duplicate && this.#isDoubtful && !wasSent) return;
+    this.#isDoubtful = false;
+    this.#queue.entries.shift();
+    await this.#save();
+    this.#waiters.get(entry)?.resolve(published);
+    this.#waiters.delete(entry);
+  }
+
+  /** @param {Entry} entry @param {boolean} wasSent @param {Problem} problem */
+  async #failed(entry, wasSent, problem) {
+    if (problem.expected !== undefined && this.#queue.next > 1) {
+      // The server doesn't know this producer any more: it begins anew, under another name.
+      Object.assign(this.#queue, { ...begin(), entries: this.#queue.entries });
+      [this.#wasSent, this.#isDoubtful] = [false, false];
+      await this.#save();
+    } else if (problem.status === 409 && this.#isDoubtful && !wasSent) {
+      this.#queue.next += 1;
+      this.#wasSent = false;
+    } else if (problem.isPassing) {
+      const [first, most] = this.#settings.retryMs;
+      const ms = problem.retryAfterMs ?? Math.min(first * 2 ** this.#failures++, most) * (0.5 + Math.random() / 2);
+      await new Promise((resolve) => {
+        const timer = setTimeout(resolve, ms);
+        this.wake = () => { clearTimeout(timer); resolve(0); };
+      });
+    } else {
+      this.#wasSent = wasSent;
+      await this.#giveUp(entry, problem);
+    }
+  }
+
+  /** A refused message doesn't use its number, unless an earlier try of it had arrived. @param {Entry} entry @param {Problem} problem */
+  async #giveUp(entry, problem) {
+    this.#isDoubtful ||= this.#wasSent;
+    this.#wasSent = false;
+    await this.#remove(entry, problem);
+  }
+}
+
+/** @returns {Queue} */
+const begin = () => ({ producer: crypto.randomUUID(), next: 1, entries: [] });

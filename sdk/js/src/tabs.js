@@ -1,0 +1,139 @@
+/**
+ * One connection for all tabs: who has the lock leads; it reads for the others and passes on what comes. When it ends,
+ * the browser gives the lock to the next, and everybody tells that one what it wants, and from where.
+ *
+ * @import { StateEvent } from './types.js'
+ * @import { Links } from './links.js'
+ */
+import { Problem } from './problem.js';
+import { Reader } from './subscription.js';
+
+export class Tabs {
+  #id = crypto.randomUUID();
+  #channel;
+  #life = new AbortController();
+  isLeader = false;
+  /** What this tab reads for others, by tab and number. @type {Map<string, Reader>} */
+  #proxies = new Map();
+  /** @type {Map<Reader, number>} */
+  #numbers = new Map();
+  #count = 0;
+  /** @type {StateEvent} */
+  #event = { state: 'idle' };
+  #prefix;
+  #links;
+  #own;
+  #moved;
+
+  /**
+   * @param {string} prefix @param {Links} links @param {Set<Reader>} own
+   * @param {(event: StateEvent) => void} moved
+   */
+  constructor(prefix, links, own, moved) {
+    this.#prefix = prefix;
+    this.#links = links;
+    this.#own = own;
+    this.#moved = moved;
+    this.#channel = new BroadcastChannel(`${prefix}tabs`);
+    this.#channel.onmessage = ({ data }) => this.#heard(data);
+    const { signal } = this.#life;
+    // While a tab lives it has a lock of its name: the leader waits for it to learn of the tab's end.
+    this.#lock(`${prefix}tab/${this.#id}`, () => {});
+    this.#lock(`${prefix}leader`, () => {
+      if (signal.aborted) return;
+      this.isLeader = true;
+      this.#numbers.clear();
+      this.#say({ leader: this.#id });
+      if (this.#own.size > 0) this.#links.start();
+    });
+  }
+
+  /** Has a lock for as long as this tab lives. @param {string} name @param {() => void} granted */
+  #lock(name, granted) {
+    const { signal } = this.#life;
+    navigator.locks.request(name, { signal }, () => {
+      granted();
+      return new Promise((resolve) => { signal.addEventListener('abort', () => resolve(0)); });
+    }).catch(() => {});
+  }
+
+  get readers() {
+    return [...this.#proxies.values()];
+  }
+
+  close() {
+    this.#life.abort();
+    this.#channel.close();
+  }
+
+  /** @param {object} words */
+  #say(words) {
+    if (!this.#life.signal.aborted) this.#channel.postMessage({ from: this.#id, ...words });
+  }
+
+  /** Asks the leader for what this tab reads and hasn't asked for. */
+  follow() {
+    for (const reader of this.#own) {
+      if (this.#numbers.has(reader)) continue;
+      this.#numbers.set(reader, ++this.#count);
+      this.#say({ want: this.#count, topics: reader.topics, after: reader.at });
+    }
+  }
+
+  /** @param {Reader} reader */
+  left(reader) {
+    const number = this.#numbers.get(reader);
+    this.#numbers.delete(reader);
+    if (number) this.#say({ leave: number });
+  }
+
+  /** @param {StateEvent} event */
+  moved(event) {
+    if (!this.isLeader) return;
+    this.#event = event;
+    this.#say({ event });
+  }
+
+  /** @param {any} words */
+  #heard(words) {
+    if (this.isLeader) {
+      if (words.want) this.#read(words);
+      else if (words.leave) this.#proxies.get(`${words.from}/${words.leave}`)?.close();
+      return;
+    }
+    if (words.leader) {
+      this.#numbers.clear();
+      this.follow();
+    } else if (words.event) this.#moved(words.event);
+    if (words.to !== this.#id) return;
+    const [reader] = [...this.#numbers].find(([, number]) => number === words.want) ?? [];
+    if (!reader) return;
+    if (words.message) reader.offer(words.message);
+    if (words.cursor) reader.reach(words.cursor);
+    if (words.isReady) reader.confirmed(words.at);
+    if (words.refused) reader.refuse(new Problem(words.refused.status, words.refused.reason));
+  }
+
+  /** @param {{ from: string, want: number, topics: string[], after?: string }} words */
+  #read({ from, want, topics, after }) {
+    const name = `${from}/${want}`;
+    if (this.#proxies.has(name)) return;
+    /** @param {object} words */
+    const answer = (words) => this.#say({ to: from, want, ...words });
+    const proxy = new Reader({
+      left: (reader) => {
+        this.#proxies.delete(name);
+        this.#links.left(reader);
+        if (this.#own.size + this.#proxies.size === 0) this.#links.stop();
+      },
+      problem: () => {},
+      keep: ({ cursor }) => answer({ cursor }),
+    }, topics, (message) => answer({ message }), { after });
+    proxy.ready.then(() => answer({ isReady: true, at: proxy.at }), ({ status, reason }) => status && answer({ refused: { status, reason } }));
+    this.#proxies.set(name, proxy);
+    this.#say({ event: this.#event });
+    this.#links.start();
+    this.#links.changed();
+    navigator.locks.request(`${this.#prefix}tab/${from}`, { signal: this.#life.signal }, () => proxy.close()).catch(() => {});
+  }
+}

@@ -1,0 +1,16 @@
+export { Everywire } from "./client.js";
+export { Problem } from "./problem.js";
+export { EventStreamParser } from "./sse.js";
+export { browserStore } from "./store.js";
+export type Wire = import("./types.js").Wire;
+export type State = import("./types.js").State;
+export type Store = import("./types.js").Store;
+export type Options = import("./types.js").Options;
+export type Gap = import("./types.js").Gap;
+export type Published = import("./types.js").Published;
+export type PublishOptions = import("./types.js").PublishOptions;
+export type Presence = import("./types.js").Presence;
+export type Events = import("./types.js").Events;
+export type Message<T = unknown> = import("./types.js").Message<T>;
+export type Page<T = unknown> = import("./types.js").Page<T>;
+export type Subscription<T = unknown> = import("./types.js").Subscription<T>;

@@ -1,0 +1,30 @@
+/** A refusal of the server (RFC 9457), or a server that can't be reached (status 0). */
+export class Problem extends Error {
+    /** @param {Response} response */
+    static of(response: Response): Promise<Problem>;
+    /** @param {unknown} error */
+    static from(error: unknown): Problem;
+    /**
+     * @param {number} status
+     * @param {string} reason
+     * @param {{ retryAfterMs?: number, topic?: string, isFinal?: boolean, expected?: number }} [more]
+     */
+    constructor(status: number, reason: string, { retryAfterMs, topic, isFinal, expected }?: {
+        retryAfterMs?: number;
+        topic?: string;
+        isFinal?: boolean;
+        expected?: number;
+    });
+    status: number;
+    reason: string;
+    /** @type {number | undefined} */
+    retryAfterMs: number | undefined;
+    /** @type {string | undefined} */
+    topic: string | undefined;
+    /** Whether the server said not to come back. */
+    isFinal: boolean;
+    /** Which number an ordered key should have had. @type {number | undefined} */
+    expected: number | undefined;
+    /** Whether the same may succeed later. */
+    get isPassing(): boolean;
+}

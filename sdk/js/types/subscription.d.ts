@@ -1,0 +1,49 @@
+/**
+ * What the application reads. `at` is how far messages have been taken into the queue, `cursor` how far they were
+ * handled: wires go on at the first, a new start at the second.
+ */
+export class Reader {
+    /**
+     * @param {{ left(reader: Reader): void, problem(error: unknown): void, keep(reader: Reader): void }} owner
+     * @param {string[]} topics
+     * @param {((message: Message<any>) => unknown) | undefined} handle
+     * @param {SubscribeOptions} options
+     */
+    constructor(owner: {
+        left(reader: Reader): void;
+        problem(error: unknown): void;
+        keep(reader: Reader): void;
+    }, topics: string[], handle: ((message: Message<any>) => unknown) | undefined, { after, name }: SubscribeOptions);
+    /** @type {string | undefined} */
+    cursor: string | undefined;
+    /** Where reading goes on: a cursor, `earliest`, or now. @type {string | undefined} */
+    at: string | undefined;
+    /** The wire's link that has confirmed it. @type {object | undefined} */
+    link: object | undefined;
+    isClosed: boolean;
+    topics: string[];
+    handle: ((message: Message<any>) => unknown) | undefined;
+    name: string | undefined;
+    /** @type {Promise<void>} */
+    ready: Promise<void>;
+    /** The server reads for it, from here on. @param {string} [cursor] */
+    confirmed(cursor?: string): void;
+    /** Takes a message unless it had come before, or is for others. @param {Message<any>} message */
+    offer(message: Message<any>): void;
+    /** Nothing was missed up to here. @param {string | null | undefined} cursor */
+    reach(cursor: string | null | undefined): void;
+    /** How many messages wait to be handled. */
+    get waiting(): number;
+    /** Resolves when the queue is empty. */
+    drained(): Promise<void>;
+    /** @type {Problem | undefined} */
+    problem: Problem | undefined;
+    close(): void;
+    /** The server doesn't let it read. @param {Problem} problem */
+    refuse(problem: Problem): void;
+    [Symbol.asyncIterator](): AsyncGenerator<Message<any>, void, unknown>;
+    #private;
+}
+import type { Message } from './types.js';
+import { Problem } from './problem.js';
+import type { SubscribeOptions } from './types.js';
