@@ -3,6 +3,7 @@
 //! All of them are plain values with a [`Ticket`], so that they can cross threads as messages.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,16 @@ pub struct Append {
     pub ticket: Ticket,
     /// What to append.
     pub draft: Draft,
+    /// Where its publisher is connected from: anonymous ones of one address share their bounds. `None` for what is the
+    /// server's own.
+    pub address: Option<IpAddr>,
+}
+
+impl Append {
+    /// An append of the server's own.
+    pub fn new(ticket: Ticket, draft: Draft) -> Self {
+        Self { ticket, draft, address: None }
+    }
 }
 
 /// The log's answer to an [`Append`].

@@ -51,6 +51,8 @@ pub struct Limits {
     pub tail_bytes: usize,
     /// Idempotency keys remembered; when full, publishes with a key answer 503.
     pub idempotency_keys: usize,
+    /// How many of them one identity may use, or all anonymous publishers of one address.
+    pub idempotency_keys_each: usize,
     /// How long an idempotency key is remembered.
     pub idempotency_window: Duration,
     /// Store reads that wait for the readers, over all workers.
@@ -115,6 +117,7 @@ impl Default for Limits {
             tail_records: 65_536,
             tail_bytes: 32 << 20,
             idempotency_keys: 1_000_000,
+            idempotency_keys_each: 100_000,
             idempotency_window: Duration::from_mins(2),
             read_queue: 4096,
             deliveries_per_turn: 262_144,

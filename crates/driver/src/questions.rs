@@ -3,7 +3,7 @@
 //! An answer makes a wire ask again, and what is asked may be answered at once: so both wait in queues that are worked
 //! off in a loop. Nothing here calls itself, however many questions one segment holds.
 
-use everywire_base::ask::{Append, AuthError, Authenticate, Call};
+use everywire_base::ask::{Append, AuthError, Authenticate, Call, Draft};
 use everywire_base::id::{AskId, Slot, Ticket};
 use everywire_hub::{Deliver as _, Said};
 use everywire_wire::{Answer, Ask};
@@ -38,13 +38,19 @@ impl<N: Net> Worker<N> {
         }
     }
 
+    /// Publishes for a connection; where it is connected from counts only if it has a key that somebody must remember.
+    fn append(&mut self, ticket: Ticket, draft: Draft) {
+        let address = draft.message.key.is_some().then(|| self.connections.whereabouts(ticket.slot).0);
+        self.hub.appends().push(Append { ticket, draft, address });
+    }
+
     fn see_to(&mut self, slot: Slot, ask: AskId, question: Ask) {
         let ticket = Ticket { worker: self.number, slot, ask };
         let now = self.connections.now;
         match question {
-            Ask::Publish(draft) => self.hub.appends().push(Append { ticket, draft }),
+            Ask::Publish(draft) => self.append(ticket, draft),
             Ask::PublishOnce(draft, number) => match self.hub.publish_once(slot, ask, number, draft, now) {
-                Some(draft) => self.hub.appends().push(Append { ticket, draft }),
+                Some(draft) => self.append(ticket, draft),
                 None => self.give(slot, ask, Answer::KnownAlready),
             },
             Ask::Release(number) => {

@@ -45,7 +45,7 @@ impl Hub {
     fn say_again(&mut self, number: u32) {
         let Some(draft) = self.groups.insisted.under_way.get(&number).cloned() else { return };
         let ticket = Ticket { worker: self.setup.worker, slot: SAYER, ask: AskId(number) };
-        self.appends.push(Append { ticket, draft });
+        self.appends.push(Append::new(ticket, draft));
     }
 
     /// What came of an append, if it was insisted on.

@@ -441,7 +441,7 @@ impl Hub {
     pub(crate) fn append_for(&mut self, slot: Slot, message: Message, durability: Durability) {
         let whose = Slot { index: OWN, generation: slot.index };
         let ticket = Ticket { worker: self.setup.worker, slot: whose, ask: AskId(slot.generation) };
-        self.appends.push(Append { ticket, draft: Draft { message, durability } });
+        self.appends.push(Append::new(ticket, Draft { message, durability }));
     }
 
     /// Appends a record of the hub's own, that nobody waits for.

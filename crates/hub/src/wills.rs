@@ -186,7 +186,7 @@ impl Hub {
         let key = Some(format!("will of {}", waiting.owner).into());
         let draft = Draft { message: Message { expires, key, ..message }, durability };
         let ticket = Ticket { worker: self.setup.worker, slot: READER, ask: AskId(number) };
-        self.appends.push(Append { ticket, draft });
+        self.appends.push(Append::new(ticket, draft));
     }
 
     /// What came of an append, if it was a will's.

@@ -247,7 +247,7 @@ fn what_was_published_under_a_number_is_known_until_it_is_released() {
 fn publish_once(world: &mut World, number: u16) -> Append {
     let draft = Draft { message: Message::new(Topic::parse("b").unwrap(), "x"), durability: Durability::Fsync };
     let draft = world.hubs[0].publish_once(slot(1), AskId(9), number, draft, world.now).unwrap();
-    Append { ticket: Ticket { worker: 0, slot: slot(1), ask: AskId(9) }, draft }
+    Append::new(Ticket { worker: 0, slot: slot(1), ask: AskId(9) }, draft)
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn cpu_seconds() -> f64 {
 fn append(topic: &Topic, ask: u32) -> Append {
     let ticket = Ticket { worker: 0, slot: Slot::default(), ask: AskId(ask) };
     let message = Message::new(topic.clone(), &BODY[..]);
-    Append { ticket, draft: Draft { message, durability: Durability::Fsync } }
+    Append::new(ticket, Draft { message, durability: Durability::Fsync })
 }
 
 fn closed_loop(engine: &dyn Engine, answers: &Receiver<Vec<Outcome>>, in_flight: u32, time: Duration) -> (u64, f64) {

@@ -7,6 +7,7 @@
 //! takes nothing more, so that the queue fills up and the workers push back.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -217,9 +218,9 @@ impl Appender {
 
     fn assemble(&mut self, taken: Vec<Append>, admitted: Admitted) -> Batch {
         let mut batch = Batch { records: Vec::with_capacity(taken.len()), answers: Vec::with_capacity(taken.len()) };
-        for Append { ticket, draft } in taken {
+        for Append { ticket, draft, address } in taken {
             let index = batch.records.len();
-            let answer = match self.judge(&draft, index, admitted) {
+            let answer = match self.judge(&draft, address, index, admitted) {
                 Ok(None) => {
                     batch.records.push(self.record(draft));
                     Ok(Answer::InBatch(index))
@@ -236,14 +237,21 @@ impl Appender {
             batch.answers.push((ticket, answer));
         }
         self.parts.metrics.claims.set(self.fences.len() as u64);
+        self.parts.metrics.keys.set(self.keys.len() as u64);
         batch
     }
 
     /// Whether a draft becomes the batch's `index`-th record; the answer, if it was published before.
-    fn judge(&mut self, draft: &Draft, index: usize, admitted: Admitted) -> Result<Option<Answer>, PublishError> {
+    fn judge(
+        &mut self,
+        draft: &Draft,
+        address: Option<IpAddr>,
+        index: usize,
+        admitted: Admitted,
+    ) -> Result<Option<Answer>, PublishError> {
         if draft.durability == Durability::None { admitted.numbers } else { admitted.room }?;
         self.fences.judge(&draft.message, self.last.next())?;
-        self.keys.check(&draft.message, index)
+        self.keys.check(&draft.message, address, index)
     }
 
     fn record(&mut self, draft: Draft) -> Arc<Record> {

@@ -1,12 +1,14 @@
 //! Idempotency keys: who publishes the same again within the window gets the first answer (RULES 17, 34).
 //!
 //! A key belongs to (identity, topic, key) and carries a hash of body, content type and event. Both are kept as keyed
-//! hashes, so that a remembered key takes some 80 bytes and nobody can make two of them meet. When the table is full a
-//! new key is refused, never an old one forgotten.
+//! hashes, so that nobody can make two of them meet, and a remembered key takes some 140 bytes. When the table is full a
+//! new key is refused, never an old one forgotten. So that nobody fills it for all, each identity has a share of it, and
+//! the anonymous publishers of one address have one together.
 
 use std::collections::hash_map::Entry as Place;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
 
 use everywire_base::ask::{PublishError, Published};
 use everywire_base::clock::Monotonic;
@@ -21,7 +23,13 @@ pub(crate) struct Identity(u64, u64);
 struct Known {
     content: u64,
     answer: Answer,
+    /// In whose share it is; in nobody's, if it is the server's own, or an anonymous one of before the start.
+    sharer: Option<Sharer>,
 }
+
+/// A hash of an identity or an address. Two that meet have one share.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Sharer(u32);
 
 /// The answer to the first publish with a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,8 +47,11 @@ pub(crate) struct Keys {
     /// In the order of the log, by a time that takes no part in the steps of the wall clock: a wrong one neither keeps
     /// keys for ever nor forgets them all.
     by_time: VecDeque<(Monotonic, Identity)>,
+    /// How many of the keys are whose.
+    shares: HashMap<Sharer, usize>,
     window_ms: u64,
     max: usize,
+    max_each: usize,
 }
 
 impl Keys {
@@ -49,8 +60,10 @@ impl Keys {
             hashers: (RandomState::new(), RandomState::new()),
             known: HashMap::new(),
             by_time: VecDeque::new(),
+            shares: HashMap::new(),
             window_ms: limits.idempotency_window.as_millis() as u64,
             max: limits.idempotency_keys,
+            max_each: limits.idempotency_keys_each,
         }
     }
 
@@ -63,45 +76,84 @@ impl Keys {
         self.hashers.0.hash_one((&message.body, message.content_type.as_deref(), message.event.as_deref()))
     }
 
+    fn sharer(&self, message: &Message, address: Option<IpAddr>) -> Option<Sharer> {
+        let hash = match (message.from.as_deref(), address) {
+            (Some(user), _) => self.hashers.0.hash_one(user),
+            (None, Some(address)) => self.hashers.0.hash_one(network(address)),
+            (None, None) => return None,
+        };
+        Some(Sharer(hash as u32))
+    }
+
     /// Forgets what is older than the window.
     pub(crate) fn expire(&mut self, now: Monotonic) {
-        while let Some((time, identity)) = self.by_time.front() {
+        while let Some((time, identity)) = self.by_time.front().copied() {
             if time.0 + self.window_ms > now.0 {
                 break;
             }
-            self.known.remove(identity);
+            self.remove(identity);
             self.by_time.pop_front();
         }
     }
 
     /// What to answer if the message's key is known; else remembers that it is the batch's `index`-th record.
-    pub(crate) fn check(&mut self, message: &Message, index: usize) -> Result<Option<Answer>, PublishError> {
+    pub(crate) fn check(
+        &mut self,
+        message: &Message,
+        address: Option<IpAddr>,
+        index: usize,
+    ) -> Result<Option<Answer>, PublishError> {
         let Some(key) = message.key.as_deref() else { return Ok(None) };
         let (identity, content) = (self.identity(message, key), self.content(message));
-        let full = self.known.len() >= self.max;
-        match self.known.entry(identity) {
-            Place::Occupied(known) if known.get().content == content => Ok(Some(known.get().answer)),
-            Place::Occupied(_) => Err(PublishError::KeyConflict),
-            Place::Vacant(_) if full => Err(PublishError::KeysFull),
-            Place::Vacant(place) => {
-                place.insert(Known { content, answer: Answer::InBatch(index) });
-                Ok(None)
-            }
+        match self.known.get(&identity) {
+            Some(known) if known.content == content => return Ok(Some(known.answer)),
+            Some(_) => return Err(PublishError::KeyConflict),
+            None if self.is_full() => return Err(PublishError::KeysFull),
+            None => {}
         }
+        let sharer = self.sharer(message, address);
+        if sharer.is_some_and(|sharer| self.shares.get(&sharer).is_some_and(|keys| *keys >= self.max_each)) {
+            return Err(PublishError::KeysUsedUp);
+        }
+        self.insert(identity, Known { content, answer: Answer::InBatch(index), sharer });
+        Ok(None)
     }
 
     /// The message was published then, perhaps before the start.
     pub(crate) fn published(&mut self, message: &Message, published: Published, at: Monotonic) {
         let Some(key) = message.key.as_deref() else { return };
-        let (identity, content) = (self.identity(message, key), self.content(message));
-        self.known.insert(identity, Known { content, answer: Answer::Published(published) });
+        let identity = self.identity(message, key);
+        let answer = Answer::Published(published);
+        if let Some(known) = self.known.get_mut(&identity) {
+            known.answer = answer;
+        } else {
+            let (content, sharer) = (self.content(message), self.sharer(message, None));
+            self.insert(identity, Known { content, answer, sharer });
+        }
         self.by_time.push_back((at, identity));
     }
 
     /// The message was not published, or nobody knows.
     pub(crate) fn forget(&mut self, message: &Message) {
         if let Some(key) = message.key.as_deref() {
-            self.known.remove(&self.identity(message, key));
+            self.remove(self.identity(message, key));
+        }
+    }
+
+    fn insert(&mut self, identity: Identity, known: Known) {
+        if let Some(sharer) = known.sharer {
+            *self.shares.entry(sharer).or_default() += 1;
+        }
+        self.known.insert(identity, known);
+    }
+
+    fn remove(&mut self, identity: Identity) {
+        let Some(sharer) = self.known.remove(&identity).and_then(|known| known.sharer) else { return };
+        if let Place::Occupied(mut share) = self.shares.entry(sharer) {
+            *share.get_mut() -= 1;
+            if *share.get() == 0 {
+                share.remove();
+            }
         }
     }
 
@@ -111,6 +163,14 @@ impl Keys {
 
     pub(crate) fn is_full(&self) -> bool {
         self.len() >= self.max
+    }
+}
+
+/// The addresses that one publisher has at will: those of its network, in version 6.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -138,13 +198,45 @@ mod tests {
     fn the_same_again_gets_the_first_answer_and_other_content_a_conflict() {
         let mut keys = Keys::new(&Limits::default());
         let first = message(Some("alice"), "t", "k", "hi");
-        assert_eq!(keys.check(&first, 4), Ok(None));
-        assert_eq!(keys.check(&first, 5), Ok(Some(Answer::InBatch(4))));
+        assert_eq!(keys.check(&first, None, 4), Ok(None));
+        assert_eq!(keys.check(&first, None, 5), Ok(Some(Answer::InBatch(4))));
         keys.published(&first, published(1000), Monotonic(1000));
-        assert_eq!(keys.check(&first, 0), Ok(Some(Answer::Published(published(1000)))));
-        assert_eq!(keys.check(&message(Some("alice"), "t", "k", "ho"), 0), Err(PublishError::KeyConflict));
+        assert_eq!(keys.check(&first, None, 0), Ok(Some(Answer::Published(published(1000)))));
+        assert_eq!(keys.check(&message(Some("alice"), "t", "k", "ho"), None, 0), Err(PublishError::KeyConflict));
         for other in [message(None, "t", "k", "ho"), message(Some("alice"), "u", "k", "ho")] {
-            assert_eq!(keys.check(&other, 0), Ok(None), "{other:?}");
+            assert_eq!(keys.check(&other, None, 0), Ok(None), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_fills_more_than_his_share() {
+        let mut keys = Keys::new(&Limits { idempotency_keys_each: 2, ..Limits::default() });
+        let address = |text: &str| Some(text.parse().unwrap());
+        let sharers = [
+            (Some("ann"), address("10.0.0.1")),
+            (Some("bob"), address("10.0.0.1")),
+            (None, address("10.0.0.1")),
+            (None, address("10.0.0.2")),
+            (None, address("2001:db8::1")),
+            (None, address("2001:db8:0:1::1")),
+        ];
+        let of = |n: usize, key: &str| message(sharers[n].0, &format!("t/{n}"), key, "x");
+        for (n, (_, address)) in sharers.iter().enumerate() {
+            for (key, expected) in [("1", Ok(None)), ("2", Ok(None)), ("3", Err(PublishError::KeysUsedUp))] {
+                assert_eq!(keys.check(&of(n, key), *address, 0), expected, "{n}: {key}");
+            }
+            let again = keys.check(&of(n, "1"), *address, 0);
+            assert_eq!(again, Ok(Some(Answer::InBatch(0))), "what is remembered stays so");
+        }
+        let neighbour = keys.check(&of(4, "4"), address("2001:db8::2"), 0);
+        assert_eq!(neighbour, Err(PublishError::KeysUsedUp), "a network of version 6 is one publisher");
+        // What was forgotten, or never published, gives its place back.
+        keys.published(&of(0, "1"), published(1), Monotonic(1000));
+        keys.expire(Monotonic(121_000));
+        keys.forget(&of(1, "1"));
+        for n in [0, 1] {
+            assert_eq!(keys.check(&of(n, "5"), sharers[n].1, 0), Ok(None));
+            assert_eq!(keys.check(&of(n, "6"), sharers[n].1, 0), Err(PublishError::KeysUsedUp));
         }
     }
 
@@ -152,14 +244,14 @@ mod tests {
     fn a_key_is_forgotten_after_the_window_or_a_failure_and_never_for_lack_of_room() {
         let mut keys = Keys::new(&Limits { idempotency_keys: 1, ..Limits::default() });
         let (first, second) = (message(None, "t", "1", "a"), message(None, "t", "2", "b"));
-        assert_eq!(keys.check(&first, 0), Ok(None));
+        assert_eq!(keys.check(&first, None, 0), Ok(None));
         keys.published(&first, published(1000), Monotonic(1000));
-        assert_eq!(keys.check(&second, 0), Err(PublishError::KeysFull));
+        assert_eq!(keys.check(&second, None, 0), Err(PublishError::KeysFull));
         keys.expire(Monotonic(120_999));
         assert!(keys.is_full());
         keys.expire(Monotonic(121_000));
-        assert_eq!((keys.len(), keys.check(&second, 0)), (0, Ok(None)));
+        assert_eq!((keys.len(), keys.check(&second, None, 0)), (0, Ok(None)));
         keys.forget(&second);
-        assert_eq!(keys.check(&first, 0), Ok(None));
+        assert_eq!(keys.check(&first, None, 0), Ok(None));
     }
 }

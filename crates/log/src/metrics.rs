@@ -103,6 +103,10 @@ pub struct LogMetrics {
     pub refused_disk_full: Counter,
     /// Appends that were answered from a remembered idempotency key.
     pub duplicates: Counter,
+    /// Idempotency keys that are remembered.
+    pub keys: Gauge,
+    /// Appends with a key that were refused because their publisher has used up his share, or all.
+    pub refused_keys: [Counter; 2],
     /// Records that were refused because their session had been claimed by another connection.
     pub fenced: Counter,
     /// Claims of sessions that are remembered.
@@ -124,6 +128,8 @@ impl Default for LogMetrics {
             failed_commits: Counter::default(),
             refused_disk_full: Counter::default(),
             duplicates: Counter::default(),
+            keys: Gauge::default(),
+            refused_keys: <[Counter; 2]>::default(),
             fenced: Counter::default(),
             claims: Gauge::default(),
             waits_for_store: Counter::default(),
@@ -137,6 +143,8 @@ impl LogMetrics {
     pub(crate) fn refused(&self, error: PublishError) {
         match error {
             PublishError::DiskFull => self.refused_disk_full.add(1),
+            PublishError::KeysUsedUp => self.refused_keys[0].add(1),
+            PublishError::KeysFull => self.refused_keys[1].add(1),
             PublishError::Fenced => self.fenced.add(1),
             _ => {}
         }

@@ -33,12 +33,13 @@ pub trait Subject {
 
 /// Runs all checks, each with a log of its own.
 pub fn run(make: &dyn Fn() -> Box<dyn Subject>) {
-    let checks: [fn(&dyn Subject); 12] = [
+    let checks: [fn(&dyn Subject); 13] = [
         everything_is_answered_once_in_order_and_shown,
         the_archive_has_what_is_stored,
         passing_records_are_shown_and_not_kept,
         cleaning_frees_what_nobody_wants,
         a_key_gives_the_first_answer_again,
+        who_uses_many_keys_is_refused_alone,
         a_wrong_clock_does_no_lasting_harm,
         a_former_owner_is_fenced_off,
         a_full_queue_leaves_the_rest_with_the_caller,
@@ -103,7 +104,7 @@ impl Bell for Recorder {
 /// A message to a topic, as an append with that number.
 pub fn append(ask: u32, durability: Durability, message: Message) -> Append {
     let ticket = Ticket { worker: (ask % 3) as u16, slot: Slot::default(), ask: AskId(ask) };
-    Append { ticket, draft: Draft { message, durability } }
+    Append::new(ticket, Draft { message, durability })
 }
 
 /// A message whose body is that number.
@@ -273,6 +274,29 @@ fn a_key_gives_the_first_answer_again(subject: &dyn Subject) {
     bench.pass(limits.idempotency_window);
     let later = bench.publish(vec![keyed(7, "k", 9)]);
     assert!(later[0].result.is_ok(), "the window is over");
+    bench.engine.close();
+}
+
+fn who_uses_many_keys_is_refused_alone(subject: &dyn Subject) {
+    let bench = Bench::new(subject, &Limits { idempotency_keys_each: 2, ..Limits::default() });
+    let keyed = |key: u32, address: &str, from: Option<&str>| {
+        let from = from.map(Into::into);
+        let message = Message { key: Some(key.to_string().into()), from, ..message("t", key) };
+        Append { address: address.parse().ok(), ..append(0, Durability::Fsync, message) }
+    };
+    let (near, far) = ("10.0.0.1", "10.0.0.2");
+    let appends = vec![
+        keyed(1, near, None),
+        keyed(2, near, None),
+        keyed(3, near, None),
+        keyed(1, near, None),
+        keyed(4, near, Some("ann")),
+        keyed(5, far, None),
+        simple(6),
+    ];
+    let results: Vec<_> = bench.publish(appends).into_iter().map(|outcome| outcome.result.map(drop)).collect();
+    let used_up = Err(PublishError::KeysUsedUp);
+    assert_eq!(results, [Ok(()), Ok(()), used_up, Ok(()), Ok(()), Ok(()), Ok(())]);
     bench.engine.close();
 }
 

@@ -159,7 +159,7 @@ impl Control for NodeControl {
     fn append(&self, draft: Draft) -> Answer<Result<Published, PublishError>> {
         let (ask, outcome) = self.appends.ask();
         let worker = self.posts.len() as u16;
-        let mut appends = vec![Append { ticket: Ticket { worker, ask, ..Ticket::default() }, draft }];
+        let mut appends = vec![Append::new(Ticket { worker, ask, ..Ticket::default() }, draft)];
         self.engine.submit(&mut appends);
         if !appends.is_empty() {
             self.appends.done(ask, Err(PublishError::Busy));

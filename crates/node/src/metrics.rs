@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use everywire_driver::WorkerMetrics;
 use everywire_driver::metrics::{DELAY_BUCKETS_MS, WireMetrics};
-use everywire_log::metrics::{HistogramValues, LogMetrics};
+use everywire_log::metrics::{Counter as LogCounter, HistogramValues, LogMetrics};
 use everywire_store::Store;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -83,6 +83,7 @@ const GAUGES: &[Gauge] = &[
     ("everywire_reads_waiting", "Reads that wait for the store's readers", |n| n.reads_waiting),
     ("everywire_auth_waiting", "Credentials that wait to be checked", |n| n.checks_waiting),
     ("everywire_session_claims", "Claims of sessions that are remembered", |n| n.log.claims.get()),
+    ("everywire_idempotency_keys", "Idempotency keys that are remembered", |n| n.log.keys.get()),
     ("everywire_log_disk_bytes", "Bytes of the log", |n| n.log_bytes),
     ("everywire_store_disk_bytes", "Bytes of the store", |n| n.store.bytes()),
     ("everywire_tail_bytes", "Bytes of the shared recent window", |n| n.tail_bytes),
@@ -140,6 +141,9 @@ impl Collector for Numbers {
         page.counters("everywire_messages_delivered", "Messages put into outboxes", "wire", &delivered)?;
         let dropped = [("expired", self.sum(|w| w.expired.get())), ("session_ended", self.sum(|w| w.ended.get()))];
         page.counters("everywire_messages_dropped", "Messages not delivered", "reason", &dropped)?;
+        let refused = ["share", "full"].into_iter().zip(self.log.refused_keys.iter().map(LogCounter::get));
+        let refused: Vec<_> = refused.collect();
+        page.counters("everywire_log_refused_keys", "Publishes refused for their key", "reason", &refused)?;
         let checks = by_name(self.checks.into_iter());
         page.counters("everywire_auth_checks", "Credentials that were checked", "result", &checks)?;
         let endings = by_name(self.workers.iter().flat_map(|w| w.endings()));

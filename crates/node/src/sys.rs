@@ -30,7 +30,7 @@ impl Sys {
         let append = |(name, value): (&str, String)| {
             let topic = Topic::parse(&format!("$SYS/broker/{name}")).ok()?;
             let message = Message { retain: true, qos: 0, ..Message::new(topic, value) };
-            Some(Append { ticket, draft: Draft { message, durability: Durability::None } })
+            Some(Append::new(ticket, Draft { message, durability: Durability::None }))
         };
         let mut appends = self.numbers(up).into_iter().filter_map(append).collect();
         self.engine.submit(&mut appends);

@@ -37,6 +37,7 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("tail_records", Count(|l, n| l.tail_records = n)),
     ("tail_bytes", Bytes(|l, n| l.tail_bytes = n)),
     ("idempotency_keys", Count(|l, n| l.idempotency_keys = n)),
+    ("idempotency_keys_each", Count(|l, n| l.idempotency_keys_each = n)),
     ("idempotency_window", Time(|l, d| l.idempotency_window = d)),
     ("read_queue", Count(|l, n| l.read_queue = n)),
     ("deliveries_per_turn", Count(|l, n| l.deliveries_per_turn = n)),
