@@ -17,7 +17,7 @@ SECRET = "a secret of at least thirty-two bytes"
 @pytest.fixture
 def settings():
     """What the server of these tests is configured with."""
-    return {"EVERYWIRE_AUTH_SECRET": SECRET, "EVERYWIRE_AUTH_USERS": "true"}
+    return {"EVERYWIRE_AUTH_SECRET": SECRET, "EVERYWIRE_AUTH_USERS": "true", "EVERYWIRE_AUTH_ANONYMOUS": "true"}
 
 
 def token(node, *arguments):

@@ -298,7 +298,7 @@ fn a_page_of_another_site_reaches_nothing() {
 
 #[test]
 fn an_allowed_origin_may_and_is_told_so() {
-    let server = Server::with("[auth]\norigins = [\"https://app.example.com\"]\n");
+    let server = Server::with("[auth]\nanonymous = true\norigins = [\"https://app.example.com\"]\n");
     let origin = "https://app.example.com";
     let asked = Request::get("/v1/messages?topic=t").header("Origin", origin).header("Sec-Fetch-Site", "cross-site");
     let answer = server.send(&asked);

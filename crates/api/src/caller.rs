@@ -1,5 +1,6 @@
 //! Who calls, and whether he may (RULES 22).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use everywire_base::identity::Identity;
@@ -10,6 +11,10 @@ use crate::problem::Problem;
 /// Who calls.
 #[derive(Clone, Default)]
 pub(crate) struct Caller(pub(crate) Option<Arc<Identity>>);
+
+/// From where it calls.
+#[derive(Clone, Copy)]
+pub(crate) struct From(pub(crate) IpAddr);
 
 impl Caller {
     pub(crate) fn admin(&self) -> Result<(), Problem> {

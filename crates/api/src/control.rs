@@ -3,11 +3,13 @@
 //! Each question is plain data and each answer a future, so that the node may answer from its own threads by message.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{Draft, PublishError, Published};
+use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Offset};
 use everywire_base::id::MessageId;
 use everywire_base::identity::Identity;
@@ -48,6 +50,9 @@ pub trait Control: Send + Sync + 'static {
     /// Appends a message of the server's own.
     fn append(&self, draft: Draft) -> Answer<Result<Published, PublishError>>;
 
+    /// Makes a guest of this name for somebody at this address.
+    fn guest(&self, name: &str, from: IpAddr) -> Result<Guest, NoGuest>;
+
     /// The rules that hold now.
     fn rules(&self) -> Arc<Rules>;
 
@@ -68,6 +73,32 @@ pub trait Control: Send + Sync + 'static {
 
     /// The server's version, for people.
     fn version(&self) -> &'static str;
+}
+
+/// A guest who was just made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest {
+    /// Proves who it is.
+    pub token: String,
+    /// The user that it is.
+    pub user: String,
+    /// The name that it gave itself.
+    pub name: String,
+    /// When the token ends.
+    pub expires: UnixMillis,
+}
+
+/// Why somebody is no guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoGuest {
+    /// No guests are taken.
+    Off,
+    /// Nobody can have this name, and why.
+    Name(String),
+    /// Too many came from the same address: in so long there is room.
+    TooMany(Duration),
+    /// Not just now.
+    Unavailable,
 }
 
 /// Why a question has no answer.

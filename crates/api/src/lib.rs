@@ -9,8 +9,11 @@
 //!
 //! Invariants: an error is `application/problem+json` (RFC 9457); what changes the node are records of its log.
 
+mod admission;
+mod body;
 mod caller;
 mod control;
+mod guests;
 mod openapi;
 mod problem;
 mod query;
@@ -20,6 +23,7 @@ mod secrets;
 mod trace;
 mod web;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -27,9 +31,10 @@ use axum::body::Body;
 use everywire_base::ask::{Call, Reply};
 use tower::ServiceExt as _;
 
+pub use admission::longest_body;
 pub use control::{
-    ANSWER_WITHIN, Answer, Control, Health, Metrics, MetricsFormat, Readiness, State, TopicInfo, TopicsPage,
-    TopicsQuestion, Unanswered,
+    ANSWER_WITHIN, Answer, Control, Guest, Health, Metrics, MetricsFormat, NoGuest, Readiness, State, TopicInfo,
+    TopicsPage, TopicsQuestion, Unanswered,
 };
 pub use openapi::description;
 pub use problem::Problem;
@@ -61,7 +66,9 @@ pub async fn call(router: Router, call: Call) -> Reply {
 
 fn request(call: Call) -> Result<http::Request<Body>, Problem> {
     let caller = caller::Caller(call.identity);
-    let mut request = http::Request::builder().method(&*call.method).uri(&*call.target).extension(caller);
+    let from = caller::From(call.from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+    let mut request =
+        http::Request::builder().method(&*call.method).uri(&*call.target).extension(caller).extension(from);
     for (name, value) in &call.headers {
         request = request.header(&**name, &**value);
     }

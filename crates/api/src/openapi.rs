@@ -6,7 +6,7 @@ mod wire;
 use utoipa::OpenApi;
 
 use crate::problem::Problem;
-use crate::{registry, routes, secrets, trace};
+use crate::{guests, registry, routes, secrets, trace};
 
 /// Everything that is described.
 #[derive(OpenApi)]
@@ -37,6 +37,7 @@ use crate::{registry, routes, secrets, trace};
         secrets::put_secret,
         secrets::delete_secret,
         trace::trace,
+        guests::make,
         routes::health,
         routes::readiness,
         routes::metrics,
@@ -47,6 +48,7 @@ use crate::{registry, routes, secrets, trace};
         (name = "publish", description = "Messages in"),
         (name = "receive", description = "Messages out"),
         (name = "classic", description = "The classic long-polling walk-through, for a browser's address line"),
+        (name = "guests", description = "People without an account"),
         (name = "registry", description = "Who is connected"),
         (name = "server", description = "The server itself"),
     ),

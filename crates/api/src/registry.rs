@@ -19,6 +19,7 @@ use http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::body::object;
 use crate::caller::Caller;
 use crate::control::{Control, answered};
 use crate::problem::Problem;
@@ -237,8 +238,8 @@ pub(crate) async fn query(
     body: Bytes,
 ) -> Result<Json<UsersAnswer>, Problem> {
     caller.admin()?;
-    let question: UsersQuestion = serde_json::from_slice(&body)
-        .map_err(|error| Problem::malformed(format!("the body is not {{\"users\":[…]}}: {error}")))?;
+    let question: UsersQuestion =
+        object(&body).map_err(|error| Problem::malformed(format!("the body is not {{\"users\":[…]}}: {error}")))?;
     if question.users.len() > MAX_USERS {
         return Err(Problem::malformed(format!("at most {MAX_USERS} users at once")));
     }

@@ -19,7 +19,7 @@ use crate::problem::Problem;
 use crate::query::Query;
 use crate::registry;
 use crate::web;
-use crate::{secrets, trace};
+use crate::{guests, secrets, trace};
 
 type Node = State<Arc<dyn Control>>;
 
@@ -36,6 +36,7 @@ pub(crate) fn router(control: Arc<dyn Control>) -> Router {
         .route("/v1/users/{user}/connections", delete(registry::kick_user))
         .route("/v1/users/{user}/devices/{device}", delete(registry::kick_device))
         .route("/v1/users/{user}/secret", put(secrets::put_secret).delete(secrets::delete_secret))
+        .route("/v1/guests", post(guests::make))
         .route("/v1/messages/{id}/trace", get(trace::trace))
         .route("/healthz", get(health))
         .route("/readyz", get(readiness))

@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use everywire_api::{
-    Answer, Control, Health, Metrics, MetricsFormat, Readiness, State, TopicInfo, TopicsPage, TopicsQuestion,
-    Unanswered, call, router,
+    Answer, Control, Guest, Health, Metrics, MetricsFormat, NoGuest, Readiness, State, TopicInfo, TopicsPage,
+    TopicsQuestion, Unanswered, call, router,
 };
 use everywire_base::ask::{Call, Draft, PublishError, Published, Reply};
 use everywire_base::clock::UnixMillis;
@@ -134,6 +136,15 @@ impl Control for Fake {
         let (offset, time, duplicate) = (Offset(1), UnixMillis(0), false);
         ready(Ok(Published { epoch, partition, offset, time, durability, duplicate }))
     }
+    fn guest(&self, name: &str, from: IpAddr) -> Result<Guest, NoGuest> {
+        let expires = UnixMillis(1_795_378_321_345);
+        match name {
+            "off" => Err(NoGuest::Off),
+            "" => Err(NoGuest::Name("no name".into())),
+            "flood" => Err(NoGuest::TooMany(Duration::from_millis(2500))),
+            name => Ok(Guest { token: from.to_string(), user: "guest-1".into(), name: name.into(), expires }),
+        }
+    }
     fn rules(&self) -> Arc<Rules> {
         let filter = Filter::parse("open/#").unwrap();
         Arc::new(Rules::new(vec![TopicRule { filter, presence: true, ..TopicRule::fallback() }]))
@@ -175,6 +186,7 @@ impl Fake {
     async fn send(&self, method: &str, target: &str, body: &str) -> Reply {
         let request = Call {
             ticket: Ticket { ask: AskId(7), ..Ticket::default() },
+            from: Some([192, 0, 2, 7].into()),
             method: method.into(),
             target: target.into(),
             headers: vec![("host".into(), b"localhost"[..].into())],
@@ -217,6 +229,21 @@ async fn topics_come_with_what_is_known_of_them() {
     assert_eq!(header(&reply, "x-content-type-options"), Some("nosniff"));
     assert_eq!(header(&reply, "cache-control"), Some("no-store"));
     assert_eq!(header(&reply, "content-length"), None, "the wire counts it");
+}
+
+#[tokio::test]
+async fn a_guest_is_told_who_it_is_or_why_it_is_none() {
+    let ask = async |body: &str| Fake::default().send("POST", "/v1/guests", body).await;
+    let reply = ask(r#"{"name": "Ann"}"#).await;
+    let guest = json!({"token": "192.0.2.7", "user": "guest-1", "name": "Ann", "expires": "2026-11-22T20:12:01.345Z"});
+    assert_eq!((reply.status, json_of(&reply)), (200, guest));
+    problem(&ask(r#"{"name": "off"}"#).await, 403);
+    for body in ["", "Ann", "{}", r#"{"name": 7}"#, r#"{"name": ""}"#, r#"["Ann"]"#] {
+        problem(&ask(body).await, 400);
+    }
+    let flood = ask(r#"{"name": "flood"}"#).await;
+    problem(&flood, 429);
+    assert_eq!(header(&flood, "retry-after"), Some("3"));
 }
 
 #[tokio::test]
@@ -341,6 +368,7 @@ async fn the_description_names_every_route_and_its_errors() {
         ("/v1/users/{user}/secret", "put", "204"),
         ("/v1/messages/{id}/trace", "get", "404"),
         ("/v1/presence", "get", "403"),
+        ("/v1/guests", "post", "429"),
         ("/healthz", "get", "503"),
         ("/readyz", "get", "503"),
         ("/metrics", "get", "200"),

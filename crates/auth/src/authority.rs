@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::callback;
 use crate::claims::Claims;
+use crate::guests::{self, Guest, GuestNameError, Guests};
 use crate::jws::Jws;
 use crate::keys::{EAGER, Keys, KeysAt};
 use crate::scram;
@@ -40,7 +41,9 @@ pub struct Config {
     pub users: bool,
     /// The application's address.
     pub callback: Option<Box<str>>,
-    /// The operator's token.
+    /// Whether guests are let in.
+    pub guests: bool,
+    /// The operator's token. Other keys of the server's own are derived from it.
     pub admin_token: Option<Box<str>>,
     /// What each user may do.
     pub quota: Quota,
@@ -62,6 +65,9 @@ pub enum ConfigError {
     /// HS256 with fewer bytes can be guessed.
     #[error("the secret has fewer than {MIN_SECRET_BYTES} bytes: make one with `openssl rand -base64 33`")]
     ShortSecret,
+    /// Nothing can be kept secret.
+    #[error("the system gives no random bytes")]
+    NoRandomness,
 }
 
 /// How far a check has come.
@@ -101,6 +107,7 @@ pub struct Authority {
     keys: Option<Keys>,
     users: Arc<dyn Users>,
     nobody: Option<Nobody>,
+    guests: Option<Guests>,
     /// Verified tokens by their hash.
     known: Mutex<HashMap<[u8; 32], Arc<Identity>>>,
     accounts: Mutex<HashMap<Box<str>, Arc<Account>>>,
@@ -112,12 +119,16 @@ impl Authority {
         if config.secret.as_ref().is_some_and(|secret| secret.len() < MIN_SECRET_BYTES) {
             return Err(ConfigError::ShortSecret);
         }
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).map_err(|_| ConfigError::NoRandomness)?;
+        let own = config.admin_token.as_ref().map_or(&random[..], |token| token.as_bytes());
         let within = config.within.unwrap_or(Duration::from_secs(2));
         Ok(Self {
             keys: config.keys.clone().map(|at| Keys::new(at, within)),
             within,
             users,
-            nobody: if config.users { Nobody::new(config.admin_token.as_deref()) } else { None },
+            nobody: if config.users { Nobody::new(own) } else { None },
+            guests: config.guests.then(|| Guests::new(own)),
             known: Mutex::default(),
             accounts: Mutex::default(),
             config,
@@ -166,6 +177,17 @@ impl Authority {
         }
     }
 
+    /// Whether guests are let in.
+    pub fn takes_guests(&self) -> bool {
+        self.guests.is_some()
+    }
+
+    /// Makes a guest of this name; `None` where guests aren't let in.
+    pub fn guest(&self, name: &str, now: UnixMillis) -> Result<Option<Guest>, GuestNameError> {
+        guests::check(name)?;
+        Ok(self.guests.as_ref().and_then(|guests| guests.make(name, now)))
+    }
+
     /// Whether somebody is ever asked.
     pub fn asks(&self, source: Source) -> bool {
         match source {
@@ -212,8 +234,7 @@ impl Authority {
         }
         match self.verify(token) {
             Verified::Is(claims) => {
-                let found = claims.and_then(|claims| self.for_us(claims));
-                let found = found.map_err(|why| AuthError::Refused(why.into())).and_then(|c| self.identity(&c, now));
+                let found = claims.map_err(|why| AuthError::Refused(why.into())).and_then(|c| self.identity(&c, now));
                 if let Ok(identity) = &found {
                     self.remember(hash, identity, now);
                 }
@@ -232,17 +253,22 @@ impl Authority {
             Ok(token) => token,
             Err(why) => return Verified::Not(why),
         };
+        let read = || token.claims().and_then(|claims| Claims::read(&claims));
+        let read_ours = || read().and_then(|claims| self.for_us(claims));
+        if self.guests.as_ref().is_some_and(|guests| guests.have_signed(&token)) {
+            return Verified::Is(read());
+        }
         match (token.alg, &self.config.secret, &self.keys) {
             (Algorithm::HS256, Some(secret), _) => {
                 let fits = token.is_signed_by(&DecodingKey::from_secret(secret.as_bytes()));
-                if fits { Verified::Is(token.claims().and_then(|claims| Claims::read(&claims))) } else { wrong() }
+                if fits { Verified::Is(read_ours()) } else { wrong() }
             }
             (Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA, _, Some(keys)) => {
                 let known = keys.known();
                 let mut meant = known.iter().filter(|key| key.is_meant(&token)).peekable();
                 let is_named = token.kid.is_some() && meant.peek().is_some();
                 match meant.any(|key| key.has_signed(&token)) {
-                    true => Verified::Is(token.claims().and_then(|claims| Claims::read(&claims))),
+                    true => Verified::Is(read_ours()),
                     // Its key is known: that of another won't help.
                     false if is_named => wrong(),
                     false => Verified::NoKey(keys),

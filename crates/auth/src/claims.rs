@@ -38,6 +38,9 @@ pub struct Claims {
     /// Who has made the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
+    /// How the user wants to be shown; only guests' tokens have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// A moment; one that is beyond all time is none.
@@ -63,6 +66,7 @@ impl Claims {
             nbf: seconds(claims, "nbf")?,
             aud: audience(claims)?,
             iss: text(claims, "iss")?,
+            name: None,
         })
     }
 

@@ -11,6 +11,7 @@
 //! | `claims` | what a token says, as an identity |
 //! | `jws` | a token's parts and its signature (RFC 7515) |
 //! | `jwk` | one key of others, and what it may verify (RFC 7517) |
+//! | `guests` | tokens for people who have nothing but a name |
 //! | `keys` | the keys of others, by file or URL, and their rotation |
 //! | `users` | passwords: argon2id, and SCRAM's keys |
 //! | `scram` | passwords that aren't sent |
@@ -19,6 +20,8 @@
 mod authority;
 mod callback;
 mod claims;
+mod derived;
+mod guests;
 mod jwk;
 mod jws;
 mod keys;
@@ -27,5 +30,6 @@ mod users;
 
 pub use authority::{Authority, Config, ConfigError, MIN_SECRET_BYTES, Source, Verdict, mint};
 pub use claims::Claims;
+pub use guests::{Guest, GuestNameError, MAX_GUEST_NAME_BYTES};
 pub use keys::KeysAt;
 pub use users::{Scram, UserSecret, Users};

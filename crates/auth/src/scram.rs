@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn nobody() -> Nobody {
-        Nobody::new(Some("the server's own secret")).expect("a secret")
+        Nobody::new(b"the server's own secret").expect("a secret")
     }
 
     fn asked(first: &str, proof: Option<(&str, &str)>) -> ScramStep {
@@ -166,7 +166,7 @@ mod tests {
         };
         assert_eq!(shape(&somebody), shape(&ask("n,,n=eve,r=1")));
         // Nobody else can make it.
-        let other = Nobody::new(Some("the secret of another server")).unwrap();
+        let other = Nobody::new(b"the secret of another server").unwrap();
         let stranger = match step(&asked("n,,n=eve,r=1", None), None, &other, "n") {
             Err(AuthError::Continue { challenge, .. }) => challenge,
             other => panic!("{other:?}"),

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use crate::derived::derived;
+
 /// Rounds of SCRAM's key derivation (RFC 7677 §4 wants at least 4,096).
 const ROUNDS: u32 = 10_000;
 
@@ -85,19 +87,15 @@ pub(crate) struct Nobody {
 }
 
 impl Nobody {
-    /// Made of something that only the server knows, and knows after a restart too; else of random bytes.
-    pub(crate) fn new(known_to_us: Option<&str>) -> Option<Self> {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).ok()?;
-        let key = known_to_us.map_or(random, |secret| Sha256::digest(secret).into());
-        Some(Self { secret: UserSecret::make("", "nobody has this password", &[7; 16])?, key })
+    /// Made with something that only the server knows, and knows after a restart too.
+    pub(crate) fn new(own: &[u8]) -> Option<Self> {
+        let secret = UserSecret::make("", "nobody has this password", &[7; 16])?;
+        Some(Self { secret, key: derived(own, "salts") })
     }
 
     /// The salt of a user who is not there: the same each time.
     pub(crate) fn salt(&self, user: &str) -> Box<str> {
-        let mac = Hmac::<Sha256>::new_from_slice(&self.key).map(|mac| mac.chain_update(user).finalize().into_bytes());
-        // A key of any length is one.
-        STANDARD.encode(&mac.unwrap_or_default()[..16]).into()
+        STANDARD.encode(&derived(&self.key, user)[..16]).into()
     }
 }
 

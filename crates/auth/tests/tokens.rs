@@ -319,6 +319,31 @@ fn known_keys_go_on_while_their_address_hangs() {
 }
 
 #[test]
+fn a_guest_is_a_user_of_its_own_for_a_day() {
+    let config = |guests| Config { guests, admin_token: Some("0123456789".into()), ..Config::default() };
+    let open = authority(config(true));
+    let (ann, other) = (open.guest("Ann 👩‍🚀", NOW).unwrap().unwrap(), open.guest("Ann", NOW).unwrap().unwrap());
+    assert!(ann.user.starts_with("guest-") && ann.user.len() == 16 && ann.user != other.user, "{ann:?}");
+    assert_eq!((ann.name.as_str(), ann.expires), ("Ann 👩‍🚀", UnixMillis(NOW.0 + 86_400_000)));
+    let who = show(&open, &ann.token).unwrap();
+    assert_eq!((who.user.as_deref(), who.admin, who.expires), (Some(&*ann.user), false, Some(ann.expires)));
+    // After a restart too, whatever tokens of others must say; not on another server, and not where guests are off.
+    let named = Config { audience: vec!["push".into()], issuer: Some("x".into()), ..config(true) };
+    assert!(show(&authority(named), &ann.token).is_ok());
+    why(show(&authority(Config { admin_token: Some("another".into()), ..config(true) }), &ann.token));
+    why(show(&authority(config(false)), &ann.token));
+    let with_secret = authority(Config { secret: Some(SECRET.into()), ..config(false) });
+    why(show(&with_secret, &ann.token));
+    assert_eq!(authority(config(false)).guest("Ann", NOW), Ok(None));
+    for name in ["", "  ", "a\nb", "a\u{7f}", "a\u{202e}b", "\u{feff}", &"x".repeat(65)] {
+        assert!(open.guest(name, NOW).is_err(), "{name:?}");
+    }
+    for name in ["x", "Zoë", "李雷", "علي", &"x".repeat(64)] {
+        assert!(open.guest(name, NOW).is_ok(), "{name:?}");
+    }
+}
+
+#[test]
 fn what_may_take_long_is_never_done_at_once() {
     let token = |text: String| Credentials::Token(text.into());
     let password = Credentials::Password { user: "ann".into(), password: "x".into() };

@@ -459,6 +459,8 @@ pub enum AckError {
 pub struct Call {
     /// Whom to answer.
     pub ticket: Ticket,
+    /// From where it comes; filled in by the driver, unless the wire knows better.
+    pub from: Option<IpAddr>,
     /// `GET`, `POST` …
     pub method: Box<str>,
     /// Path and query, as they came.

@@ -82,6 +82,8 @@ pub struct Limits {
     pub auth_queue: usize,
     /// Credentials of one address that wait for any of these but the first.
     pub auth_per_address: usize,
+    /// Guests of one address within a minute.
+    pub guests_per_address: usize,
     /// Recent records of which is remembered when they were fanned out, for traces.
     pub trace_records: usize,
     /// Recipients in one trace.
@@ -132,6 +134,7 @@ impl Default for Limits {
             pipelined_asks: 1024,
             auth_queue: 1024,
             auth_per_address: 64,
+            guests_per_address: 30,
             trace_records: 4096,
             trace_recipients: 1000,
             per_user: Quota::default(),

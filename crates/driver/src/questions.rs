@@ -84,7 +84,8 @@ impl<N: Net> Worker<N> {
                 self.busy = true;
             }
             Ask::Call(call) => {
-                if self.ports.call(Call { ticket, ..call }).is_err() {
+                let from = call.from.or_else(|| Some(self.connections.whereabouts(slot).0));
+                if self.ports.call(Call { ticket, from, ..call }).is_err() {
                     self.give(slot, ask, Answer::Called(None));
                 }
             }

@@ -42,6 +42,7 @@ pub trait Ports: Send {
     /// Takes a read for the store's readers, or gives it back when they are busy.
     fn read(&self, read: Read) -> Result<(), Read>;
     /// Takes a call for the API, or gives it back when it is busy.
+    #[expect(clippy::result_large_err, reason = "it is given back only where the API is overloaded")]
     fn call(&self, call: Call) -> Result<(), Call>;
     /// Takes credentials to be checked, or gives them back when too many wait. Says from where they come, and whether
     /// their connection has closed its sending side.

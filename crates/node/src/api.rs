@@ -43,6 +43,7 @@ impl Calls {
     }
 
     /// Takes a call, or gives it back when too many wait.
+    #[expect(clippy::result_large_err, reason = "it is given back only where the API is overloaded")]
     pub(crate) fn call(&self, call: Call) -> Result<(), Call> {
         self.queue.try_send(call).map_err(mpsc::error::TrySendError::into_inner)
     }

@@ -1,12 +1,13 @@
 //! What the API asks of this node.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use everywire_api::{
-    Answer, Control, Health, Metrics, MetricsFormat, Readiness, State, TopicInfo, TopicsPage, TopicsQuestion,
-    Unanswered,
+    Answer, Control, Guest, Health, Metrics, MetricsFormat, NoGuest, Readiness, State, TopicInfo, TopicsPage,
+    TopicsQuestion, Unanswered,
 };
 use everywire_base::ask::{Append, Draft, Interest, PublishError, Published, Read, ReadKind};
 use everywire_base::cursor::{Cursor, Offset, Partition};
@@ -25,6 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::authority::Checks;
 use crate::doorbell::{Appends, wall_clock};
+use crate::guests::Guests;
 use crate::metrics::{self, Numbers};
 use crate::readers::Readers;
 
@@ -46,6 +48,7 @@ pub(crate) struct NodeControl {
     pub(crate) posts: Arc<[Post<Socket>]>,
     pub(crate) readers: Readers,
     pub(crate) checks: Checks,
+    pub(crate) guests: Guests,
     pub(crate) appends: Arc<Appends>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) draining: Arc<AtomicBool>,
@@ -165,6 +168,11 @@ impl Control for NodeControl {
             self.appends.done(ask, Err(PublishError::Busy));
         }
         Box::pin(async move { outcome.await.map_err(|_| Unanswered::Closing) })
+    }
+
+    fn guest(&self, name: &str, from: IpAddr) -> Result<Guest, NoGuest> {
+        let everywire_auth::Guest { token, user, name, expires } = self.guests.make(name, from)?;
+        Ok(Guest { token, user, name, expires })
     }
 
     fn rules(&self) -> Arc<Rules> {

@@ -217,7 +217,7 @@ impl<T> Drop for Taken<'_, T> {
 }
 
 /// Who counts as one: an address, or all of a network's 64 bits, since each of its machines has many.
-fn neighbourhood(address: IpAddr) -> IpAddr {
+pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

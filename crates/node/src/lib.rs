@@ -11,6 +11,7 @@ mod authority;
 mod config;
 mod control;
 mod doorbell;
+mod guests;
 mod lane;
 mod metrics;
 mod node;

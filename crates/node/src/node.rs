@@ -31,6 +31,7 @@ use crate::authority::{Checks, StoredUsers};
 use crate::config::{Bind, Config, StartError, Tls};
 use crate::control::NodeControl;
 use crate::doorbell::{Appends, Doorbell, wall_clock};
+use crate::guests::Guests;
 use crate::open::{Opened, open};
 use crate::readers::Readers;
 use crate::sys::Sys;
@@ -139,7 +140,8 @@ struct Listening {
 fn bind(config: &Config) -> Result<Vec<Listening>, StartError> {
     let mqtt_config = Arc::new(config.mqtt_config);
     let websocket = WsUpgrade::new(subprotocols(&mqtt_config)).on("/mqtt", MQTT).with_echo(config.echo);
-    let service = Arc::new(Service::new(config.http_config.clone(), vec![Arc::new(websocket)]));
+    let service = Service::new(config.http_config.clone(), vec![Arc::new(websocket)]);
+    let service = Arc::new(service.with_longest_body(everywire_api::longest_body));
     let http: Arc<dyn Listen> = Arc::new(HttpListener::new(service, Arc::clone(&config.limits)));
     let native: Arc<dyn Listen> = Arc::new(TcpListen::new(Arc::clone(&config.limits)));
     let mqtt: Arc<dyn Listen> = Arc::new(MqttListen::new(mqtt_config, Arc::clone(&config.limits)));
@@ -214,6 +216,7 @@ impl Assembly {
         pools.extend(reader_threads);
         let control = NodeControl {
             checks: checks.clone(),
+            guests: Guests::new(authority, config.limits.guests_per_address),
             appends,
             store: store.clone(),
             engine: Arc::clone(&engine),

@@ -3,7 +3,7 @@
 use clap::Parser as _;
 
 use crate::cli::{Check, Environment, Serve};
-use crate::config::{Layers, Settings};
+use crate::config::{Layers, Settings, admission};
 use crate::{Failure, one_line};
 
 pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
@@ -15,6 +15,7 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
         Some(file) => println!("{}: well", file.display()),
         None => println!("no configuration file: the defaults hold"),
     }
+    println!("{}", admission::line(&settings));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! [`file`] reads the file and finds all that is wrong with it; [`settings`] puts the layers over each other.
 
+pub(crate) mod admission;
 mod complaint;
 mod environment;
 mod file;

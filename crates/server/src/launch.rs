@@ -56,6 +56,7 @@ fn config(settings: &Settings, new_epoch: bool, admin_token: &str) -> Config {
             secret: settings.auth.secret.as_deref().map(Into::into),
             keys: settings.auth.jwks.clone(),
             audience: settings.auth.audience.iter().flatten().map(|name| name.as_str().into()).collect(),
+            guests: settings.takes_guests(),
             issuer: settings.auth.issuer.as_deref().map(Into::into),
             users: settings.auth.users == Some(true),
             callback: settings.auth.callback.as_deref().map(Into::into),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::{EngineKind, Settings};
+use crate::config::{EngineKind, Settings, admission};
 
 const WHAT: &[(&str, &str)] = &[
     ("http", "web page, publish, short poll, long poll, SSE, stream, WebSocket"),
@@ -35,6 +35,7 @@ pub(crate) fn of(settings: &Settings, addresses: &[(&'static str, SocketAddr)], 
             None => writeln!(lines, "  {name:<6} off"),
         };
     }
+    let _ = writeln!(lines, "  {}", admission::line(settings));
     if let Some((name, address)) = addresses.first().filter(|(name, _)| name.starts_with("http")) {
         // A browser keeps what stands behind the # to itself.
         let _ = writeln!(lines, "  operator's page: {}#token={admin}", page(name, *address));

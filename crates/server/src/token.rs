@@ -34,6 +34,7 @@ pub(crate) fn run(arguments: Token) -> Result<(), Failure> {
         nbf: None,
         aud: settings.auth.audience.iter().flatten().take(1).cloned().collect(),
         iss: settings.auth.issuer.clone(),
+        name: None,
     };
     println!("{}", mint(secret, &claims).map_err(|error| error.to_string())?);
     Ok(())

@@ -16,6 +16,7 @@ const VARIABLES: &[(&str, Set)] = &[
     ("EVERYWIRE_AUTH_CALLBACK", |file, text| put(&mut file.auth.callback, units::url(text))),
     ("EVERYWIRE_AUTH_AUDIENCE", |file, text| put(&mut file.auth.audience, words(text, units::claim))),
     ("EVERYWIRE_AUTH_ISSUER", |file, text| put(&mut file.auth.issuer, units::claim(text))),
+    ("EVERYWIRE_AUTH_GUESTS", |file, text| put(&mut file.auth.guests, units::flag(text))),
     ("EVERYWIRE_AUTH_LOGINS", |file, text| put(&mut file.auth.logins, units::logins(text))),
     ("EVERYWIRE_AUTH_ORIGINS", |file, text| put(&mut file.origins, words(text, units::origin))),
     ("EVERYWIRE_HTTP_HOSTS", |file, text| put(&mut file.hosts, words(text, units::host))),

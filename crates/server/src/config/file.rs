@@ -137,6 +137,7 @@ fn sections<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut
         file.auth.callback = auth.take(reader, "callback", reader::text(units::url));
         file.auth.audience = auth.take(reader, "audience", reader::list(reader::text(units::claim)));
         file.auth.issuer = auth.take(reader, "issuer", reader::text(units::claim));
+        file.auth.guests = auth.take(reader, "guests", reader::flag);
         file.auth.logins = auth.take(reader, "logins", reader::text(units::logins));
         auth.end(reader);
     }

@@ -52,6 +52,7 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("pipelined_asks", Count(|l, n| l.pipelined_asks = n)),
     ("auth_queue", Count(|l, n| l.auth_queue = n)),
     ("auth_per_address", Count(|l, n| l.auth_per_address = n)),
+    ("guests_per_address", Count(|l, n| l.guests_per_address = n)),
     ("trace_records", Count(|l, n| l.trace_records = n)),
     ("trace_recipients", Count(|l, n| l.trace_recipients = n)),
     ("user_connections", Count(|l, n| l.per_user.connections = narrow(n))),

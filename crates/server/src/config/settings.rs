@@ -9,8 +9,8 @@ use everywire_base::limits::Limits;
 use everywire_base::rules::{Anonymous, Logins, Rules};
 
 use super::complaint::{Complaint, Place};
-use super::environment;
 use super::file::File;
+use super::{admission, environment};
 use crate::cli::Serve;
 
 /// Who orders and keeps the messages.
@@ -106,6 +106,8 @@ pub struct Auth {
     pub audience: Option<Vec<String>>,
     /// Who must have made a token.
     pub issuer: Option<String>,
+    /// Whether people may come as guests; else as the anonymous.
+    pub guests: Option<bool>,
     /// What becomes of earlier logins.
     pub logins: Option<Logins>,
 }
@@ -120,7 +122,18 @@ impl std::fmt::Debug for Auth {
 impl Auth {
     /// Whether anybody can have an identity.
     pub fn knows_anybody(&self) -> bool {
-        self.secret.is_some() || self.jwks.is_some() || self.users == Some(true) || self.callback.is_some()
+        self.source().is_some() || self.guests == Some(true)
+    }
+
+    /// The setting that says who somebody is, if one does.
+    pub(crate) fn source(&self) -> Option<&'static str> {
+        let sources = [
+            ("auth.secret", self.secret.is_some()),
+            ("auth.jwks", self.jwks.is_some()),
+            ("auth.users", self.users == Some(true)),
+            ("auth.callback", self.callback.is_some()),
+        ];
+        sources.into_iter().find(|source| source.1).map(|source| source.0)
     }
 }
 
@@ -213,16 +226,9 @@ impl Settings {
         [http, https, tcp, tcps, mqtt, mqtts].into_iter().flatten().collect()
     }
 
-    /// What clients without an identity may do: all where nobody can have one, and nothing where others can reach the
-    /// server, unless that is said.
-    fn anonymous_clients(&self) -> Anonymous {
-        let is_open = self.listeners().iter().any(|(_, address)| !address.ip().to_canonical().is_loopback());
-        match (self.anonymous, self.auth.knows_anybody()) {
-            (Some(false), _) => Anonymous::Refused,
-            (_, false) => Anonymous::Everything,
-            (None, true) if is_open => Anonymous::Refused,
-            (_, true) => Anonymous::Allowed,
-        }
+    /// Whether people may come as guests: where the anonymous are let in, unless it is said.
+    pub(crate) fn takes_guests(&self) -> bool {
+        self.auth.guests.unwrap_or(self.rules.anonymous != Anonymous::Refused)
     }
 
     /// Which keys differ that a running server can't change.
@@ -258,20 +264,7 @@ impl Settings {
         if self.listeners().is_empty() {
             refusals.push(whole("every listener is off: set http (EVERYWIRE_HTTP) to an address".into()));
         }
-        if self.anonymous == Some(false) && !self.auth.knows_anybody() {
-            let what = "auth.anonymous = false lets nobody in, since nobody can have an identity: set auth.secret, \
-                        auth.jwks, auth.users or auth.callback too";
-            refusals.push(whole(what.into()));
-        }
-        let open = self.listeners().into_iter().find(|(_, address)| !address.ip().to_canonical().is_loopback());
-        if let (Some((name, address)), None, false) = (open, self.anonymous, self.auth.knows_anybody()) {
-            refusals.push(whole(format!(
-                "{name} would listen on {address}, where others can reach it, and there is no auth section; anonymous \
-                 clients are let in only on loopback: set auth.anonymous = true (EVERYWIRE_AUTH_ANONYMOUS=true) to \
-                 let everybody in, set auth.secret (EVERYWIRE_AUTH_SECRET) to let those in who have a token, or listen \
-                 on 127.0.0.1"
-            )));
-        }
+        refusals.extend(admission::refusal(self).map(whole));
         let Limits { page_messages_default, page_messages_max, long_poll_default, long_poll_max, .. } = self.limits;
         for (name, wrong) in [
             ("page_messages", page_messages_default > page_messages_max),
@@ -351,7 +344,7 @@ fn merge(arguments: &Serve, file: File) -> Settings {
         log_level: arguments.log_level.clone().or(file.log_level).unwrap_or_else(|| "info".into()),
         warnings: warnings(&later),
     };
-    settings.rules.anonymous = settings.anonymous_clients();
+    settings.rules.anonymous = admission::of(&settings).0;
     settings
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use everywire_base::record::Durability;
-use everywire_base::rules::{SlowConsumer, Who};
+use everywire_base::rules::{Anonymous, SlowConsumer, Who};
 use everywire_base::topic::Topic;
 
 use super::{EngineKind, File, Layers, Listen, LogFormat, Settings};
@@ -228,8 +228,40 @@ fn everybody_is_let_in_only_on_loopback_or_when_it_is_said() {
             load(Serve::default(), &[("EVERYWIRE_AUTH_ANONYMOUS", "true")], &format!("http = \"{public}\"")).is_ok()
         );
     }
+    for public in ["[http]\nhosts = [\"push.example.com\"]", "[auth]\norigins = [\"capacitor://localhost\"]"] {
+        let refusals = open(public).unwrap_err();
+        assert!(refusals[0].contains("others can") && refusals[0].contains("auth.anonymous = true"), "{refusals:?}");
+        assert!(load(Serve::default(), &[("EVERYWIRE_AUTH_ANONYMOUS", "true")], public).is_ok());
+        assert!(load(Serve::default(), &[("EVERYWIRE_AUTH_USERS", "true")], public).is_ok());
+    }
     assert!(open("[auth]\nanonymous = false").unwrap_err()[0].contains("lets nobody in"));
     assert!(open("http = \"off\"\ntcp = \"off\"\nmqtt = \"off\"").unwrap_err()[0].contains("every listener is off"));
+}
+
+#[test]
+fn the_anonymous_are_let_in_only_where_nothing_says_who_people_are() {
+    let secret = "secret = \"a secret of at least thirty-two bytes\"";
+    for (text, anonymous, guests) in [
+        ("", Anonymous::Everything, true),
+        ("[http]\nhosts = [\"localhost\", \"a.localhost\", \"127.0.0.9\", \"[::1]\"]", Anonymous::Everything, true),
+        ("[auth]\norigins = [\"http://localhost:5173\", \"http://[::1]:1\"]", Anonymous::Everything, true),
+        ("[auth]\nusers = false", Anonymous::Everything, true),
+        ("[auth]\nguests = false", Anonymous::Everything, false),
+        (&format!("[auth]\n{secret}"), Anonymous::Refused, false),
+        ("[auth]\njwks = \"/k.json\"", Anonymous::Refused, false),
+        ("[auth]\nusers = true", Anonymous::Refused, false),
+        ("[auth]\ncallback = \"http://127.0.0.1:9\"", Anonymous::Refused, false),
+        ("[auth]\nusers = true\nguests = true", Anonymous::Refused, true),
+        ("[auth]\nanonymous = false\nguests = true", Anonymous::Refused, true),
+        ("[auth]\nusers = true\nanonymous = true", Anonymous::Allowed, true),
+        ("http = \"0.0.0.0:1\"\n[auth]\nanonymous = true", Anonymous::Everything, true),
+        ("http = \"0.0.0.0:1\"\n[auth]\nguests = true", Anonymous::Refused, true),
+    ] {
+        let settings = load(Serve::default(), &[], text).unwrap();
+        assert_eq!((settings.rules.anonymous, settings.takes_guests()), (anonymous, guests), "{text}");
+        let line = super::admission::line(&settings);
+        assert_eq!(line.contains("are not let in"), anonymous == Anonymous::Refused, "{text}: {line}");
+    }
 }
 
 #[test]

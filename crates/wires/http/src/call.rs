@@ -17,6 +17,7 @@ pub(crate) struct Calling {
     method: Box<str>,
     target: Box<str>,
     headers: Vec<(Box<str>, Box<[u8]>)>,
+    max_body: usize,
 }
 
 /// Fields that belong to one hop (RFC 9110 §7.6.1), to the framing, or to this wire: neither passed on nor taken over.
@@ -38,7 +39,7 @@ fn is_hop(name: &str) -> bool {
 }
 
 /// Makes the call of a head. The API sees HEAD as GET: its body gives the length.
-pub(crate) fn understand(head: &Head<'_, '_>) -> Calling {
+pub(crate) fn understand(head: &Head<'_, '_>, max_body: usize) -> Calling {
     let method = if head.method == "HEAD" { "GET" } else { head.method };
     let target = if head.target.query.is_empty() {
         head.target.path.into()
@@ -46,14 +47,21 @@ pub(crate) fn understand(head: &Head<'_, '_>) -> Calling {
         format!("{}?{}", head.target.path, head.target.query).into()
     };
     let headers = head.headers.iter().filter(|h| !is_hop(h.name));
-    Calling { method: method.into(), target, headers: headers.map(|h| (h.name.into(), h.value.into())).collect() }
+    let headers = headers.map(|h| (h.name.into(), h.value.into())).collect();
+    Calling { method: method.into(), target, headers, max_body }
 }
 
 impl Calling {
+    /// The longest body that it may have.
+    pub(crate) fn max_body(&self) -> usize {
+        self.max_body
+    }
+
     /// The whole call; the driver fills in the ticket.
     pub(crate) fn with(self, identity: Option<Arc<Identity>>, body: Bytes) -> Call {
         Call {
             ticket: Ticket::default(),
+            from: None,
             method: self.method,
             target: self.target,
             headers: self.headers,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use everywire_base::clock::Now;
 use everywire_base::limits::Limits;
+use everywire_base::rules::{Caller, Refusal};
 use everywire_wire::{Listen, Peer, Upgrade, Wire};
 
 use crate::machine::Http;
@@ -20,17 +21,34 @@ pub struct HttpConfig {
     pub anonymous_everywhere: bool,
 }
 
+/// The longest body of a call of the API, by method and path, or why this caller may send none: it is asked before any of
+/// the body is read.
+pub(crate) type LongestBody = fn(&str, &str, Caller<'_>) -> Result<usize, Refusal>;
+
 /// What all connections of the HTTP listeners share.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Service {
     pub(crate) config: HttpConfig,
     pub(crate) upgrades: Vec<Arc<dyn Upgrade>>,
+    pub(crate) longest_body: LongestBody,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self::new(HttpConfig::default(), Vec::new())
+    }
 }
 
 impl Service {
     /// With what takes over requests for other protocols.
     pub fn new(config: HttpConfig, upgrades: Vec<Arc<dyn Upgrade>>) -> Self {
-        Self { config, upgrades }
+        Self { config, upgrades, longest_body: |_, _, _| Ok(usize::MAX) }
+    }
+
+    /// With what knows how long the bodies of calls may be.
+    #[must_use]
+    pub fn with_longest_body(self, longest_body: fn(&str, &str, Caller<'_>) -> Result<usize, Refusal>) -> Self {
+        Self { longest_body, ..self }
     }
 }
 

@@ -65,6 +65,8 @@ enum Route {
 
 /// The most characters of a `User-Agent` that the registry keeps.
 const MAX_AGENT: usize = 120;
+/// Where whoever has no identity gets one.
+const GUESTS: &str = "/v1/guests";
 const ANY_METHOD: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Route {
@@ -128,10 +130,11 @@ impl Request {
 
     /// A call of the API. What isn't data, and how the server is, is for everybody; the API itself knows who may what.
     fn call(head: &Head<'_, '_>, around: &Surroundings<'_>) -> Result<Calling, Problem> {
-        if head.target.path.starts_with("/v1/") {
+        if head.target.path.starts_with("/v1/") && head.target.path != GUESTS {
             around.rules.may_enter(around.who)?;
         }
-        Ok(call::understand(head))
+        let max_body = (around.service.longest_body)(head.method, head.target.path, around.who)?;
+        Ok(call::understand(head, max_body))
     }
 
     /// The API answers OPTIONS itself, except a browser's question before a request.
@@ -144,7 +147,7 @@ impl Request {
         match self {
             Request::Publish(publication) => publication.max_body(rules),
             Request::Batch => (limits.http_body_bytes, "a batch has"),
-            Request::Call(_) => (limits.http_body_bytes, "a request has"),
+            Request::Call(call) => (call.max_body().min(limits.http_body_bytes), "a request has"),
             Request::Read(_) | Request::Options(_) | Request::Upgrade(_) => (0, "a request of this method has"),
         }
     }
