@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import time
 
@@ -46,6 +47,13 @@ def node(tmp_path, settings):
         # Once: a second signal ends it at once.
         drain()
         assert process.wait(timeout=READY_SECONDS) == 0
+
+
+def documented(language, marker):
+    """The block of docs/http.md in this language that holds a marker."""
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "http.md").read_text()
+    blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return next(block for block in blocks if marker in block)
 
 
 def wait_ready(process, file):

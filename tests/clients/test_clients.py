@@ -1,14 +1,13 @@
 """What people's own clients see: curl, requests, httpx and sseclient, none of which knows Everywire."""
 
 import json
-import pathlib
-import re
 import subprocess
 import threading
 
 import httpx
 import requests
 import sseclient
+from conftest import documented
 
 TOPIC = {"topic": "room/42"}
 
@@ -76,13 +75,6 @@ def test_requests_polls_short_and_long(server):
         woken = session.get(address, params={**TOPIC, "after": cursor, "wait": 25}, timeout=30)
         later.join()
         assert [message["body"] for message in woken.json()["messages"]] == ["woken"]
-
-
-def documented(language, marker):
-    """The code block of docs/http.md in this language that holds a marker."""
-    text = (pathlib.Path(__file__).parents[2] / "docs" / "http.md").read_text()
-    blocks = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-    return next(block for block in blocks if marker in block)
 
 
 def test_the_documented_follower_reads_topics_with_spaces(server):

@@ -321,6 +321,91 @@ fn an_allowed_origin_may_and_is_told_so() {
     assert_eq!((stranger.status, stranger.header("Access-Control-Allow-Origin")), (403, None));
 }
 
+#[test]
+fn what_a_proxy_has_passed_on_is_no_client_of_this_machine() {
+    let ask = |server: &Server, request: Request, (name, value): (&str, &str)| {
+        server.send(&request.header(name, value)).status
+    };
+    let (closed, open) = (Server::start(), Server::with("[auth]\nanonymous = true\n"));
+    for header in [
+        ("X-Forwarded-For", "192.0.2.7"),
+        ("x-forwarded-proto", "https"),
+        ("Forwarded", "for=127.0.0.1"),
+        ("X-Real-IP", "127.0.0.1"),
+        ("Via", "1.1 cache"),
+    ] {
+        for (request, status) in [
+            (Request::post("/v1/messages?topic=t", "x"), 401),
+            (Request::json("/v1/batch", &json!({"messages": [{"topic": "t", "body": "x"}]})), 401),
+            (Request::get("/v1/messages?topic=t"), 401),
+            (Request::get("/v1/events?topic=t"), 401),
+            (Request::get("/v1/ws"), 401),
+            (Request::get("/v1/topics"), 401),
+            (Request::get("/polling/publish/t?message=x"), 401),
+            (Request::get("/healthz"), 200),
+        ] {
+            assert_eq!(ask(&closed, request.clone(), header), status, "{header:?} {request:?}");
+        }
+        assert_eq!(ask(&open, Request::post("/v1/messages?topic=t", "x"), header), 200, "{header:?}");
+        assert_eq!(ask(&open, Request::get("/polling/publish/t?message=x"), header), 403, "{header:?}");
+    }
+    assert_eq!(closed.get("/v1/messages?topic=t").status, 204, "nothing was published");
+}
+
+#[test]
+fn what_a_page_embeds_publishes_nothing() {
+    let server = Server::start();
+    let image = |dest: &str| {
+        let request = Request::get("/polling/publish/t?message=x").header("Sec-Fetch-Dest", dest);
+        request.header("Sec-Fetch-Mode", "no-cors").header("Sec-Fetch-Site", "none")
+    };
+    for dest in ["image", "script", "style", "audio", "iframe"] {
+        assert_eq!(server.send(&image(dest)).status, 403, "{dest}");
+    }
+    assert_eq!(server.get("/v1/messages?topic=t").status, 204, "nothing was published");
+    assert_eq!(server.get("/polling/publish/t?message=x").status, 200, "curl publishes");
+}
+
+#[test]
+fn a_name_that_is_not_configured_is_refused_also_where_everybody_may_come_in() {
+    let server = Server::with("[auth]\nanonymous = true\n");
+    for (host, status) in [("10.0.0.1:8080", 204), ("[fd00::1]", 204), ("localhost", 204), ("rebound.example", 403)] {
+        let answer = server.send(&Request::get("/v1/messages?topic=t").header("Host", host));
+        assert_eq!(answer.status, status, "{host}");
+    }
+}
+
+#[test]
+fn how_the_server_is_is_told_to_everybody() {
+    let server = Server::with("[auth]\nsecret = \"a secret of at least thirty-two bytes\"\nanonymous = false\n");
+    for target in ["/healthz", "/readyz", "/metrics"] {
+        for (name, value) in [
+            ("Host", "10.1.2.3:8080"),
+            ("Host", "everywire.push.svc"),
+            ("Authorization", "Bearer forged"),
+            ("Authorization", "Basic !"),
+            ("X-Forwarded-For", "192.0.2.7"),
+        ] {
+            assert_eq!(server.send(&Request::get(target).header(name, value)).status, 200, "{target} {name}: {value}");
+        }
+        assert_eq!(raw(&server, format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes()).status, 200, "{target}");
+    }
+    assert_eq!(server.get("/v1/messages?topic=t").status, 401);
+}
+
+#[test]
+fn credentials_for_a_proxy_say_nothing_on_an_open_server() {
+    let server = Server::start();
+    for value in ["Basic YWxpY2U6cHc=", "Basic !", "Negotiate x", "Digest username=\"x\""] {
+        let request = Request::post("/v1/messages?topic=t", "x").header("Authorization", value);
+        assert_eq!(server.send(&request).status, 200, "{value}");
+        let rebound = request.header("Host", "rebound.example");
+        assert_eq!(server.send(&rebound).status, 403, "{value}: a browser adds it by itself");
+    }
+    let forged = Request::get("/v1/messages?topic=t").header("Authorization", "Bearer forged");
+    assert_eq!(server.send(&forged).status, 401);
+}
+
 /// A connection that has sent the beginning of something and then says nothing.
 fn stuck(server: &Server, bytes: &str) -> Connection {
     let mut connection = server.connect();

@@ -68,6 +68,7 @@ fn config(settings: &Settings, new_epoch: bool, admin_token: &str) -> Config {
             hosts: settings.hosts.iter().map(|host| host.as_str().into()).collect(),
             origins: settings.origins.iter().map(|origin| origin.as_str().into()).collect(),
             anonymous_everywhere: settings.anonymous == Some(true),
+            knows_anybody: settings.auth.knows_anybody(),
         },
         mqtt_config: mqtt(&settings.mqtt_settings),
     }

@@ -12,6 +12,7 @@ use everywire_base::limits::Limits;
 use everywire_base::record::Message;
 use everywire_base::topic::{Filter, Topic};
 
+use crate::guard;
 use crate::head::Head;
 use crate::problem::Problem;
 use crate::publish::{Publication, parse_topic};
@@ -42,7 +43,7 @@ pub(crate) fn publish_by_get(
     topic: &str,
     around: &Surroundings<'_>,
 ) -> Result<Publication, Problem> {
-    if around.who.is_some() || !around.peer.address.ip().is_loopback() {
+    if around.who.is_some() || !guard::is_of_this_machine(head, around.peer) {
         let detail = "publishing by GET is for anonymous clients on this machine only: use POST";
         return Err(Problem::new(403, detail));
     }

@@ -16,9 +16,12 @@ pub struct HttpConfig {
     pub hosts: Vec<Box<str>>,
     /// Foreign origins that may use the API from a browser, as `https://app.example.com[:port]`.
     pub origins: Vec<Arc<str>>,
-    /// Whether anonymous clients are let in from everywhere (`auth.anonymous`). Then a `Host` may also be an address
-    /// literal (which no name can be rebound to), and any name as long as `hosts` is empty.
+    /// Whether anonymous clients are let in from everywhere (`auth.anonymous`), also through a proxy. Then a `Host` may
+    /// also be an address literal, which no name can be rebound to.
     pub anonymous_everywhere: bool,
+    /// Whether somebody can have an identity. Else what isn't a bearer token, such as the `Basic` that a proxy passes on,
+    /// is for somebody else and says nothing here.
+    pub knows_anybody: bool,
 }
 
 /// The longest body of a call of the API, by method and path, or why this caller may send none: it is asked before any of

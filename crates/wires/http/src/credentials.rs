@@ -14,6 +14,7 @@ use everywire_base::id::{AskId, Ticket};
 use everywire_base::identity::Identity;
 use everywire_wire::{Ask, Context};
 
+use crate::config::HttpConfig;
 use crate::head::Head;
 use crate::machine::Link;
 use crate::problem::{Hint, Problem};
@@ -47,12 +48,18 @@ pub(crate) enum Sender {
 const WITH_TOKEN: [&str; 3] = ["/v1/events", "/v1/stream", "/v1/ws"];
 
 /// Whether a request shows any credentials.
-pub(crate) fn are_shown(head: &Head<'_, '_>) -> bool {
-    head.fields.authorization.is_some() || head.target.pairs().any(|p| p.0 == "token")
+pub(crate) fn are_shown(head: &Head<'_, '_>, config: &HttpConfig) -> bool {
+    field(head, config).is_some() || head.target.pairs().any(|p| p.0 == "token")
+}
+
+/// `Authorization`, if it is meant for this server.
+fn field<'b>(head: &Head<'b, '_>, config: &HttpConfig) -> Option<&'b [u8]> {
+    let is_bearer = |value: &[u8]| value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer"));
+    head.fields.authorization.filter(|value| config.knows_anybody || is_bearer(value))
 }
 
 /// What a request shows.
-fn shown(head: &Head<'_, '_>) -> Result<Option<Credentials>, Problem> {
+fn shown(head: &Head<'_, '_>, config: &HttpConfig) -> Result<Option<Credentials>, Problem> {
     let mut token = None;
     for (name, value) in head.target.pairs().filter(|p| p.0 == "token") {
         once(&mut token, decode(value, name)?, name)?;
@@ -61,7 +68,7 @@ fn shown(head: &Head<'_, '_>) -> Result<Option<Credentials>, Problem> {
         return Err(Problem::bad("`token=` is not for this address: send it as `Authorization: Bearer …`"));
     }
     let in_query = token.map(|token| Credentials::Token(token.into()));
-    let in_head = head.fields.authorization.map(authorization).transpose()?;
+    let in_head = field(head, config).map(authorization).transpose()?;
     match (in_head, in_query) {
         (Some(one), Some(other)) if one != other => {
             Err(Problem::bad("the token in the address is another than that in `Authorization`"))
@@ -92,7 +99,7 @@ fn authorization(value: &[u8]) -> Result<Credentials, Problem> {
 
 /// Finds out who sends a request; asks, if that isn't known.
 pub(crate) fn sender(head: &Head<'_, '_>, cx: &mut Context<'_>, link: &mut Link<'_>) -> Result<Sender, Problem> {
-    let Some(credentials) = shown(head)? else { return Ok(Sender::Is(None)) };
+    let Some(credentials) = shown(head, &link.service.config)? else { return Ok(Sender::Is(None)) };
     let known = link.known.get_or_insert_default();
     match &known.last {
         Some((last, Proof::Is(who))) if *last == credentials && !who.is_expired(cx.now.wall) => {

@@ -4,11 +4,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use everywire_base::rules::Caller;
 use everywire_wire::Peer;
 
 use crate::config::HttpConfig;
 use crate::head::Head;
-use crate::problem::Problem;
+use crate::problem::{Hint, Problem};
 
 /// Refuses whom the page of another site has sent; else gives the foreign origin that may read the response. Credentials
 /// are no browser's to add, so whoever shows some may use any name of the server.
@@ -27,7 +28,7 @@ pub(crate) fn admit(
 fn check_host(head: &Head<'_, '_>, config: &HttpConfig) -> Result<(), Problem> {
     let host = head.authority().map(|a| split_port(a).0).unwrap_or_default();
     let configured = config.hosts.iter().any(|h| h.eq_ignore_ascii_case(host));
-    let open = config.anonymous_everywhere && (config.hosts.is_empty() || literal(host).is_some());
+    let open = config.anonymous_everywhere && literal(host).is_some();
     if configured || open || is_loopback(host) {
         return Ok(());
     }
@@ -39,7 +40,8 @@ fn check_origin(head: &Head<'_, '_>, peer: &Peer, config: &HttpConfig) -> Result
         Problem::new(403, format!("{what} may not use this server: allow its origin in the configuration"))
     };
     if let Some(origin) = head.fields.origin {
-        if let Some(known) = config.origins.iter().find(|o| o.as_bytes().eq_ignore_ascii_case(origin)) {
+        let mut origins = config.origins.iter().filter(|o| &***o != "null");
+        if let Some(known) = origins.find(|o| o.as_bytes().eq_ignore_ascii_case(origin)) {
             return Ok(Some(Arc::clone(known)));
         }
         if !is_same_origin(origin, head.authority().unwrap_or_default(), peer.tls) {
@@ -50,6 +52,28 @@ fn check_origin(head: &Head<'_, '_>, peer: &Peer, config: &HttpConfig) -> Result
         None | Some(b"none" | b"same-origin") => Ok(None),
         Some(_) => Err(refused("a page of another site")),
     }
+}
+
+/// Refuses an anonymous request that a proxy has passed on, unless everybody may come in: its sender isn't on this
+/// machine, though the proxy is.
+pub(crate) fn refuse_forwarded(head: &Head<'_, '_>, config: &HttpConfig, who: Caller<'_>) -> Result<(), Problem> {
+    let is_let_in = who.is_some() || config.anonymous_everywhere;
+    if is_let_in || !head.fields.is_forwarded {
+        return Ok(());
+    }
+    let detail = "a proxy has passed this on, and anonymous clients are let in from this machine alone: set auth.secret and \
+                  send a token, or set auth.anonymous = true to let everybody in";
+    Err(Problem::new(401, detail).hinting(Hint::Authenticate))
+}
+
+/// Whether somebody who sits at this machine has sent a request on purpose: no proxy, and no page as one of its parts. A
+/// page's `<img>` comes without `Origin`, and from some pages as if the user had typed its address.
+pub(crate) fn is_of_this_machine(head: &Head<'_, '_>, peer: &Peer) -> bool {
+    let host = head.authority().map(|a| split_port(a).0).unwrap_or_default();
+    let fields = &head.fields;
+    let on_purpose = matches!(fields.sec_fetch_mode, None | Some(b"navigate" | b"cors" | b"same-origin"))
+        && matches!(fields.sec_fetch_dest, None | Some(b"document" | b"empty"));
+    peer.address.ip().to_canonical().is_loopback() && is_loopback(host) && !fields.is_forwarded && on_purpose
 }
 
 fn is_same_origin(origin: &[u8], authority: &str, tls: bool) -> bool {

@@ -14,6 +14,9 @@ use crate::target::Target;
 /// The most header fields of a request; more is 431.
 pub(crate) const MAX_FIELDS: usize = 100;
 
+/// Fields that only proxies add, beside `X-Forwarded-…` (RFC 7239, RFC 9110 §7.6.3).
+const FORWARDING: [&[u8]; 3] = [b"forwarded", b"via", b"x-real-ip"];
+
 /// Where the parsed fields are put: on the caller's stack.
 pub(crate) type Space<'b> = [MaybeUninit<Header<'b>>; MAX_FIELDS];
 
@@ -61,6 +64,10 @@ pub(crate) struct Fields<'b> {
     pub(crate) idempotency_key: Option<&'b [u8]>,
     pub(crate) origin: Option<&'b [u8]>,
     pub(crate) sec_fetch_site: Option<&'b [u8]>,
+    pub(crate) sec_fetch_mode: Option<&'b [u8]>,
+    pub(crate) sec_fetch_dest: Option<&'b [u8]>,
+    /// Whether a proxy says that it has passed the request on.
+    pub(crate) is_forwarded: bool,
     pub(crate) last_event_id: Option<&'b [u8]>,
     pub(crate) if_none_match: Option<&'b [u8]>,
     pub(crate) cursor: Option<&'b [u8]>,
@@ -164,6 +171,12 @@ impl<'b> Fields<'b> {
             b"idempotency-key" => once(&mut self.idempotency_key, header),
             b"origin" => once(&mut self.origin, header),
             b"sec-fetch-site" => once(&mut self.sec_fetch_site, header),
+            b"sec-fetch-mode" => once(&mut self.sec_fetch_mode, header),
+            b"sec-fetch-dest" => once(&mut self.sec_fetch_dest, header),
+            name if name.starts_with(b"x-forwarded-") || FORWARDING.contains(&name) => {
+                self.is_forwarded = true;
+                Ok(())
+            }
             b"last-event-id" => once(&mut self.last_event_id, header),
             b"if-none-match" => once(&mut self.if_none_match, header),
             b"everywire-cursor" => once(&mut self.cursor, header),

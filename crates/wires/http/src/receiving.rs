@@ -25,7 +25,7 @@ use crate::machine::{Link, Phase};
 use crate::problem::{Problem, Sound};
 use crate::publish::{self, Publishes};
 use crate::reply::{After, Manner};
-use crate::request::{Request, Surroundings};
+use crate::request::{self, Request, Surroundings};
 
 /// How often it is looked whether a client that didn't read its answers has begun to.
 const RECHECK: Duration = Duration::from_millis(50);
@@ -412,8 +412,11 @@ fn sender(
     link: &mut Link<'_>,
     manner: &mut Manner,
 ) -> Result<Sender, Problem> {
+    if request::is_for_everybody(head) {
+        return Ok(Sender::Is(None));
+    }
     let is_question = head.method == "OPTIONS";
-    let is_anonymous = is_question || !credentials::are_shown(head);
+    let is_anonymous = is_question || !credentials::are_shown(head, &link.service.config);
     manner.origin = guard::admit(head, cx.peer, &link.service.config, is_anonymous)?;
     if is_anonymous { Ok(Sender::Is(None)) } else { credentials::sender(head, cx, link) }
 }

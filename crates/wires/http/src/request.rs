@@ -12,6 +12,7 @@ use everywire_wire::{Peer, Upgrade};
 use crate::call::{self, Calling};
 use crate::classic;
 use crate::config::Service;
+use crate::guard;
 use crate::head::Head;
 use crate::problem::Problem;
 use crate::publish::Publication;
@@ -63,6 +64,15 @@ enum Route {
     Api,
 }
 
+/// What says how the server is. It holds no secrets, and whoever asks (an orchestrator by a pod's address, a load
+/// balancer without a Host) is answered, whatever it shows.
+const FOR_EVERYBODY: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// Whether a request asks only how the server is.
+pub(crate) fn is_for_everybody(head: &Head<'_, '_>) -> bool {
+    matches!(head.method, "GET" | "HEAD") && FOR_EVERYBODY.contains(&head.target.path)
+}
+
 /// The most characters of a `User-Agent` that the registry keeps.
 const MAX_AGENT: usize = 120;
 /// Where whoever has no identity gets one.
@@ -99,11 +109,21 @@ impl Request {
     /// Understands a head, of which the guard has seen to the origin.
     pub(crate) fn understand(head: &Head<'_, '_>, around: &Surroundings<'_>) -> Result<Self, Problem> {
         if let Some(upgrade) = around.service.upgrades.iter().find(|u| u.serves(head.target.path)) {
+            let config = &around.service.config;
+            // Where somebody can have an identity, it can still be shown in the other protocol's words.
+            if !config.knows_anybody {
+                guard::refuse_forwarded(head, config, around.who)?;
+            }
             return Ok(Request::Upgrade(Arc::clone(upgrade)));
         }
         let (route, topic) = Route::find(head.target.path);
         if !matches!(route, Route::Api) {
             head.refuse_encoded()?;
+        }
+        if !matches!(route, Route::Api) && head.method != "OPTIONS" {
+            // Nothing of a body is read for one who isn't let in.
+            around.rules.may_enter(around.who)?;
+            guard::refuse_forwarded(head, &around.service.config, around.who)?;
         }
         let request = match (route, head.method) {
             (_, "OPTIONS") if Self::is_answered_here(route, head) => Request::Options(Options::of(head, route.allow())),
@@ -132,6 +152,7 @@ impl Request {
     fn call(head: &Head<'_, '_>, around: &Surroundings<'_>) -> Result<Calling, Problem> {
         if head.target.path.starts_with("/v1/") && head.target.path != GUESTS {
             around.rules.may_enter(around.who)?;
+            guard::refuse_forwarded(head, &around.service.config, around.who)?;
         }
         let max_body = (around.service.longest_body)(head.method, head.target.path, around.who)?;
         Ok(call::understand(head, max_body))

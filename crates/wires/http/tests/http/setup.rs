@@ -26,8 +26,13 @@ pub(crate) fn plain() -> Pair {
 
 /// A pair for a setup that a golden table names.
 pub(crate) fn named(name: &str) -> Pair {
-    let mut config = HttpConfig { origins: vec!["https://app.example.com".into()], ..HttpConfig::default() };
+    let mut config = HttpConfig {
+        origins: ["https://app.example.com", "capacitor://localhost", "null"].map(Into::into).to_vec(),
+        knows_anybody: true,
+        ..HttpConfig::default()
+    };
     match name {
+        "nobody" => config.knows_anybody = false,
         "anonymous" => config.anonymous_everywhere = true,
         "named" => config.hosts.push("push.example.com".into()),
         _ => {}
@@ -58,7 +63,7 @@ pub(crate) fn named(name: &str) -> Pair {
             let quota = Quota { publishes_per_second: 2, ..Quota::default() };
             bench.account = Some(Arc::new(Account::new(quota)));
         }
-        "anonymous" | "named" | "" => {}
+        "anonymous" | "named" | "nobody" | "" => {}
         other => panic!("no setup is called {other:?}"),
     }
     let mut pair = Pair::new(bench);
