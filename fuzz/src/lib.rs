@@ -134,7 +134,7 @@ pub fn json_frame(data: &[u8]) {
     let native =
         |request: &UpgradeRequest<'_>| -> Box<dyn Carried> { Box::new(Native::json(request.identity.clone(), None)) };
     let upgrade: Arc<dyn Upgrade> =
-        Arc::new(WsUpgrade::new(vec![Subprotocol { name: "json", make: Box::new(native) }]));
+        Arc::new(WsUpgrade::new(vec![Subprotocol { name: "json", also: None, make: Box::new(native) }]));
     let service = Arc::new(Service::new(HttpConfig::default(), vec![upgrade]));
     let mut pair = Pair::new(Bench::new(|limits, now| Box::new(Http::new(service, limits, now))));
     pair.send(&String::from_utf8_lossy(HANDSHAKE).replace("/v1/echo", "/v1/ws").into_bytes());

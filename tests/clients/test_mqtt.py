@@ -16,6 +16,7 @@ import requests
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from websockets.sync.client import connect as websocket
 
 WAIT = 30
 VERSIONS = [paho.MQTTv311, paho.MQTTv5]
@@ -380,6 +381,32 @@ class TestShared:
             got += [int(message.payload) for message in two.messages.queue]
             while len(set(got)) < 100:
                 got.append(int(one.hear().payload))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_credentials_that_nobody_needs_do_no_harm(node, version):
+    for user in [("ann", "secret"), ("ann", ""), ("", ""), ("ann", "eyJhbGciOiJIUzI1NiJ9.e30.x")]:
+        with Client(node, "x", version, user=user) as client:
+            client.publish("a", "let in")
+
+
+def test_a_client_of_old_asks_for_another_subprotocol(node):
+    for path in ["/mqtt", "/v1/ws"]:
+        with websocket(f"ws://{node['http']}{path}", subprotocols=["mqttv3.1"]) as link:
+            assert link.subprotocol == "mqttv3.1"
+            link.send(b"\x10\x0f\0\x06MQIsdp\x03\x02\0\x0a\0\x01c")
+            assert link.recv(timeout=WAIT) == b"\x20\x02\0\0"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_client_may_have_very_many_filters(node, version):
+    filters = [(f"many/{n}", 1) for n in range(5000)]
+    with Client(node, "many", version, clean=False, expiry=600) as client:
+        assert {str(reason) for reason in client.subscribe(filters)} == {"Granted QoS 1"}
+        client.publish("many/4999", "the last")
+        assert client.hear().payload == b"the last"
+        client.paho.unsubscribe([name for name, _ in filters])
+        client.answers.get(timeout=WAIT)
 
 
 def test_the_node_tells_of_itself(node):

@@ -14,7 +14,7 @@ const BURST: usize = 256 << 10;
 const FILTERS: usize = 20_000;
 
 fn start() -> Server {
-    Server::with(&format!("[limits]\nfilters_per_subscription = {FILTERS}\n"))
+    Server::with("[limits]\nfilter_bytes = \"4MiB\"\n")
 }
 
 /// Sends an opening and then a burst of one thing, reads until the server ends the connection, and sees that others are

@@ -39,8 +39,10 @@ pub struct Limits {
     pub page_messages_max: usize,
     /// The most bytes of a page's bodies.
     pub page_bytes: usize,
-    /// Filters of one subscription.
+    /// Filters of one HTTP request.
     pub filters_per_subscription: usize,
+    /// Bytes of the filters of one connection, about: the text of each, and 128.
+    pub filter_bytes: usize,
     /// Records that wait for the log's appender, over all workers.
     pub append_queue_records: usize,
     /// Bytes that wait for the log's appender.
@@ -114,6 +116,7 @@ impl Default for Limits {
             page_messages_max: 1000,
             page_bytes: 1 << 20,
             filters_per_subscription: 1000,
+            filter_bytes: 2 << 20,
             append_queue_records: 16_384,
             append_queue_bytes: 64 << 20,
             tail_records: 65_536,

@@ -36,15 +36,26 @@ pub(crate) enum Holding {
     #[default]
     None,
     One(Held),
-    Many(Vec<Held>),
+    Many(Box<Several>),
 }
+
+/// More filters than one.
+#[derive(Debug)]
+pub(crate) struct Several {
+    all: Vec<Held>,
+    /// The bytes of their text.
+    text: usize,
+}
+
+/// What a filter takes beside its text, in bytes, about: its places in the tables.
+pub(crate) const FILTER_BYTES: usize = 128;
 
 impl Holding {
     pub(crate) fn as_slice(&self) -> &[Held] {
         match self {
             Holding::None => &[],
             Holding::One(held) => std::slice::from_ref(held),
-            Holding::Many(all) => all,
+            Holding::Many(several) => &several.all,
         }
     }
 
@@ -52,16 +63,27 @@ impl Holding {
         match self {
             Holding::None => &mut [],
             Holding::One(held) => std::slice::from_mut(held),
-            Holding::Many(all) => all,
+            Holding::Many(several) => &mut several.all,
         }
     }
 
+    /// What the filters take, in bytes, about. `text` gives the length of one's text.
+    pub(crate) fn weight(&self, text: impl Fn(Held) -> usize) -> usize {
+        let texts = match self {
+            Holding::None => 0,
+            Holding::One(held) => text(*held),
+            Holding::Many(several) => several.text,
+        };
+        texts + FILTER_BYTES * self.as_slice().len()
+    }
+
     /// Takes the `nth` out; there are several.
-    pub(crate) fn remove(&mut self, nth: usize) -> Held {
+    pub(crate) fn remove(&mut self, nth: usize, text: impl Fn(Held) -> usize) -> Held {
         match std::mem::take(self) {
-            Holding::Many(mut all) => {
-                let held = all.remove(nth);
-                *self = if let [only] = all[..] { Holding::One(only) } else { Holding::Many(all) };
+            Holding::Many(mut several) => {
+                let held = several.all.remove(nth);
+                several.text -= text(held);
+                *self = if let [only] = several.all[..] { Holding::One(only) } else { Holding::Many(several) };
                 held
             }
             Holding::One(held) => held,
@@ -69,11 +91,17 @@ impl Holding {
         }
     }
 
-    pub(crate) fn push(&mut self, held: Held) {
+    pub(crate) fn push(&mut self, held: Held, text: impl Fn(Held) -> usize) {
         match self {
             Holding::None => *self = Holding::One(held),
-            Holding::One(first) => *self = Holding::Many(vec![*first, held]),
-            Holding::Many(all) => all.push(held),
+            Holding::One(first) => {
+                let (all, text) = (vec![*first, held], text(*first) + text(held));
+                *self = Holding::Many(Box::new(Several { all, text }));
+            }
+            Holding::Many(several) => {
+                several.text += text(held);
+                several.all.push(held);
+            }
         }
     }
 }
@@ -84,6 +112,6 @@ mod tests {
 
     #[test]
     fn a_live_connection_is_small() {
-        assert!(size_of::<Connection>() <= 56, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 48, "{}", size_of::<Connection>());
     }
 }

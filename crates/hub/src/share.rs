@@ -27,10 +27,8 @@ impl Hub {
         let (Some(filter), Some(group)) = (subscribe.filters.first(), subscribe.group.as_deref()) else { return };
         let is_member = self.table.find_in(filter, Some(group)).is_some_and(|list| self.holds(slot.index, list));
         let refusal = self.setup.rules.may_subscribe(self.caller(slot.index).as_deref(), filter).err();
-        let filters = self.held(slot.index).len() + self.groups.joining(slot).count();
-        let too_many = filters >= self.setup.limits.filters_per_subscription && !is_member;
-        let refusal =
-            refusal.or_else(|| too_many.then(|| Refusal::TooMany("filters (filters_per_subscription)".into())));
+        let too_many = || self.may_hold(slot.index, filter, self.groups.joining(slot).count()).err();
+        let refusal = refusal.or_else(|| if is_member { None } else { too_many() });
         let topic = system::group_topic(group, filter.as_str());
         match (topic, refusal) {
             (Some(topic), None) if !is_member => self.ask_to_join(slot, topic, Some(ask), subscribe.clone(), None),

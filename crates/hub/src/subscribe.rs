@@ -14,7 +14,7 @@ use everywire_base::topic::Filter;
 use smallvec::SmallVec;
 
 use crate::Hub;
-use crate::connection::Connection;
+use crate::connection::{Connection, FILTER_BYTES};
 use crate::lag::{Greeting, Lag, Positions, Since, State};
 use crate::start::Opening;
 use crate::table::{Held, Subscriber};
@@ -95,17 +95,32 @@ impl Hub {
                 continue;
             }
             let nth = held.len();
-            if nth >= self.setup.limits.filters_per_subscription {
-                let bound = format!("a connection has at most {nth} filters (filters_per_subscription)");
-                refused.push((filter, Refusal::TooMany(bound.into())));
+            if let Err(refusal) = self.may_hold(index, &filter, 0) {
+                refused.push((filter, refusal));
                 continue;
             }
             let entered = self.table.join(&filter, group, Subscriber { connection: index, nth: nth as u32 }, terms);
-            self.connections.reach(index).holding.push(entered);
+            let table = &self.table;
+            self.connections.reach(index).holding.push(entered, |held| table.filter(held.list).as_str().len());
             self.counters.subscriptions += 1;
             granted.push(Granted { filter, nth, held: false });
         }
         (granted, refused)
+    }
+
+    /// Whether a connection may hold another filter, beside so many that it waits for.
+    pub(crate) fn may_hold(&self, index: u32, filter: &Filter, waits: usize) -> Result<(), Refusal> {
+        let text = |held: Held| self.table.filter(held.list).as_str().len();
+        let held = self.connections.get(index).map_or(0, |connection| connection.holding.weight(text));
+        let (weight, most) =
+            (held + filter.as_str().len() + FILTER_BYTES * (waits + 1), self.setup.limits.filter_bytes);
+        if weight <= most {
+            return Ok(());
+        }
+        let bound = format!(
+            "a connection's filters take at most {most} bytes, each {FILTER_BYTES} and its text (limits.filter_bytes)"
+        );
+        Err(Refusal::TooMany(bound.into()))
     }
 
     /// Which retained messages may have to be sent first.
@@ -232,7 +247,8 @@ impl Hub {
             return true;
         }
         let connection = self.connections.reach(index);
-        let held = connection.holding.remove(nth);
+        let table = &self.table;
+        let held = connection.holding.remove(nth, |held| table.filter(held.list).as_str().len());
         if let Some(lag) = connection.lag.as_mut().filter(|lag| nth < lag.sinces.len()) {
             lag.sinces.remove(nth);
         }

@@ -269,7 +269,7 @@ fn a_slow_consumer_of_a_topic_without_history_is_closed_by_rule() {
 #[test]
 fn refused_filters_are_listed_and_the_others_granted() {
     let rules = vec![TopicRule { subscribe: Vec::new(), ..rule("secret", Durability::Fsync) }];
-    let limits = Limits { filters_per_subscription: 2, ..Limits::default() };
+    let limits = Limits { filter_bytes: 2 * 129, ..Limits::default() };
     let mut world = World::new(Shape { limits, rules, ..Shape::default() });
     let subscribed = world.subscribe(slot(1), &["secret", "#", "a", "b", "c"], Start::Latest);
     let refused: Vec<_> = subscribed.refused.iter().map(|(f, r)| (f.as_str(), r)).collect();

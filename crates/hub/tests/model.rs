@@ -73,7 +73,7 @@ impl Schedule {
             page_messages_max: 1 + random.below(5) as usize,
             tail_records: 1 + random.below(20) as usize,
             read_queue: 1 + random.below(4) as usize,
-            filters_per_subscription: 8,
+            filter_bytes: 8 * 150,
             ..Limits::default()
         };
         let rules = vec![rule("passing", Durability::None)];

@@ -42,6 +42,8 @@ const HTTP_ALPN: [&str; 1] = ["http/1.1"];
 
 /// MQTT as a subprotocol of WebSocket (MQTT-5.0 §6).
 const MQTT: &str = "mqtt";
+/// What clients ask for that were written before 3.1.1.
+const MQTT_3_1: &str = "mqttv3.1";
 
 /// The most characters of a client's software that the registry keeps.
 const MAX_AGENT: usize = 120;
@@ -362,13 +364,15 @@ fn subprotocols(mqtt: &Arc<MqttConfig>) -> Vec<Subprotocol> {
     vec![
         Subprotocol {
             name: everywire_native_frames::JSON,
+            also: None,
             make: Box::new(|request| Box::new(Native::json(request.identity.clone(), agent(request)))),
         },
         Subprotocol {
             name: everywire_native_frames::PROTOBUF,
+            also: None,
             make: Box::new(|request| Box::new(Native::protobuf(request.identity.clone(), agent(request)))),
         },
-        Subprotocol { name: MQTT, make: Box::new(speak) },
+        Subprotocol { name: MQTT, also: Some(MQTT_3_1), make: Box::new(speak) },
     ]
 }
 

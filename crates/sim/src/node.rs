@@ -148,7 +148,8 @@ impl SimNode {
             wires,
             tls: None,
         };
-        let native = Subprotocol { name: PROTOBUF, make: Box::new(|_| Box::new(Native::protobuf(None, None))) };
+        let native =
+            Subprotocol { name: PROTOBUF, also: None, make: Box::new(|_| Box::new(Native::protobuf(None, None))) };
         let upgrades: Vec<Arc<dyn Upgrade>> = vec![Arc::new(WsUpgrade::new(vec![native]))];
         let service = Service::new(HttpConfig::default(), upgrades);
         let http = HttpListener::new(Arc::new(service), Arc::clone(limits));

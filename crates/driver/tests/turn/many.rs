@@ -51,7 +51,7 @@ fn mqtt_packets() {
     ];
     for (what, thing) in things {
         println!("{what}");
-        let mut world = World::new(Limits { filters_per_subscription: 10_000, ..Limits::default() }, mqtt);
+        let mut world = World::new(Limits::default(), mqtt);
         let client = sends(&mut world, &connect("c", 2, 0), &thing);
         let said = world.script().receive(client);
         assert_eq!(said[..4], [0x20, 2, 0, 0], "{what}: CONNACK");
@@ -87,7 +87,7 @@ fn native_frames() {
     ];
     for (what, thing) in things {
         println!("{what}");
-        let mut world = World::new(Limits { filters_per_subscription: 10_000, ..Limits::default() }, native);
+        let mut world = World::new(Limits::default(), native);
         sends(&mut world, b"EVERYW/1", &framed(thing));
         let client = sends(&mut world, b"EVERYW/1", &framed(Frame::Ping(Ping {})));
         assert!(!world.script().receive(client).is_empty(), "{what}: others are served");

@@ -9,7 +9,7 @@ use everywire_base::id::Ticket;
 use everywire_base::identity::Identity;
 use everywire_base::reason::Reason as End;
 use everywire_base::record::Message;
-use everywire_base::rules::Refusal;
+use everywire_base::rules::{Anonymous, Refusal};
 use everywire_base::system;
 use everywire_base::topic::Topic;
 use everywire_mqtt_packets::{Auth, Connack, Connect, Id, Packet, PacketError, Properties, Reason, Version, names};
@@ -39,6 +39,11 @@ impl Entering {
 
     pub(crate) fn wants_texts(&self) -> bool {
         self.connect.properties.number(Id::RequestProblemInformation) != Some(0)
+    }
+
+    /// The longest packet that it takes; 0 is any.
+    pub(crate) fn maximum_packet(&self) -> u32 {
+        self.number(Id::MaximumPacketSize, 0)
     }
 
     /// What its session lives after the connection: at most so long.
@@ -113,14 +118,16 @@ impl Mqtt {
                 self.ask(cx, Ask::Authenticate(asked));
                 self.flow(cx)
             }
-            Ok(None) => self.enter(cx, device.as_deref()),
+            Ok(None) => self.enter(cx),
+            Err(_) if is_needless(cx) => self.enter(cx),
             Err(what) => self.refuse(cx, Reason::BadUserNameOrPassword, what),
         }
     }
 
     /// Without credentials of its own: as whoever the upgrade has proved, or anonymous.
-    fn enter(&mut self, cx: &mut Carrier<'_, '_>, device: Option<&str>) -> Flow {
+    fn enter(&mut self, cx: &mut Carrier<'_, '_>) -> Flow {
         let State::Entering(entering) = &mut self.state else { return self.flow(cx) };
+        let device = Some(&*entering.connect.client_id).filter(|id| !id.is_empty());
         if let Some(identity) = &mut entering.identity {
             match identity.at_device(device) {
                 Ok(placed) => *identity = placed,
@@ -138,6 +145,7 @@ impl Mqtt {
         let identity = match result {
             Ok(identity) => identity,
             Err(AuthError::Continue { challenge, last }) => return self.challenge(cx, challenge, last),
+            Err(AuthError::Refused(_)) if self.exchange.is_none() && is_needless(cx) => return self.enter(cx),
             Err(error) => return self.refuse(cx, words::not_known(&error), &error.to_string()),
         };
         let named = entering.connect.user_name.as_deref().filter(|name| !TOKEN_USERS.contains(name));
@@ -209,7 +217,7 @@ impl Mqtt {
             patience,
             heard: now,
             beat: (patience > 0).then(|| now + Duration::from_millis(patience.into())),
-            maximum_packet: entering.number(Id::MaximumPacketSize, 0),
+            maximum_packet: entering.maximum_packet(),
             wants_texts: entering.wants_texts(),
             method: properties.text(Id::AuthenticationMethod).and_then(auth::method),
             is_brief: welcome.expiry.is_zero(),
@@ -277,11 +285,19 @@ impl Mqtt {
     }
 }
 
-/// What a client shows; a name alone shows nothing.
+/// Whether nobody can have an identity here, so that credentials are of no use: many clients have some all the same.
+fn is_needless(cx: &Carrier<'_, '_>) -> bool {
+    cx.cx.rules.anonymous == Anonymous::Everything
+}
+
+/// What a client shows; a name alone shows nothing, and nothing is shown by an empty password without a name.
 fn credentials(connect: &Connect) -> Result<Option<Credentials>, &'static str> {
     let Some(password) = &connect.password else { return Ok(None) };
     let password = std::str::from_utf8(password).map_err(|_| "a password or a token is UTF-8")?;
     let user = connect.user_name.as_deref().unwrap_or_default();
+    if user.is_empty() && password.is_empty() {
+        return Ok(None);
+    }
     let is_token = TOKEN_USERS.contains(&user) || looks_like_a_token(password);
     if is_token {
         return Ok(Some(Credentials::Token(password.into())));

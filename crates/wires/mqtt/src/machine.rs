@@ -44,6 +44,8 @@ pub struct Mqtt {
     pub(crate) exchange: Option<Box<Exchange>>,
     /// Whom the upgrade of a WebSocket has proved, until CONNECT comes.
     pub(crate) upgraded: Option<Arc<Identity>>,
+    /// Whether the client was to be told something for which it takes too short packets: the connection ends.
+    is_mute: bool,
 }
 
 /// Where a connection is.
@@ -118,6 +120,7 @@ impl Mqtt {
             waiting: VecDeque::new(),
             exchange: None,
             upgraded: None,
+            is_mute: false,
         }
     }
 
@@ -252,7 +255,7 @@ impl Mqtt {
     }
 
     /// PUBREL: a delivery was received, or isn't known.
-    pub(crate) fn release(&self, cx: &mut Carrier<'_, '_>, tag: u16, reason: Reason) {
+    pub(crate) fn release(&mut self, cx: &mut Carrier<'_, '_>, tag: u16, reason: Reason) {
         if let Some(id) = NonZeroU16::new(tag) {
             self.send(cx, Packet::Ack(Ack::new(AckKind::Pubrel, id, reason)));
         }
@@ -319,7 +322,7 @@ impl Mqtt {
     }
 
     /// Sends a packet, as short as the client wants it.
-    pub(crate) fn send(&self, cx: &mut Carrier<'_, '_>, mut packet: Packet<'_>) {
+    pub(crate) fn send(&mut self, cx: &mut Carrier<'_, '_>, mut packet: Packet<'_>) {
         let wants_texts = match &self.state {
             State::Open(client) => client.wants_texts,
             State::Entering(entering) => entering.wants_texts(),
@@ -332,21 +335,31 @@ impl Mqtt {
         let mut bytes = Vec::with_capacity(64);
         packet.write(self.version, &mut bytes);
         let most = match &self.state {
-            State::Open(client) if client.maximum_packet > 0 => client.maximum_packet as usize,
-            _ => usize::MAX,
+            State::Open(client) => client.maximum_packet,
+            State::Entering(entering) => entering.maximum_packet(),
+            State::Connecting(_) => 0,
         };
-        if bytes.len() > most {
+        let fits = |bytes: &[u8]| most == 0 || bytes.len() <= most as usize;
+        if !fits(&bytes) {
             packet.remove_texts();
             bytes.clear();
             packet.write(self.version, &mut bytes);
         }
-        if bytes.len() <= most {
-            cx.send(Kind::Binary, &bytes);
+        if fits(&bytes) {
+            return cx.send(Kind::Binary, &bytes);
+        }
+        // MQTT-3.1.2-24: it isn't sent, and without it the client would wait for ever.
+        if !std::mem::replace(&mut self.is_mute, true) && !matches!(packet, Packet::Connack(_)) {
+            let (reason, properties) = (Reason::PacketTooLarge, Properties::default());
+            self.send(cx, Packet::Disconnect(Disconnect { reason, properties }));
         }
     }
 
     /// How it goes on after a packet or an answer.
     pub(crate) fn flow(&mut self, cx: &Carrier<'_, '_>) -> Flow {
+        if self.is_mute {
+            return Flow::Closed(End::TooLarge("the client's Maximum Packet Size"));
+        }
         let is_unread = cx.cx.out.len() >= UNREAD * cx.cx.limits.outbox_bytes;
         let bound = cx.cx.limits.pipelined_asks.min(cx.cx.limits.pipelined_publishes);
         match &mut self.state {
@@ -376,7 +389,7 @@ impl Mqtt {
     }
 
     /// Says why the connection ends, where there are words for it.
-    pub(crate) fn say_end(&self, cx: &mut Carrier<'_, '_>, reason: Reason, text: &str) {
+    pub(crate) fn say_end(&mut self, cx: &mut Carrier<'_, '_>, reason: Reason, text: &str) {
         let properties = Properties::default().with_text(Id::ReasonString, text);
         match (&self.state, self.version) {
             (State::Open(_), Version::V5) => self.send(cx, Packet::Disconnect(Disconnect { reason, properties })),

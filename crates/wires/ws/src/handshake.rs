@@ -17,8 +17,17 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 pub struct Subprotocol {
     /// Its name in `Sec-WebSocket-Protocol`.
     pub name: &'static str,
+    /// Another name by which some clients ask for it.
+    pub also: Option<&'static str>,
     /// Makes it for a connection.
     pub make: Make,
+}
+
+impl Subprotocol {
+    /// Which of its names this is.
+    fn called(&self, name: &str) -> Option<&'static str> {
+        std::iter::once(self.name).chain(self.also).find(|own| *own == name)
+    }
 }
 
 /// Makes a carried protocol for the connection of a request.
@@ -51,8 +60,8 @@ impl WsUpgrade {
         Self { echoes, ..self }
     }
 
-    /// The protocol that the client wants (§4.2.2), and whether it named it.
-    fn choose(&self, request: &UpgradeRequest<'_>) -> Result<(&Subprotocol, bool), Denied> {
+    /// The protocol that the client wants (§4.2.2), and the name by which it asked for it.
+    fn choose(&self, request: &UpgradeRequest<'_>) -> Result<(&Subprotocol, Option<&'static str>), Denied> {
         let values = request.all("sec-websocket-protocol").filter_map(|value| std::str::from_utf8(value).ok());
         let mut named = values.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty());
         let mut names_any = false;
@@ -60,11 +69,11 @@ impl WsUpgrade {
         let here = || self.subprotocols.iter().filter(|known| only.is_none_or(|only| known.name == only));
         let known = named.find_map(|name| {
             names_any = true;
-            here().find(|known| known.name == name)
+            here().find_map(|known| Some((known, Some(known.called(name)?))))
         });
         match (known, here().next()) {
-            (Some(known), _) => Ok((known, true)),
-            (None, Some(first)) if !names_any => Ok((first, false)),
+            (Some(found), _) => Ok(found),
+            (None, Some(first)) if !names_any => Ok((first, None)),
             _ => {
                 let there: Vec<_> = here().map(|known| known.name).collect();
                 Err(denied(400, &format!("no such subprotocol here: there are {}", there.join(", ")), vec![]))
@@ -85,8 +94,8 @@ impl Upgrade for WsUpgrade {
         let (carried, protocol): (Box<dyn Carried>, _) = if is_echo {
             (Box::new(Echo), None)
         } else {
-            let (chosen, named) = self.choose(request)?;
-            ((chosen.make)(request), named.then_some(chosen.name))
+            let (chosen, name) = self.choose(request)?;
+            ((chosen.make)(request), name)
         };
         let offers = request.all("sec-websocket-extensions").filter_map(|value| std::str::from_utf8(value).ok());
         let agreed = negotiate(offers);

@@ -281,7 +281,7 @@ impl Wire for Opening {
 }
 
 fn open(request: &str) -> (Bench, String) {
-    let made = || Subprotocol { name: "one", make: Box::new(|_| Box::new(Echo)) };
+    let made = || Subprotocol { name: "one", also: Some("first"), make: Box::new(|_| Box::new(Echo)) };
     let upgrade = WsUpgrade::new(vec![made(), Subprotocol { name: "two", ..made() }]).with_echo(true);
     let mut bench = Bench::new(|_, _| Box::new(Opening(upgrade)));
     bench.send(request.as_bytes());
@@ -304,6 +304,8 @@ fn a_handshake_as_in_the_standard() {
     assert_eq!(sent(&mut bench, &frame(0x81, b"hi")), [(0x81, b"hi".to_vec())]);
     let (_, answer) = open(&format!("{GOOD}Sec-WebSocket-Protocol: zero, two\nSec-WebSocket-Protocol: one\n"));
     assert!(answer.contains("\r\nSec-WebSocket-Protocol: two\r\n"), "{answer}");
+    let (_, answer) = open(&format!("{GOOD}Sec-WebSocket-Protocol: first\n"));
+    assert!(answer.contains("\r\nSec-WebSocket-Protocol: first\r\n"), "by the name that it was asked for: {answer}");
     let (_, answer) = open(&format!("{GOOD}Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\n"));
     assert!(answer.contains("\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover"));
     let (mut bench, answer) = open(&GOOD.replace("/v1/ws", "/v1/echo"));

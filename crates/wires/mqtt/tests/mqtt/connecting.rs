@@ -9,9 +9,11 @@ use everywire_base::identity::Identity;
 use everywire_base::reason::Reason as End;
 use everywire_base::rules::Anonymous;
 use everywire_mqtt::MqttConfig;
-use everywire_mqtt_packets::{Auth, Connect, Disconnect, Id, Packet, Properties, Reason, Value, Will};
+use everywire_mqtt_packets::{
+    Auth, Connect, Disconnect, Id, Options, Packet, Properties, Reason, Subscribe, Value, Will,
+};
 
-use crate::setup::{Client, V3, V5, V31, hello, message, numbered, who};
+use crate::setup::{Client, V3, V5, V31, hello, id, message, numbered, who};
 
 fn goodbye(reason: Reason, properties: Properties) -> Packet<'static> {
     Packet::Disconnect(Disconnect { reason, properties })
@@ -141,6 +143,7 @@ fn a_client_that_says_nothing_is_not_waited_for() {
 fn who_shows_a_token_or_a_password_is_who_it_proves() {
     let enter = |connect: Connect| {
         let mut client = Client::silent(V5);
+        client.pair.bench.rules.anonymous = Anonymous::Allowed;
         let identities = &mut client.pair.node.identities;
         identities.insert("eyJ.t.s".into(), Ok(Arc::new(Identity::user("ann"))));
         identities.insert("ann:secret".into(), Ok(Arc::new(Identity::user("ann"))));
@@ -163,6 +166,78 @@ fn who_shows_a_token_or_a_password_is_who_it_proves() {
     assert_eq!(enter(bytes), (Reason::BadUserNameOrPassword, None));
     let method = Properties::default().with_text(Id::AuthenticationMethod, "unknown");
     assert_eq!(enter(Connect { properties: method, ..hello(V5) }).0, Reason::BadAuthenticationMethod);
+}
+
+#[test]
+fn credentials_that_nobody_needs_do_no_harm() {
+    let enter = |version, anonymous, user: Option<&str>, password: Option<&'static [u8]>| {
+        let mut client = Client::silent(version);
+        client.pair.bench.rules.anonymous = anonymous;
+        let (user_name, password) = (user.map(Into::into), password.map(Bytes::from_static));
+        let reason = client.connect(Connect { user_name, password, ..hello(version) }).reason;
+        (reason, client.pair.node.logins().first().is_some_and(|login| login.identity.is_none()))
+    };
+    let shown: [(Option<&str>, Option<&'static [u8]>); 6] = [
+        (Some("ann"), Some(b"secret")),
+        (Some("ann"), Some(b"")),
+        (Some(""), Some(b"secret")),
+        (Some("token"), Some(b"eyJ.x.y")),
+        (Some("ann"), Some(&[0xff])),
+        (Some(""), Some(b"")),
+    ];
+    for (user, password) in shown {
+        for version in [V3, V5] {
+            let entered = enter(version, Anonymous::Everything, user, password);
+            assert_eq!(entered, (Reason::Success, true), "{user:?} {password:?}");
+        }
+        let (reason, _) = enter(V5, Anonymous::Allowed, user, password);
+        let shows_nothing = user == Some("") && password == Some(b"");
+        assert_eq!(
+            reason == Reason::Success,
+            shows_nothing,
+            "where somebody can have an identity: {user:?} {password:?}"
+        );
+    }
+    assert_eq!(enter(V5, Anonymous::Everything, None, Some(b"secret")), (Reason::Success, true));
+    assert_eq!(enter(V5, Anonymous::Allowed, None, Some(b"")), (Reason::Success, true));
+}
+
+#[test]
+fn a_client_gets_no_packet_above_its_maximum() {
+    let with_maximum = |most: u32| {
+        let mut client = Client::silent(V5);
+        let properties = Properties::default().with(Id::MaximumPacketSize, most);
+        client.say(&Packet::Connect(Box::new(Connect { properties, ..hello(V5) })));
+        client
+    };
+    // CONNACK takes 16 bytes.
+    for most in 1..16 {
+        let mut client = with_maximum(most);
+        assert_eq!(client.hear(), []);
+        assert!(matches!(client.pair.bench.closed(), Some(End::TooLarge(_))), "it isn't left to wait");
+    }
+    let mut client = with_maximum(16);
+    assert!(matches!(client.hear_one(), Packet::Connack(connack) if connack.reason == Reason::Success));
+    client.say(&Packet::Pingreq);
+    assert_eq!(client.hear_one(), Packet::Pingresp);
+    // A SUBACK of 16 bytes, and one of 17, which can't be made shorter.
+    let filters = |count: usize| vec![("a".into(), Options::default()); count];
+    let subscribe = |count| Subscribe { packet_id: id(1), filters: filters(count), properties: Properties::default() };
+    client.say(&Packet::Subscribe(subscribe(11)));
+    assert!(matches!(client.hear_one(), Packet::Suback(suback) if suback.reasons.len() == 11));
+    client.say(&Packet::Subscribe(subscribe(12)));
+    let (reason, end) = client.end();
+    assert_eq!((reason, matches!(end, End::TooLarge(_))), (Some(Reason::PacketTooLarge), true));
+    // A refusal is cut to what fits, or nothing is said.
+    for (most, is_said) in [(5u32, true), (4, false)] {
+        let mut client = Client::silent(V5);
+        client.pair.bench.rules.anonymous = Anonymous::Refused;
+        let properties = Properties::default().with(Id::MaximumPacketSize, most);
+        client.say(&Packet::Connect(Box::new(Connect { properties, ..hello(V5) })));
+        let heard = client.hear();
+        assert_eq!(heard.len(), usize::from(is_said), "{heard:?}");
+        assert!(client.pair.bench.closed().is_some());
+    }
 }
 
 #[test]

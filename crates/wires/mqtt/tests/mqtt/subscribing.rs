@@ -3,6 +3,7 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use everywire_base::ask::Subscribed;
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Epoch;
 use everywire_base::parcel::{Delivery, Parcel};
@@ -12,6 +13,7 @@ use everywire_base::topic::{Filter, Topic};
 use everywire_mqtt_packets::{
     AckKind, Connect, Id, Options, Packet, Properties, Reason, Suback, Subscribe, Unsuback, Unsubscribe,
 };
+use everywire_wire::Answer;
 
 use crate::setup::{Client, V3, V5, ack, hello, id, messages, subscribe};
 
@@ -244,6 +246,45 @@ fn a_message_above_the_clients_maximum_counts_as_delivered() {
     client.others_publish("a", long, 1);
     client.others_publish("a", "short", 1);
     assert_eq!(messages(&client.hear()), [("short".into(), 1, Some(2))]);
+}
+
+#[test]
+fn a_message_fits_although_what_is_told_of_it_does_not() {
+    for qos in 0..=1 {
+        let mut client = Client::silent(V5);
+        let properties = Properties::default().with(Id::MaximumPacketSize, 64u32);
+        client.connect(Connect { properties: properties.with_pair("everywire-properties", "1"), ..hello(V5) });
+        client.subscribe("a", qos);
+        client.others_publish("a", "a message of 34 bytes, with the head", 1);
+        let Packet::Publish(publish) = client.hear_one() else { panic!("no PUBLISH") };
+        assert!(publish.properties.is_empty());
+    }
+}
+
+#[test]
+fn a_subscribe_with_very_many_filters_is_asked_for_a_bounded_number_at_a_time() {
+    let count = 65_000;
+    let mut client = Client::connected(V5);
+    let filters: Vec<(Box<str>, Options)> = vec![("a".into(), Options { qos: 1, ..Options::default() }); count];
+    let packet = Subscribe { packet_id: id(1), filters, properties: Properties::default() };
+    let mut bytes = Vec::new();
+    Packet::Subscribe(packet).write(V5, &mut bytes);
+    client.pair.bench.send(&bytes);
+    let mut most = 0;
+    loop {
+        let asks = client.pair.bench.take_asks();
+        most = most.max(asks.len());
+        if asks.is_empty() {
+            break;
+        }
+        for (ask, _) in asks {
+            let subscribed = Subscribed { cursor: "a:0".parse().unwrap(), refused: Vec::new() };
+            client.pair.bench.answer(ask, Answer::Subscribed(subscribed));
+        }
+    }
+    assert!(most <= client.pair.bench.limits.pipelined_asks, "{most}");
+    let Packet::Suback(suback) = client.hear_one() else { panic!("no SUBACK") };
+    assert!(suback.reasons == vec![Reason::GrantedQos1; count]);
 }
 
 #[test]
