@@ -173,6 +173,16 @@ pub enum ReadKind {
         /// The most records.
         max_records: usize,
     },
+    /// The last messages of one topic that lie before an offset, at most so many, in order. The topic is that of the one
+    /// exact filter; of others nothing is read.
+    Backwards {
+        /// Only messages below this are wanted; `None` begins with the newest.
+        before: Option<Offset>,
+        /// The most records.
+        max_records: usize,
+        /// The most bytes of bodies; at least one record comes all the same.
+        max_bytes: usize,
+    },
     /// The records of these offsets, in their order, as far as they are there.
     Records(Arc<[Offset]>),
 }
@@ -186,7 +196,8 @@ pub struct Page {
     pub partition: Partition,
     /// The records, ascending by offset, expired ones left out; or the retained ones.
     pub records: Vec<Arc<Record>>,
-    /// All matching records up to here are in this page or were read before; below `up_to` if there is more.
+    /// All matching records up to here are in this page or were read before; below `up_to` if there is more. Of a page
+    /// backwards: the next one is that before here, and there is none if this is the beginning.
     pub upto: Offset,
     /// Of retained messages: where the next page goes on, if there is one.
     pub next: Option<Topic>,

@@ -262,7 +262,8 @@ impl Hub {
         lag.state = match &kind {
             ReadKind::History { up_to, .. } => State::Reading(ask, *up_to),
             ReadKind::Retained { .. } => State::Greeting(ask),
-            ReadKind::Records(_) => State::Again(ask),
+            // Nobody who lags reads backwards.
+            ReadKind::Records(_) | ReadKind::Backwards { .. } => State::Again(ask),
         };
         let ticket = Ticket { worker: self.setup.worker, slot, ask };
         self.reads.push_back(Read { ticket, partition: Partition(partition as u16), interests, applied, kind });

@@ -51,6 +51,9 @@ impl Tables for SimTables {
         self.now().scan(table, from, to, take)
     }
 
+    fn scan_back(&self, table: Table, from: &[u8], to: &[u8], take: &mut Take<'_>) -> Result<(), TablesError> {
+        self.now().scan_back(table, from, to, take)
+    }
     fn write(&self, batch: Batch) -> Result<(), TablesError> {
         let mut tables = self.lock();
         tables.since.push(batch.clone());

@@ -6,6 +6,7 @@
 
 mod ages;
 mod applier;
+mod backwards;
 mod cache;
 mod checkpoint;
 mod chunk;

@@ -229,7 +229,7 @@ impl Shared {
     }
 
     /// What a topic without a state may have lost.
-    fn nobody_lost(&self) -> u64 {
+    pub(crate) fn nobody_lost(&self) -> u64 {
         let losses = self.losses();
         losses.forgotten.max(losses.rebuilt)
     }

@@ -190,6 +190,42 @@ impl TopicState {
         Ok(())
     }
 
+    /// Hands over the kept entries below `before`, from the last to the first, until `take` says no.
+    pub(crate) fn entries_back(
+        &self,
+        tables: &dyn Tables,
+        before: u64,
+        take: &mut dyn FnMut(Entry) -> bool,
+    ) -> Result<(), TablesError> {
+        let mut more = true;
+        let mut from_chunk = |chunk: &Chunk| {
+            let within: Vec<Entry> = chunk.entries().filter(|e| e.offset > self.floor && e.offset < before).collect();
+            more = more && within.into_iter().rev().all(&mut *take);
+            more
+        };
+        let here = [&self.open].into_iter().chain(self.pending.iter().rev().map(|chunk| &**chunk));
+        if !here.into_iter().all(&mut from_chunk) || self.tabled == 0 {
+            return Ok(());
+        }
+        let mut is_whole = true;
+        let mut from_value = |value: &[u8]| {
+            let chunk = Chunk::decode(value);
+            is_whole &= chunk.is_some();
+            chunk.is_some_and(|chunk| from_chunk(&chunk))
+        };
+        // The chunk in which `before` lies has its place above it.
+        let (from, middle) = (index_key(self.id, self.floor + 1), index_key(self.id, before.max(self.floor + 1)));
+        let mut goes_on = true;
+        tables.scan(Table::Index, &middle, Some(&index_key(self.id, u64::MAX)), &mut |_, value| {
+            goes_on = from_value(value);
+            false
+        })?;
+        if goes_on {
+            tables.scan_back(Table::Index, &from, &middle, &mut |_, value| from_value(value))?;
+        }
+        if is_whole { Ok(()) } else { Err(self.damaged()) }
+    }
+
     /// Bytes of memory, about.
     pub(crate) fn memory(&self) -> usize {
         let pending: usize = self.pending.iter().map(|chunk| chunk.memory() + size_of::<Chunk>()).sum();

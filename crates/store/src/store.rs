@@ -14,6 +14,7 @@ use everywire_base::topic::{Filter, Topic};
 use everywire_log::hint::RetainedHint;
 
 use crate::applier::{Applier, StoreError};
+use crate::backwards;
 use crate::greeting::Wanted;
 use crate::metrics::StoreMetrics;
 use crate::read::{Found, Window, is_served};
@@ -51,6 +52,9 @@ impl Store {
             }
             ReadKind::Retained { ref after, max_records } => {
                 shared.retained_page(&Wanted::of(&read.interests, after.as_ref(), max_records), now)
+            }
+            ReadKind::Backwards { before, max_records, max_bytes } => {
+                shared.page_back(&read.interests, backwards::Window { before, max_records, max_bytes, now })
             }
             ReadKind::Records(ref offsets) => records(shared, offsets, now),
         });
@@ -130,6 +134,7 @@ impl Store {
 fn position(read: &Read) -> Offset {
     match read.kind {
         ReadKind::History { after, .. } => after,
+        ReadKind::Backwards { before, .. } => before.unwrap_or_default(),
         ReadKind::Retained { .. } | ReadKind::Records(_) => Offset::BEGINNING,
     }
 }

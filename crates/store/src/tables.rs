@@ -66,6 +66,9 @@ pub trait Tables: Send + Sync {
     /// Hands over what stands at `from` and above, below `to` if that is given, in the order of the keys.
     fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, take: &mut Take<'_>) -> Result<(), TablesError>;
 
+    /// Hands over what stands at `from` and above, and below `to`, from the last key to the first.
+    fn scan_back(&self, table: Table, from: &[u8], to: &[u8], take: &mut Take<'_>) -> Result<(), TablesError>;
+
     /// Makes all the changes, or none. After an error the tables may refuse everything until [`Tables::reopen`].
     fn write(&self, batch: Batch) -> Result<(), TablesError>;
 

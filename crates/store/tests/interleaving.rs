@@ -62,6 +62,10 @@ impl Tables for Hooked {
         here();
         done
     }
+    fn scan_back(&self, table: Table, from: &[u8], to: &[u8], take: &mut Take<'_>) -> Result<(), TablesError> {
+        here();
+        self.0.scan_back(table, from, to, take)
+    }
     fn write(&self, batch: Batch) -> Result<(), TablesError> {
         here();
         let done = self.0.write(batch);

@@ -349,6 +349,9 @@ impl Tables for Full {
     fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, take: &mut Take<'_>) -> Result<(), TablesError> {
         self.0.scan(table, from, to, take)
     }
+    fn scan_back(&self, table: Table, from: &[u8], to: &[u8], take: &mut Take<'_>) -> Result<(), TablesError> {
+        self.0.scan_back(table, from, to, take)
+    }
     fn write(&self, batch: Batch) -> Result<(), TablesError> {
         self.check()?;
         self.0.write(batch)

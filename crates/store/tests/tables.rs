@@ -69,6 +69,17 @@ fn a_long_scan_is_whole() {
         put(tables, Table::Index, &names.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(keys(tables, Table::Index, "", None, usize::MAX), names);
         assert_eq!(keys(tables, Table::Index, "00100", Some("00612"), usize::MAX), names[100..612]);
+        for (from, to, limit) in [("00100", "00612", 9000), ("", "1", 9000), ("00100", "00612", 300), ("5", "1", 9000)]
+        {
+            let mut found = Vec::new();
+            let take = &mut |key: &[u8], _: &[u8]| {
+                found.push(String::from_utf8(key.to_vec()).unwrap());
+                found.len() < limit
+            };
+            tables.scan_back(Table::Index, from.as_bytes(), to.as_bytes(), take).unwrap();
+            let within = names.iter().rev().filter(|name| (from..to).contains(&name.as_str())).take(limit);
+            assert!(found.iter().eq(within), "from {from} to {to}");
+        }
     });
 }
 

@@ -272,6 +272,7 @@ impl World {
                     let within = |r: &&Arc<Record>| r.offset > after && r.offset <= up_to && alive(r);
                     (self.records.iter().filter(within).cloned().collect(), up_to)
                 }
+                ReadKind::Backwards { .. } => unreachable!("no hub reads backwards"),
                 ReadKind::Records(offsets) => {
                     let meant = |r: &&Arc<Record>| offsets.contains(&r.offset);
                     (self.records.iter().filter(meant).cloned().collect(), Offset(0))

@@ -94,6 +94,21 @@ impl Tables for FjallTables {
         })
     }
 
+    fn scan_back(&self, table: Table, from: &[u8], to: &[u8], take: &mut Take<'_>) -> Result<(), TablesError> {
+        if to <= from {
+            return Ok(());
+        }
+        self.with(|open| {
+            for entry in open.keyspaces[table as usize].range(from..to).rev() {
+                let (key, value) = entry.into_inner()?;
+                if !take(&key, &value) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn write(&self, batch: Batch) -> Result<(), TablesError> {
         self.with(|open| {
             let mut write = fjall::OwnedWriteBatch::with_capacity(open.database.clone(), batch.changes.len());

@@ -59,6 +59,23 @@ impl Tables for MemoryTables {
         Ok(())
     }
 
+    fn scan_back(&self, table: Table, from: &[u8], to: &[u8], take: &mut Take<'_>) -> Result<(), TablesError> {
+        let mut to: Box<[u8]> = to.into();
+        while *to > *from {
+            let step: Vec<_> = {
+                let tables = self.read();
+                let range = tables[table as usize].range::<[u8], _>((Bound::Included(from), Bound::Excluded(&*to)));
+                range.rev().take(STEP).map(|(key, value)| (key.clone(), value.clone())).collect()
+            };
+            if !step.iter().all(|(key, value)| take(key, value)) {
+                break;
+            }
+            let Some((last, _)) = step.into_iter().nth(STEP - 1) else { break };
+            to = last;
+        }
+        Ok(())
+    }
+
     fn write(&self, batch: Batch) -> Result<(), TablesError> {
         let mut tables = self.lock();
         for change in batch.changes {

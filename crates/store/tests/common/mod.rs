@@ -6,6 +6,7 @@
     reason = "each test file uses its part, and fails as it likes"
 )]
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use everywire_base::ask::{Interest, Page, Read, ReadKind};
@@ -25,6 +26,7 @@ use everywire_store::{Applier, MemoryTables, Parts, Store};
 #[derive(Default)]
 pub struct Kept {
     pub records: Mutex<Vec<Arc<Record>>>,
+    pub scans: AtomicU64,
 }
 
 impl Archive for Kept {
@@ -36,6 +38,7 @@ impl Archive for Kept {
     }
 
     fn scan(&self, after: Offset, up_to: Offset, _: usize) -> Result<(Vec<Arc<Record>>, Offset), ArchiveError> {
+        self.scans.fetch_add(1, Ordering::Relaxed);
         // Few at a time, so that pages and replays are cut often.
         let records = self.records.lock().unwrap();
         let found: Vec<_> = records.iter().filter(|r| r.offset > after && r.offset <= up_to).take(7).cloned().collect();
@@ -81,6 +84,9 @@ impl Tables for Forgetful {
     }
     fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, take: &mut Take<'_>) -> Result<(), TablesError> {
         self.tables().scan(table, from, to, take)
+    }
+    fn scan_back(&self, table: Table, from: &[u8], to: &[u8], take: &mut Take<'_>) -> Result<(), TablesError> {
+        self.tables().scan_back(table, from, to, take)
     }
     fn write(&self, batch: Batch) -> Result<(), TablesError> {
         self.0.0.lock().unwrap().write(batch)
