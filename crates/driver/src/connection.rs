@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use everywire_base::clock::{Monotonic, UnixMillis};
+use everywire_base::clock::{Monotonic, Now, UnixMillis};
 use everywire_base::id::Slot;
 use everywire_base::quota::Account;
 use everywire_base::reason::Reason;
@@ -25,6 +25,8 @@ pub(crate) struct Connection<S> {
     pub(crate) label: u8,
     /// When it came.
     pub(crate) since: UnixMillis,
+    /// When bytes last came from it, read or not.
+    pub(crate) heard: Monotonic,
     /// Bytes that came from it.
     pub(crate) bytes_in: u64,
     /// Bytes that went to it.
@@ -95,7 +97,7 @@ impl<S> Connection<S> {
         transport: Transport,
         wire: Box<dyn Wire>,
         (address, listener): (SocketAddr, u16),
-        since: UnixMillis,
+        now: Now,
     ) -> Self {
         Self {
             socket,
@@ -106,7 +108,8 @@ impl<S> Connection<S> {
             address,
             listener,
             label: 0,
-            since,
+            since: now.wall,
+            heard: now.monotonic,
             bytes_in: 0,
             bytes_out: 0,
             account: None,

@@ -117,7 +117,7 @@ impl<N: Net> Connections<N> {
         let label = self.label(name);
         self.metrics.wire(label).connections.add(1);
         self.metrics.accepted.add(1);
-        let mut connection = Connection::new(socket, transport, wire, (address, listener), self.now.wall);
+        let mut connection = Connection::new(socket, transport, wire, (address, listener), self.now);
         (connection.label, connection.account) = (label, account);
         let slot = self.table.insert(connection);
         self.metrics.connections.set(self.table.len().into());
@@ -143,6 +143,14 @@ impl<N: Net> Connections<N> {
             _ => Inbound::LastBytes,
         };
         self.enlist(slot, List::Serve);
+    }
+
+    /// Bytes have come, or the end. Of a paused connection this is all that is known of what it sends.
+    pub(crate) fn heard(&mut self, slot: Slot, hangup: bool) {
+        if let Some(connection) = self.table.get_mut(slot).filter(|c| c.phase == Phase::Paused) {
+            connection.heard = self.now.monotonic;
+        }
+        self.ready(slot, hangup);
     }
 
     /// The remote address of a connection whose wire waits for something else than input.
@@ -188,6 +196,7 @@ impl<N: Net> Connections<N> {
             limits: &self.limits,
             rules: &self.rules,
             peer: &peer,
+            heard: connection.heard,
             position: position.unwrap_or(&self.here),
             account: connection.account.as_deref(),
             out,

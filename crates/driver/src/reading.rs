@@ -42,6 +42,26 @@ impl<N: Net> Connections<N> {
         self.buffer = buffer;
     }
 
+    /// Reads what has come before the connection is judged by its silence. Of what isn't offered now, since the wire is
+    /// paused or the log has no room, it is only noted that it came.
+    pub(crate) fn look(&mut self, slot: Slot, position: &Position, holds: bool) {
+        let Some(connection) = self.table.get_mut(slot).filter(|c| c.is_alive()) else { return };
+        let is_served = connection.phase == Phase::Open && !holds;
+        if connection.inbound == Inbound::Nothing {
+            connection.inbound = Inbound::Bytes;
+        }
+        if is_served {
+            return self.serve(slot, position);
+        }
+        let mut kept = std::mem::take(&mut connection.input);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if let Ok(n) = self.receive(slot, &mut buffer, kept.len()) {
+            kept.extend_from_slice(&buffer[..n]);
+        }
+        self.buffer = buffer;
+        self.keep(slot, kept);
+    }
+
     /// Reads once, unless as many bytes are kept as the wire may leave unused. An error is one of TLS: a connection that
     /// was reset has ended, like any other.
     fn receive(&mut self, slot: Slot, buffer: &mut [u8], kept: usize) -> io::Result<usize> {
@@ -58,6 +78,7 @@ impl<N: Net> Connections<N> {
             }
             Ok(n) => {
                 self.metrics.bytes_in.add(n as u64);
+                connection.heard = self.now.monotonic;
                 connection.bytes_in += n as u64;
                 // A short read took all that was there: the next bytes come with an event of their own.
                 if plain && n < buffer.len() && connection.inbound == Inbound::Bytes {

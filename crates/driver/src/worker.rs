@@ -209,7 +209,7 @@ impl<N: Net> Worker<N> {
                         self.connections.writable(slot);
                     }
                     if readable {
-                        self.connections.ready(slot, hangup);
+                        self.connections.heard(slot, hangup);
                     }
                     if let Some(from) = self.connections.is_waiting(slot).filter(|_| hangup) {
                         self.ports.is_leaving(from, self.number, slot);
@@ -390,6 +390,9 @@ impl<N: Net> Worker<N> {
         for index in std::mem::take(&mut self.expired) {
             let Some(slot) = self.connections.table.slot_at(index) else { continue };
             let position = self.hub.position(slot);
+            // What has come is read before it is judged: after a pause this may be sooner than it is told.
+            self.connections.look(slot, &position, !self.appends.is_empty());
+            self.see_to_questions();
             self.connections.tick(slot, &position);
             self.see_to_questions();
         }

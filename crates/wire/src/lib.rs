@@ -113,6 +113,8 @@ pub struct Context<'a> {
     pub rules: &'a Rules,
     /// Who is at the other end.
     pub peer: &'a Peer,
+    /// When bytes last came from the peer, also such as were not offered yet: by this its silence is judged.
+    pub heard: Monotonic,
     /// Where the connection stands in the log.
     pub position: &'a Position,
     /// What the remote address has used of its bounds, if it has any; for clients without an identity.

@@ -12,3 +12,5 @@ mod packets;
 mod recorder;
 #[cfg(test)]
 mod setup;
+#[cfg(test)]
+mod timers;

@@ -62,6 +62,12 @@ impl Script {
         self.links[client].news = true;
     }
 
+    /// So many bytes fit towards the client until it reads.
+    pub(crate) fn set_window(&mut self, client: usize, window: usize) {
+        self.links[client].window = window;
+        self.links[client].news = true;
+    }
+
     /// Takes what the server has sent.
     pub(crate) fn receive(&mut self, client: usize) -> Vec<u8> {
         self.links[client].news = true;
@@ -115,7 +121,9 @@ impl Net for ScriptNet {
         for link in script.links.iter_mut().filter(|link| link.news && !link.closed).take(most) {
             let Some(index) = link.index else { continue };
             link.news = false;
-            events.push(Event::Ready { index, readable: true, writable: true, hangup: link.ended || link.reset });
+            let hangup = link.ended || link.reset;
+            let readable = hangup || !link.to_server.is_empty();
+            events.push(Event::Ready { index, readable, writable: true, hangup });
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Bench {
     pub limits: Limits,
     /// The topic rules.
     pub rules: Rules,
+    /// When bytes last came.
+    pub heard: Monotonic,
     /// Who is at the other end.
     pub peer: Peer,
     /// Where the connection stands.
@@ -56,6 +58,7 @@ impl Bench {
             now: Self::START,
             limits,
             rules: Rules::default(),
+            heard: Self::START.monotonic,
             peer: Peer { address: ([127, 0, 0, 1], 50_000).into(), local: ([127, 0, 0, 1], 8080).into(), tls: false },
             position: Position { cursor: Cursor::single(Epoch(10), Offset(0)), live: true },
             account: None,
@@ -100,6 +103,7 @@ impl Bench {
     /// Bytes come from the peer.
     pub fn send(&mut self, bytes: &[u8]) {
         self.unused.extend_from_slice(bytes);
+        self.heard = self.now.monotonic;
         self.offer();
     }
 
@@ -198,6 +202,7 @@ impl Bench {
             limits: &self.limits,
             rules: &self.rules,
             peer: &self.peer,
+            heard: self.heard,
             position: &self.position,
             account: self.account.as_deref(),
             out: &mut self.out,

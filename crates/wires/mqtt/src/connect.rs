@@ -215,7 +215,6 @@ impl Mqtt {
             expires: cx.cx.expiry(identity.as_deref()),
             origin: system::session_topic(user, session).map_or(0, |topic| topic.stable_hash()),
             patience,
-            heard: now,
             beat: (patience > 0).then(|| now + Duration::from_millis(patience.into())),
             maximum_packet: entering.maximum_packet(),
             wants_texts: entering.wants_texts(),

@@ -69,8 +69,7 @@ pub(crate) struct Client {
     /// How long it may be silent, in milliseconds: one and a half times what was agreed on (MQTT-3.1.2-22); 0 is for
     /// ever.
     pub(crate) patience: u32,
-    /// When it was last heard, and when that is looked at.
-    pub(crate) heard: Monotonic,
+    /// When it is looked whether it was heard.
     pub(crate) beat: Option<Monotonic>,
     /// When it is looked whether it reads.
     pub(crate) choked: Option<Monotonic>,
@@ -131,9 +130,6 @@ impl Mqtt {
 
     /// Takes bytes, and says how many were used. With `keeps`, a packet that isn't whole is kept here.
     pub(crate) fn read(&mut self, cx: &mut Carrier<'_, '_>, bytes: &[u8], keeps: bool) -> (usize, Flow) {
-        if let State::Open(client) = &mut self.state {
-            client.heard = cx.cx.now.monotonic;
-        }
         // MQTT-3.1.0-1: of whatever else speaks here nothing is waited for.
         let begins = matches!(self.state, State::Connecting(_)) && !self.incoming.is_amid();
         if begins && bytes.first().is_some_and(|first| first >> 4 != 1) {
@@ -443,10 +439,10 @@ impl Mqtt {
         }
         if is_due(client.beat) {
             let patience = Duration::from_millis(client.patience.into());
-            if client.heard + patience <= now {
+            if cx.cx.heard + patience <= now {
                 return self.end(cx, Reason::KeepAliveTimeout, End::Timeout);
             }
-            client.beat = Some(client.heard + patience);
+            client.beat = Some(cx.cx.heard + patience);
         }
         self.flow(cx)
     }

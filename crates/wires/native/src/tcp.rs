@@ -38,18 +38,15 @@ pub struct NativeTcp {
     is_paused: bool,
     /// A long frame under way, and how long it will be.
     partial: Option<Box<(Vec<u8>, usize)>>,
-    /// When the peer was last heard.
-    heard: Monotonic,
-    /// When that is looked at; before the preamble, when it must have come.
+    /// When it is looked whether the peer was heard; before the preamble, when it must have come.
     beat: Monotonic,
 }
 
 impl NativeTcp {
     /// A new connection.
     pub fn new(limits: &Limits, now: Now) -> Self {
-        let heard = now.monotonic;
-        let beat = heard + limits.login;
-        Self { native: Native::tcp(), has_begun: false, is_paused: false, partial: None, heard, beat }
+        let beat = now.monotonic + limits.login;
+        Self { native: Native::tcp(), has_begun: false, is_paused: false, partial: None, beat }
     }
 
     /// What the protocol wants, in the driver's words.
@@ -122,7 +119,6 @@ impl Wire for NativeTcp {
             Input::Bytes(bytes) => bytes,
             Input::End(bytes) => return Progress { used: bytes.len(), then: Then::Closed(Reason::PeerClosed) },
         };
-        self.heard = cx.now.monotonic;
         if self.has_begun {
             return self.frames(cx, bytes);
         }
@@ -136,7 +132,7 @@ impl Wire for NativeTcp {
             return Progress { used: 0, then: Then::Open };
         }
         self.has_begun = true;
-        self.beat = self.heard + HEARTBEAT;
+        self.beat = cx.now.monotonic + HEARTBEAT;
         let flow = self.native.begin(&mut Carrier { cx, framing: &Tcp });
         match self.then(flow) {
             Then::Open => {
@@ -171,14 +167,14 @@ impl Wire for NativeTcp {
             if !self.has_begun {
                 return Then::Closed(Reason::Timeout);
             }
-            if now >= self.heard + 2 * HEARTBEAT {
+            if now >= cx.heard + 2 * HEARTBEAT {
                 return self.farewell(cx, &Reason::Timeout);
             }
-            let is_silent = now >= self.heard + HEARTBEAT;
+            let is_silent = now >= cx.heard + HEARTBEAT;
             if is_silent {
                 self.native.ping(&mut Carrier { cx, framing: &Tcp });
             }
-            self.beat = if is_silent { now } else { self.heard } + HEARTBEAT;
+            self.beat = if is_silent { now } else { cx.heard } + HEARTBEAT;
         }
         if self.native.deadline().is_some_and(|at| now >= at) {
             let flow = self.native.tick(&mut Carrier { cx, framing: &Tcp });

@@ -21,9 +21,7 @@ pub struct WebSocket {
     framing: &'static dyn Framing,
     /// The message under way; none while nothing is.
     incoming: Option<Box<Incoming>>,
-    /// When the peer was last heard.
-    heard: Monotonic,
-    /// When that is looked at.
+    /// When it is looked whether the peer was heard.
     beat: Monotonic,
     /// The longest message, if it isn't `limits.message_bytes`.
     bound: Option<u32>,
@@ -51,8 +49,8 @@ impl WebSocket {
         bound: Option<u32>,
         now: Now,
     ) -> Self {
-        let heard = now.monotonic;
-        Self { carried, framing, incoming: None, heard, beat: heard + HEARTBEAT, bound, deflates, is_paused: false }
+        let beat = now.monotonic + HEARTBEAT;
+        Self { carried, framing, incoming: None, beat, bound, deflates, is_paused: false }
     }
 
     /// The handshake is answered.
@@ -151,7 +149,6 @@ impl Wire for WebSocket {
             Input::Bytes(bytes) => bytes,
             Input::End(bytes) => return Progress { used: bytes.len(), then: Then::Closed(Reason::PeerClosed) },
         };
-        self.heard = cx.now.monotonic;
         let mut used = 0;
         while used < bytes.len() {
             match self.step(cx, &bytes[used..]) {
@@ -190,14 +187,14 @@ impl Wire for WebSocket {
     fn tick(&mut self, cx: &mut Context<'_>) -> Then {
         let now = cx.now.monotonic;
         if now >= self.beat {
-            if now >= self.heard + 2 * HEARTBEAT {
+            if now >= cx.heard + 2 * HEARTBEAT {
                 return close_for(cx, Reason::Timeout);
             }
-            let is_silent = now >= self.heard + HEARTBEAT;
+            let is_silent = now >= cx.heard + HEARTBEAT;
             if is_silent {
                 cx.out.write(|out| frame::write(Opcode::Ping, false, b"", out));
             }
-            self.beat = if is_silent { now } else { self.heard } + HEARTBEAT;
+            self.beat = if is_silent { now } else { cx.heard } + HEARTBEAT;
         }
         if self.carried.deadline().is_some_and(|at| now >= at) {
             let flow = self.carried.tick(&mut Carrier { cx, framing: self.framing });
