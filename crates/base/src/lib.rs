@@ -9,6 +9,7 @@ pub mod id;
 pub mod identity;
 pub mod json;
 pub mod limits;
+pub mod notice;
 pub mod parcel;
 pub mod publish;
 pub mod query;

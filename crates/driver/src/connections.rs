@@ -8,6 +8,7 @@ use std::time::Duration;
 use everywire_base::clock::{Monotonic, Now};
 use everywire_base::id::{AskId, Slot};
 use everywire_base::limits::Limits;
+use everywire_base::notice::{Notice, Refused};
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
@@ -18,6 +19,7 @@ use crate::connection::{Connection, Inbound, Leaving, List, Phase};
 use crate::mail::Accepted;
 use crate::metrics::WorkerMetrics;
 use crate::net::{Listener, Net};
+use crate::notices::From;
 use crate::table::Table;
 use crate::tls::Transport;
 use crate::wheel::Wheel;
@@ -39,6 +41,8 @@ pub(crate) struct Connections<N: Net> {
     pub(crate) metrics: Arc<WorkerMetrics>,
     /// What wires ask, for the worker to see to.
     pub(crate) questions: VecDeque<(Slot, AskId, Ask)>,
+    /// What was refused, and operators shall know of.
+    pub(crate) notices: Vec<(Option<Slot>, From, Notice)>,
     /// Connections that are gone, for the hub to forget.
     pub(crate) gone: Vec<(Slot, Origin)>,
     /// Places of connections that are gone, to be used again once the hub has forgotten them.
@@ -83,6 +87,7 @@ impl<N: Net> Connections<N> {
             rules,
             metrics,
             questions: VecDeque::new(),
+            notices: Vec::new(),
             gone: Vec::new(),
             vacated: Vec::new(),
             roomy: Vec::new(),
@@ -110,6 +115,8 @@ impl<N: Net> Connections<N> {
                 account.disconnect();
             }
             self.metrics.refused.add(1);
+            let notice = Notice::new(Refused::Connection, "limits.connections_per_worker are open");
+            self.notices.push((None, From { address: Some(address.ip()), wire: "" }, notice));
             return self.net.close(socket);
         };
         let wire = at.wires.accept(&peer, self.now);
@@ -298,11 +305,28 @@ impl<N: Net> Connections<N> {
             return self.drop_now(slot, &reason);
         }
         let (label, address) = (connection.label, connection.address);
+        let notice = notice_of(&reason);
         connection.phase = Phase::Closing(Box::new(reason));
         connection.input = Vec::new();
         self.enlist(slot, List::Flush);
+        if let Some(notice) = notice {
+            self.note(slot, notice);
+        }
         self.wheel.set(slot.index, Some(self.now.monotonic + CLOSING));
         self.part(slot, label, address);
+    }
+
+    /// Notes something for operators.
+    pub(crate) fn note(&mut self, slot: Slot, notice: Notice) {
+        let from = self.origin(slot);
+        self.notices.push((Some(slot), from, notice));
+    }
+
+    /// From where a connection comes, also one that is gone since this turn.
+    fn origin(&mut self, slot: Slot) -> From {
+        let here = self.table.get_mut(slot).map(|c| (c.address, c.wire.name()));
+        let gone = || self.gone.iter().find(|(gone, _)| *gone == slot).map(|(_, origin)| (origin.address, origin.wire));
+        here.or_else(gone).map_or(From::NOWHERE, |(address, wire)| From { address: Some(address.ip()), wire })
     }
 
     /// Tells the hub that a connection is gone, with the name that its wire had before it ended.
@@ -336,6 +360,27 @@ impl<N: Net> Connections<N> {
             Phase::Closing(_) => self.drop_now(slot, &Reason::Timeout),
             Phase::Lingering => self.drop_now(slot, &Reason::Done),
         }
+    }
+}
+
+/// What operators shall know of an ending.
+fn notice_of(reason: &Reason) -> Option<Notice> {
+    let notice = |refused, why: &str| Some(Notice::new(refused, why));
+    match reason {
+        Reason::Protocol(what) => notice(Refused::Protocol, what),
+        Reason::TooLarge(bound) => notice(Refused::Protocol, &format!("more than {bound} allows")),
+        Reason::Kicked(why) => notice(Refused::Kicked, why),
+        Reason::TakenOver => notice(Refused::TakenOver, "a newer login has its session"),
+        Reason::SlowConsumer => notice(Refused::Delivery, "it reads too slowly, and the topic's rule says to close"),
+        Reason::Overloaded(_) => notice(Refused::Connection, "too many connections, or too much traffic"),
+        Reason::PeerClosed
+        | Reason::Timeout
+        | Reason::Unauthorized
+        | Reason::Forbidden
+        | Reason::Expired
+        | Reason::Drain(_)
+        | Reason::Internal
+        | Reason::Done => None,
     }
 }
 

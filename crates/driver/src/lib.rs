@@ -13,6 +13,7 @@ pub mod mail;
 pub mod metrics;
 pub mod mio_net;
 pub mod net;
+mod notices;
 mod questions;
 mod reading;
 mod registry;

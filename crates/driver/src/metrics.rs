@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use everywire_base::notice::Refused;
 use everywire_base::reason::Reason;
 
 /// Upper bounds of the buckets of delivery delays, in milliseconds.
@@ -96,6 +97,8 @@ pub struct WorkerMetrics {
     pub adopted: Cell,
     /// Endings, at the index of their reason.
     endings: [Cell; Reason::WORDS.len()],
+    /// What was refused, at the index of its kind.
+    refusals: [Cell; Refused::WORDS.len()],
 }
 
 impl WorkerMetrics {
@@ -125,6 +128,15 @@ impl WorkerMetrics {
     /// How many connections ended, by reason.
     pub fn endings(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Reason::WORDS.iter().copied().zip(self.endings.iter().map(Cell::get))
+    }
+
+    /// How much was refused, by kind.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Refused::WORDS.iter().copied().zip(self.refusals.iter().map(Cell::get))
+    }
+
+    pub(crate) fn refused(&self, refused: Refused) {
+        self.refusals[refused.index()].add(1);
     }
 
     pub(crate) fn ended(&self, reason: &Reason) {

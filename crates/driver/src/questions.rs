@@ -3,8 +3,9 @@
 //! An answer makes a wire ask again, and what is asked may be answered at once: so both wait in queues that are worked
 //! off in a loop. Nothing here calls itself, however many questions one segment holds.
 
-use everywire_base::ask::{Append, AuthError, Authenticate, Call, Draft};
+use everywire_base::ask::{Append, AuthError, Authenticate, Call, Credentials, Draft};
 use everywire_base::id::{AskId, Slot, Ticket};
+use everywire_base::notice::{Notice, Refused};
 use everywire_hub::{Deliver as _, Said};
 use everywire_wire::{Answer, Ask};
 
@@ -20,9 +21,22 @@ impl<N: Net> Worker<N> {
 
     /// Gives a wire an answer. What it asks because of it waits.
     fn give(&mut self, slot: Slot, ask: AskId, answer: Answer) {
+        let refusal = refusal_of(&answer);
         let position = self.hub.position(slot);
         self.connections.call_then(slot, &position, |wire, cx| wire.answer(cx, ask, answer));
+        self.note_login(slot, refusal);
         self.connections.settled(slot);
+    }
+
+    /// Notes a login that is refused, unless its wire has done so, which may know more of who it was.
+    fn note_login(&mut self, slot: Slot, refusal: Option<Box<str>>) {
+        let Some(why) = refusal else { return };
+        let who = self.logins.remove(&slot);
+        let asked_last = self.connections.questions.iter().rev().take_while(|question| question.0 == slot);
+        let is_noted = |ask: &Ask| matches!(ask, Ask::Notice(notice) if notice.refused == Refused::Login);
+        if !asked_last.map(|question| &question.2).any(is_noted) {
+            self.connections.note(slot, Notice { refused: Refused::Login, who, why });
+        }
     }
 
     /// Hands over what the hub answers, and sees to what wires have asked, until there is neither.
@@ -66,7 +80,11 @@ impl<N: Net> Worker<N> {
                 self.busy = true;
             }
             Ask::Goodbye(goodbye) => self.hub.goodbye(slot, goodbye),
+            Ask::Notice(notice) => self.connections.note(slot, notice),
             Ask::Authenticate(asked) => {
+                if let Credentials::Password { user, .. } = &asked.credentials {
+                    self.logins.insert(slot, user.as_ref().into());
+                }
                 let (from, is_leaving) = self.connections.whereabouts(slot);
                 if self.ports.authenticate(Authenticate { ticket, ..asked }, from, is_leaving).is_err() {
                     let busy = AuthError::Unavailable("too many logins wait to be checked: try again".into());
@@ -90,6 +108,15 @@ impl<N: Net> Worker<N> {
                 }
             }
         }
+    }
+}
+
+/// Why somebody isn't let in.
+fn refusal_of(answer: &Answer) -> Option<Box<str>> {
+    match answer {
+        Answer::Authenticated(Err(AuthError::Refused(why) | AuthError::Mismatch(why))) => Some(why.clone()),
+        Answer::Welcomed(Err(refusal)) => Some(refusal.to_string().into()),
+        _ => None,
     }
 }
 

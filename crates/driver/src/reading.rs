@@ -6,6 +6,7 @@
 use std::io;
 
 use everywire_base::id::Slot;
+use everywire_base::notice::{Notice, Refused};
 use everywire_base::reason::Reason;
 use everywire_wire::{Input, Position, Then};
 
@@ -27,7 +28,11 @@ impl<N: Net> Connections<N> {
         let mut kept = std::mem::take(&mut connection.input);
         let mut buffer = std::mem::take(&mut self.buffer);
         match self.receive(slot, &mut buffer, kept.len()) {
-            Err(_) => self.drop_now(slot, &Reason::PeerClosed),
+            Err(error) => {
+                self.note(slot, Notice::new(Refused::Handshake, format!("TLS: {error}")));
+                self.alert(slot);
+                self.drop_now(slot, &Reason::PeerClosed);
+            }
             Ok(n) if kept.is_empty() => {
                 let used = self.offer(slot, position, &buffer[..n]);
                 self.keep(slot, buffer[used..n].to_vec());
@@ -120,7 +125,12 @@ impl<N: Net> Connections<N> {
             let became = matches!(progress.then, Then::Become(_));
             let stuck = progress.used == 0 && !became;
             self.go_on(slot, progress.then);
-            if (stuck && is_end) || !self.table.get_mut(slot).is_some_and(|c| c.phase == Phase::Open) {
+            let Some(connection) = self.table.get_mut(slot).filter(|c| c.phase == Phase::Open) else { return used };
+            if stuck && is_end {
+                // It may go on writing to a peer that has only ended its side, but not to one that is gone.
+                if connection.is_deaf {
+                    self.drop_now(slot, &Reason::PeerClosed);
+                }
                 return used;
             }
             is_end = stuck;

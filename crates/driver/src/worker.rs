@@ -1,5 +1,6 @@
 //! A worker: one event loop that owns its connections and its hub.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Offset;
 use everywire_base::id::{Nameplate, Slot};
 use everywire_base::limits::Limits;
+use everywire_base::notice::{Notice, Refused};
 use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
 use everywire_hub::{Hub, OWN};
@@ -22,6 +24,7 @@ use crate::connections::Connections;
 use crate::mail::{Accepted, Mail, Mailbox, Post, Question};
 use crate::metrics::WorkerMetrics;
 use crate::net::{Event, Listener, Net};
+use crate::notices::{From, Notices};
 use crate::registry::Registry;
 
 /// Connections accepted in one turn.
@@ -105,6 +108,9 @@ pub struct Worker<N: Net> {
     accept_failures: u64,
     /// The hub or a socket has more to do at once.
     pub(crate) busy: bool,
+    /// Whom those say to be who wait for their password to be checked.
+    pub(crate) logins: HashMap<Slot, Box<str>>,
+    notices: Notices,
     draining: Option<Monotonic>,
 }
 
@@ -140,6 +146,8 @@ impl<N: Net> Worker<N> {
             stalled: Vec::new(),
             accept_failures: 0,
             busy: true,
+            logins: HashMap::new(),
+            notices: Notices::default(),
             draining: None,
         })
     }
@@ -183,6 +191,7 @@ impl<N: Net> Worker<N> {
         }
         self.settle();
         self.connections.flush();
+        self.tell();
         self.forget();
         self.submit();
         self.count();
@@ -232,9 +241,9 @@ impl<N: Net> Worker<N> {
         let now = self.connections.now.monotonic;
         let hub = self.hub.deadline().map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
         let wheel = self.connections.wheel.sleep(now);
-        let [leaver, drain] = [self.connections.next_leaver(), self.draining]
+        let [leaver, drain, notices] = [self.connections.next_leaver(), self.draining, self.notices.deadline()]
             .map(|at| at.map(|at| Duration::from_millis(at.0.saturating_sub(now.0))));
-        [retry.then_some(RETRY), hub, leaver, drain, wheel].into_iter().flatten().min()
+        [retry.then_some(RETRY), hub, leaver, drain, notices, wheel].into_iter().flatten().min()
     }
 
     fn take_mail(&mut self) {
@@ -303,6 +312,9 @@ impl<N: Net> Worker<N> {
                     self.place(Accepted { socket, address, listener, account });
                 } else {
                     self.connections.metrics.refused.add(1);
+                    let from = From { address: Some(address.ip()), wire: "" };
+                    let notice = Notice::new(Refused::Connection, "limits.per_address.connections are open");
+                    self.connections.notices.push((None, from, notice));
                     self.connections.net.close(socket);
                 }
             }
@@ -415,10 +427,36 @@ impl<N: Net> Worker<N> {
         }
     }
 
+    /// Counts what was refused in this turn, and logs what is due.
+    fn tell(&mut self) {
+        let now = self.connections.now.monotonic;
+        for (slot, notice) in std::mem::take(self.hub.notices()) {
+            match slot {
+                Some(slot) => self.connections.note(slot, notice),
+                None => self.connections.notices.push((None, From::NOWHERE, notice)),
+            }
+        }
+        for (slot, from, mut notice) in std::mem::take(&mut self.connections.notices) {
+            if notice.who.is_none() {
+                notice.who = slot.and_then(|slot| self.hub.describe(slot).user).map(|user| user.as_ref().into());
+            }
+            self.connections.metrics.refused(notice.refused);
+            if let Some(line) = self.notices.note(now, &notice, from) {
+                tracing::warn!("{line}");
+            }
+        }
+        if self.notices.deadline().is_some_and(|at| at <= now) {
+            for line in self.notices.due(now) {
+                tracing::warn!("{line}");
+            }
+        }
+    }
+
     /// Tells the hub of connections that are gone, or have room again.
     fn forget(&mut self) {
         for (slot, origin) in self.connections.gone.drain(..) {
             self.ports.is_gone(origin.address.ip(), self.number, slot);
+            self.logins.remove(&slot);
             self.hub.close(slot, origin, self.connections.now);
         }
         for slot in self.connections.vacated.drain(..) {

@@ -74,6 +74,13 @@ impl<N: Net> Connections<N> {
         }
     }
 
+    /// Writes what TLS has to say about what is wrong.
+    pub(crate) fn alert(&mut self, slot: Slot) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        let mut nothing = Outbox::default();
+        let _ = connection.transport.flush(&mut self.net, &mut connection.socket, &mut nothing); // it may be gone
+    }
+
     fn finish_closing(&mut self, slot: Slot) {
         let Some(connection) = self.table.get_mut(slot) else { return };
         let Phase::Closing(reason) = &connection.phase else { return };
@@ -82,8 +89,8 @@ impl<N: Net> Connections<N> {
             return self.drop_now(slot, &reason);
         }
         connection.transport.finish();
-        let mut nothing = Outbox::default();
-        let _ = connection.transport.flush(&mut self.net, &mut connection.socket, &mut nothing);
+        self.alert(slot);
+        let Some(connection) = self.table.get_mut(slot) else { return };
         self.net.finish(&mut connection.socket);
         connection.phase = Phase::Lingering;
         self.wheel.set(slot.index, Some(self.now.monotonic + LINGERING));

@@ -62,6 +62,7 @@ use everywire_base::clock::{Monotonic, Now};
 use everywire_base::cursor::{Lineage, Offset, Position};
 use everywire_base::id::{AskId, Nameplate, Slot, Ticket};
 use everywire_base::limits::Limits;
+use everywire_base::notice::Notice;
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::rules::{Refusal, Rules};
@@ -212,6 +213,8 @@ pub struct Hub {
     appends: Vec<Append>,
     /// Answers for wires.
     answers: VecDeque<(Slot, AskId, Said)>,
+    /// What operators shall know of.
+    notices: Vec<(Option<Slot>, Notice)>,
     /// When the last records were fanned out.
     recent: VecDeque<Recent>,
     wills: Wills,
@@ -247,6 +250,7 @@ impl Hub {
             watched: BTreeSet::new(),
             appends: Vec::new(),
             answers: VecDeque::new(),
+            notices: Vec::new(),
             recent: VecDeque::new(),
             wills: Wills::default(),
             groups: Groups::default(),
@@ -255,6 +259,11 @@ impl Hub {
         };
         hub.safe = hub.past_holes(&hub.safe);
         hub
+    }
+
+    /// What was refused and operators shall know of, with the connection if there is one; for the driver to take.
+    pub fn notices(&mut self) -> &mut Vec<(Option<Slot>, Notice)> {
+        &mut self.notices
     }
 
     /// Replaces the rules. Connections that hold a filter which isn't granted any more lose it at once, and are ended in

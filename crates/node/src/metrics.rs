@@ -148,6 +148,8 @@ impl Collector for Numbers {
         page.counters("everywire_auth_checks", "Credentials that were checked", "result", &checks)?;
         let endings = by_name(self.workers.iter().flat_map(|w| w.endings()));
         page.counters("everywire_connections_ended", "Connections that ended", "reason", &endings)?;
+        let refusals = by_name(self.workers.iter().flat_map(|w| w.refusals()));
+        page.counters("everywire_refusals", "What was refused, for operators to know", "reason", &refusals)?;
         let commits = self.log.append_seconds.values();
         page.histogram("everywire_log_append_seconds", "How long commits took", &commits)?;
         let batches = self.log.batch_records.values();

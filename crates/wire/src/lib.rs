@@ -31,6 +31,7 @@ use everywire_base::clock::{Monotonic, Now};
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
+use everywire_base::notice::Notice;
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::publish::{self, Unfit};
 use everywire_base::quota::Account;
@@ -135,6 +136,12 @@ impl Context<'_> {
         Ok(draft)
     }
 
+    /// Tells operators of something that was refused: it is counted, and logged at most once a minute for each kind and
+    /// address. For what the client can't be told, and for what somebody may try on purpose.
+    pub fn notice(&mut self, notice: Notice) {
+        self.asks.push((AskId(u32::MAX), Ask::Notice(notice)));
+    }
+
     /// The moment on the monotonic clock at which an identity expires, for a wire's deadline.
     pub fn expiry(&self, who: Caller<'_>) -> Option<Monotonic> {
         let left = who?.expires?.0.saturating_sub(self.now.wall.0);
@@ -174,6 +181,8 @@ pub enum Ask {
     Acknowledge(Ack),
     /// The client says goodbye: the connection ends now. Not answered.
     Goodbye(Goodbye),
+    /// Something was refused that operators shall know of: see [`Context::notice`]. Not answered.
+    Notice(Notice),
     /// Call the HTTP API. The ticket is filled in by the driver.
     Call(everywire_base::ask::Call),
 }

@@ -105,6 +105,22 @@ fn a_paused_wire_hears_of_the_end_when_it_is_open_again() {
 }
 
 #[test]
+fn a_wire_that_goes_on_after_the_end_is_dropped_when_its_peer_is_gone() {
+    let (mut world, recorder) = recorded();
+    (recorder.state().stays, recorder.state().deadline) = (true, Some(Monotonic(1_000_500)));
+    let client = world.client();
+    world.script().end(client);
+    world.turns(2);
+    assert_eq!(recorder.take(), ["end 0"]);
+    assert!(!world.see().link(client).closed, "it may still be read");
+    world.script().events_at_once = 0;
+    world.script().reset(client);
+    world.pass(Duration::from_secs(1));
+    world.turns(3);
+    assert!(world.see().link(client).closed, "writing to it failed");
+}
+
+#[test]
 fn what_has_come_is_read_before_the_server_ends_a_connection() {
     let (mut world, recorder) = recorded();
     let client = world.client();

@@ -16,6 +16,8 @@ pub(crate) struct State {
     pub(crate) paused: bool,
     /// They use this many bytes at once at most.
     pub(crate) bite: Option<usize>,
+    /// They go on after the end of their peer's side, and write when they are ticked.
+    pub(crate) stays: bool,
     /// When they want to be ticked.
     pub(crate) deadline: Option<Monotonic>,
 }
@@ -51,6 +53,9 @@ impl Wire for Recorder {
             Input::Bytes(bytes) => bytes,
             Input::End(bytes) => {
                 self.state().told.push(format!("end {}", bytes.len()));
+                if self.state().stays {
+                    return Progress { used: bytes.len(), then: Then::Open };
+                }
                 return Progress { used: bytes.len(), then: Then::Closed(Reason::PeerClosed) };
             }
         };
@@ -75,8 +80,11 @@ impl Wire for Recorder {
         self.state().deadline
     }
 
-    fn tick(&mut self, _: &mut Context<'_>) -> Then {
+    fn tick(&mut self, cx: &mut Context<'_>) -> Then {
         let mut state = self.state();
+        if state.stays {
+            cx.out.copy(b"still there?");
+        }
         state.told.push("tick".into());
         state.deadline = None;
         drop(state);

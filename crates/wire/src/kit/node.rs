@@ -14,6 +14,7 @@ use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Epoch, Offset, Partition, Position, Start};
 use everywire_base::id::{AskId, Ticket};
 use everywire_base::identity::Identity;
+use everywire_base::notice::Notice;
 use everywire_base::parcel::{Delivery, Gap, Parcel, Taken};
 use everywire_base::record::{Entry, Message, Record};
 use everywire_base::rules::Refusal;
@@ -47,6 +48,7 @@ pub struct Node {
     logins: Vec<Login>,
     acknowledged: Vec<Cursor>,
     goodbyes: Vec<Goodbye>,
+    notices: Vec<Notice>,
     /// Sessions that are there before their clients come.
     pub sessions: BTreeSet<Box<str>>,
     /// Numbers of what was published once and isn't released.
@@ -118,6 +120,11 @@ impl Node {
         &self.goodbyes
     }
 
+    /// What operators were told.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
     /// All calls of the API.
     pub fn calls(&self) -> &[everywire_base::ask::Call] {
         &self.calls
@@ -187,6 +194,7 @@ impl Node {
                 bench.answer(ask, Answer::Unsubscribed(place.is_some()));
             }
             Ask::Goodbye(goodbye) => self.goodbyes.push(goodbye),
+            Ask::Notice(notice) => self.notices.push(notice),
             Ask::Authenticate(asked) => {
                 let known = match &asked.credentials {
                     Credentials::Token(token) => self.identities.get(&**token),

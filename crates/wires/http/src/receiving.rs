@@ -13,6 +13,7 @@ use everywire_base::clock::Monotonic;
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
+use everywire_base::notice::{Notice, Refused};
 use everywire_base::reason::Reason;
 use everywire_wire::{Ask, Context, Upgrade, UpgradeRequest};
 
@@ -417,7 +418,8 @@ fn sender(
     }
     let is_question = head.method == "OPTIONS";
     let is_anonymous = is_question || !credentials::are_shown(head, &link.service.config);
-    manner.origin = guard::admit(head, cx.peer, &link.service.config, is_anonymous)?;
+    manner.origin = guard::admit(head, cx.peer, &link.service.config, is_anonymous)
+        .inspect_err(|problem| cx.notice(Notice::new(Refused::Host, &*problem.detail)))?;
     if is_anonymous { Ok(Sender::Is(None)) } else { credentials::sender(head, cx, link) }
 }
 
@@ -435,6 +437,7 @@ fn upgrade_to(
     let phase = match upgrade.upgrade(cx, &request) {
         Ok(wire) => return Step { used: length, phase: Phase::Became(wire), again: false },
         Err(denied) => {
+            cx.notice(Notice::new(Refused::Handshake, &*denied.detail));
             let problem = Problem::new(denied.status, denied.detail.into_string());
             cx.out.write(|out| problem.reply_with(manner, &denied.fields, out));
             Phase::after(cx, manner)

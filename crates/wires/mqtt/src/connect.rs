@@ -7,6 +7,7 @@ use everywire_base::ask::{AuthError, Authenticate, Credentials, Login, SessionWi
 use everywire_base::clock::Monotonic;
 use everywire_base::id::Ticket;
 use everywire_base::identity::Identity;
+use everywire_base::notice::{Notice, Refused};
 use everywire_base::reason::Reason as End;
 use everywire_base::record::Message;
 use everywire_base::rules::{Anonymous, Refusal};
@@ -268,6 +269,11 @@ impl Mqtt {
 
     /// Isn't let in.
     fn refuse(&mut self, cx: &mut Carrier<'_, '_>, reason: Reason, why: &str) -> Flow {
+        if let State::Entering(entering) = &self.state {
+            let connect = &entering.connect;
+            let who = connect.user_name.as_deref().unwrap_or(&connect.client_id);
+            cx.cx.notice(Notice::new(Refused::Login, why).of(who));
+        }
         self.say_end(cx, reason, why);
         Flow::Closed(match reason {
             Reason::BadUserNameOrPassword | Reason::NotAuthorized => End::Unauthorized,

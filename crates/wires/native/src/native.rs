@@ -12,6 +12,7 @@ use everywire_base::clock::Monotonic;
 use everywire_base::cursor::{Cursor, Partition, Start};
 use everywire_base::id::{AskId, Ticket};
 use everywire_base::identity::{Identity, check_name};
+use everywire_base::notice::{Notice, Refused};
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::rules::Refusal;
@@ -169,7 +170,9 @@ impl Native {
 
     fn request(&mut self, cx: &mut Carrier<'_, '_>, request: Request) -> Flow {
         if let (State::Closed(_), false) = (self.state, matches!(request, Request::Hello(_) | Request::Pong)) {
-            self.refuse(cx, Problem::new(0, 401, "this server needs an identity: send `hello` with a token first"));
+            let why = "this server needs an identity: send `hello` with a token first";
+            cx.cx.notice(Notice::new(Refused::Login, why));
+            self.refuse(cx, Problem::new(0, 401, why));
             return self.end(cx, Reason::Unauthorized);
         }
         match request {
@@ -207,6 +210,7 @@ impl Native {
             return self.flow(cx);
         }
         if let Err(refusal) = cx.cx.rules.may_enter(self.identity().map(|who| &**who)) {
+            cx.cx.notice(Notice::new(Refused::Login, refusal.to_string()));
             self.refuse(cx, Problem::refused(0, &refusal));
             return self.end(cx, Reason::Unauthorized);
         }
