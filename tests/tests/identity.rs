@@ -166,3 +166,67 @@ fn a_tokens_device_holds_for_every_client_id() {
         assert_eq!(connack(&server, any, &ann), 0, "{any:?}");
     }
 }
+
+#[test]
+fn tokens_reach_neither_log_nor_answers() {
+    let setup = Setup::new().config(&with_secret("[log]\nlevel = \"trace\"")).start();
+    let secret = token(&["--user", "secretly"]);
+    let mut said = String::new();
+    for target in [
+        "/v1/events?topic=t&token=",
+        "/v1/ws?token=",
+        "/v1/messages?topic=t&token=",
+        "/nothing?token=",
+        "/v1/topics?token=",
+    ] {
+        for shown in [secret.as_str(), "forged.forged.forged"] {
+            let mut connection = setup.connect();
+            connection.ask(&Request::get(&format!("{target}{shown}")));
+            let is_stream = target.starts_with("/v1/events") && shown == secret;
+            let answer = if is_stream { connection.head().expect("a head") } else { connection.response() };
+            said.extend(answer.headers.iter().flat_map(|(name, value)| [name.clone(), value.clone()]));
+            said += &String::from_utf8_lossy(&answer.body);
+        }
+        let basic = STANDARD.encode(format!("ann:{secret}"));
+        said += &setup.send(&Request::get("/v1/topics").header("Authorization", &format!("Basic {basic}"))).text();
+    }
+    said += &setup.setup().errors();
+    assert!(!said.contains(&secret) && !said.contains("forged.forged"), "{said}");
+    let admin =
+        std::fs::read_to_string(setup.setup().data_directory().join("admin.token")).expect("the operator's token");
+    assert!(!said.contains(admin.trim()) && said.contains("admin.token"), "it says where the token is, and not which");
+}
+
+#[test]
+fn the_data_directory_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let server = Server::start();
+    let mode =
+        |setup: &Setup| std::fs::metadata(setup.data_directory()).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode(server.setup()), 0o700);
+    let setup = server.kill();
+    std::fs::set_permissions(setup.data_directory(), std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    assert_eq!(mode(setup.start().setup()), 0o700);
+}
+
+#[test]
+fn a_topic_forges_no_line_of_the_log() {
+    let server = Server::with("[log]\nlevel = \"trace\"\n");
+    server.send(&Request::post("/v1/messages?topic=a%1b%5B2J%0A2026-01-01%20ERROR%20forged", "x"));
+    let refused = Command::new(binary())
+        .args([
+            "pub",
+            "--server",
+            &format!("http://{}", server.address()),
+            "a\u{1b}[2J",
+            "x",
+            "--token",
+            "a\u{1b}b\u{9b}",
+        ])
+        .output()
+        .expect("the binary runs");
+    for text in [server.setup().errors(), String::from_utf8_lossy(&refused.stderr).into_owned()] {
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("2026-01-01")), "{text}");
+    }
+}

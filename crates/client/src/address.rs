@@ -1,6 +1,7 @@
 //! Where a server is.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::error::ClientError;
 
@@ -38,6 +39,12 @@ impl Server {
     /// Host and port, as the header `Host` has them.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Whether it is this machine.
+    pub fn is_on_loopback(&self) -> bool {
+        let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+        self.host.eq_ignore_ascii_case("localhost") || self.host.parse().is_ok_and(is_loopback)
     }
 
     /// Where a wire is: here, if the address is that wire's, else on the same host at the wire's own port.

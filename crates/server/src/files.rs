@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,6 +17,35 @@ pub(crate) fn raise_limit() -> String {
         Ok(()) => format!("open files: at most {}, raised from {}", words(maximum), words(current)),
         Err(error) => format!("open files: at most {}, raising it failed: {error}", words(current)),
     }
+}
+
+/// What others must not have in the data directory.
+const OTHERS: u32 = 0o077;
+/// Anybody may make files there.
+const STICKY: u32 = 0o1000;
+
+/// Makes the data directory for nobody else: messages and secrets are in it. One that is there already and ours is closed to
+/// others; of any other it is told.
+pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
+    let found = match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        }
+        found => found?,
+    };
+    let mode = found.permissions().mode();
+    if mode & OTHERS == 0 {
+        return Ok(());
+    }
+    // A folder that others share on purpose is no data directory of ours alone.
+    let is_ours = mode & STICKY == 0 && found.uid() == rustix::process::geteuid().as_raw();
+    let closed = is_ours.then(|| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode & 0o700)));
+    if let Some(Ok(())) = closed {
+        tracing::info!("the data directory {} is closed to other users now", path.display());
+    } else {
+        tracing::warn!("other users can look into the data directory {}: `chmod 700` it", path.display());
+    }
+    Ok(())
 }
 
 /// The ready file: `{"pid":1,"http":"127.0.0.1:8080"}`. It appears whole, once all listeners accept.
@@ -64,6 +94,20 @@ mod tests {
             format!("{{\"pid\":{},\"http\":\"127.0.0.1:8080\",\"https\":\"[::1]:8443\"}}\n", std::process::id());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_data_directory_is_closed_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let rights = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let made = folder.path().join("a/b");
+        private_directory(&made).unwrap();
+        assert_eq!(rights(&made), 0o700);
+        for (before, after) in [(0o755, 0o700), (0o750, 0o700), (0o500, 0o500), (0o1777, 0o1777)] {
+            std::fs::set_permissions(&made, std::fs::Permissions::from_mode(before)).unwrap();
+            private_directory(&made).unwrap();
+            assert_eq!(rights(&made), after, "{before:o}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod launch;
 mod logs;
 mod publish;
 mod serve;
+mod shown;
 mod subscribe;
 mod table;
 mod token;
@@ -55,7 +56,7 @@ pub fn run() -> ExitCode {
         Err(Failure(lines)) => {
             for line in lines {
                 // Who closed stderr doesn't want to know.
-                let _ = writeln!(std::io::stderr(), "everywire: {line}");
+                let _ = writeln!(std::io::stderr(), "everywire: {}", shown::shown(&line));
             }
             ExitCode::FAILURE
         }
@@ -68,7 +69,8 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
     }
-    let _ = writeln!(std::io::stderr(), "everywire: {}; see everywire --help", one_line(&error.to_string()));
+    let _ =
+        writeln!(std::io::stderr(), "everywire: {}; see everywire --help", shown::shown(&one_line(&error.to_string())));
     ExitCode::from(2)
 }
 

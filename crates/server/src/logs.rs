@@ -3,12 +3,15 @@
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::format;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, reload};
 
 use crate::config::{LogFormat, Settings};
+use crate::shown::{Shown, shown};
 
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
@@ -32,11 +35,20 @@ pub(crate) fn level(text: &str) -> Result<String, String> {
 pub(crate) fn start(settings: &Settings) {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(&settings.log_level));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // A terminal takes control characters for commands, and a line end in a topic would begin a line of its own.
+    let fields = format::debug_fn(|writer, field, value| match (field.name(), format!("{value:?}")) {
+        ("message", text) => write!(writer, "{}", shown(&text)),
+        (name, text) => write!(writer, "{name}={}", shown(&text)),
+    });
     let registry = tracing_subscriber::registry().with(filter);
     let begun = match settings.log_format {
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Json => {
+            let lines = lines.with_writer(|| Shown(std::io::stderr()));
+            registry.with(lines.json().flatten_event(true)).try_init()
+        }
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let lines = lines.fmt_fields(fields.delimited(" "));
             registry.with(lines.with_ansi(colours).with_target(false)).try_init()
         }
     };

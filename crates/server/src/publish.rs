@@ -6,6 +6,7 @@ use everywire_client::{Client, Over, Publish};
 
 use crate::Failure;
 use crate::cli::{Pub, PubVia};
+use crate::shown::Shown;
 
 pub(crate) fn run(arguments: &Pub) -> Result<(), Failure> {
     let body = body(arguments).map_err(|error| format!("standard input can't be read: {error}"))?;
@@ -27,7 +28,7 @@ pub(crate) fn run(arguments: &Pub) -> Result<(), Failure> {
         _ => format!("{} {} {}\n", published.id, published.cursor, published.durability),
     };
     // It is published, whether or not somebody reads that.
-    let _ = io::stdout().write_all(line.as_bytes());
+    let _ = Shown(io::stdout()).write_all(line.as_bytes());
     Ok(())
 }
 

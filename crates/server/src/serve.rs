@@ -2,7 +2,7 @@
 //!
 //! SIGTERM and SIGINT drain and end with 0, a second one ends at once; SIGHUP reads the configuration again.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::thread::JoinHandle;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -10,9 +10,10 @@ use signal_hook::iterator::{Handle, Signals};
 use tracing::{error, info, warn};
 
 use crate::cli::Serve;
-use crate::config::{EngineKind, Settings};
+use crate::config::Settings;
 use crate::files::{self, ReadyFile};
 use crate::launch::{self, Running};
+use crate::table::Operator;
 use crate::{Failure, check, logs, table, token};
 
 pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
@@ -23,10 +24,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| format!("signals can't be caught: {e}"))?;
     let ready = arguments.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
 
-    let admin = match settings.engine {
-        EngineKind::Memory => token::random()?,
-        EngineKind::Embedded => token::admin(&settings.data)?,
-    };
+    let admin = token::admin(&settings.data)?;
     let running = launch::start(&settings, arguments.new_epoch, &admin)?;
     let addresses = running.addresses();
     if addresses.is_empty() {
@@ -41,7 +39,11 @@ pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
         info!("{name} listens on {address}");
     }
     // A closed standard output doesn't stop a server.
-    let _ = std::io::stdout().write_all(table::of(&settings, addresses, &admin).as_bytes());
+    let mut out = std::io::stdout();
+    // What isn't a terminal is kept somewhere, and read by others.
+    let operator =
+        if out.is_terminal() { Operator::Token(&admin) } else { Operator::At(token::admin_file(&settings.data)) };
+    let _ = out.write_all(table::of(&settings, addresses, &operator).as_bytes());
     stay(Stay { arguments, settings, running: Some(running), draining: None }, &mut signals)
 }
 

@@ -1,8 +1,10 @@
 //! `everywire sub`: prints messages as they come, one on a line, and comes back after a cut.
 //!
+//! What comes goes to a pipe as it is; on a terminal its control characters are escaped.
+//!
 //! SIGINT, SIGTERM and a reader of the output who goes away end it with 0, between two messages.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use everywire_base::envelope::Envelope;
@@ -12,6 +14,7 @@ use signal_hook::iterator::Signals;
 
 use crate::Failure;
 use crate::cli::{Sub, SubVia};
+use crate::shown::{shown, shown_lines};
 
 /// The pause after a short poll that found nothing.
 const POLL_PAUSE: Duration = Duration::from_secs(1);
@@ -76,13 +79,16 @@ fn print_all(arguments: &Sub, subscription: Subscription) -> Result<(), Failure>
 
 fn print(envelope: &Envelope, json: bool) -> io::Result<()> {
     let mut line = if json { serde_json::to_vec(envelope)? } else { envelope.bytes() };
-    line.push(b'\n');
     let mut out = io::stdout().lock();
+    if out.is_terminal() {
+        line = shown_lines(&String::from_utf8_lossy(&line)).into_owned().into();
+    }
+    line.push(b'\n');
     out.write_all(&line)?;
     out.flush()
 }
 
 /// Tells people something without ending; who closed stderr doesn't want to know.
 fn note(what: &str) {
-    let _ = writeln!(io::stderr(), "everywire: {what}");
+    let _ = writeln!(io::stderr(), "everywire: {}", shown(what));
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use crate::config::{EngineKind, Settings, admission};
 
@@ -14,8 +15,16 @@ const WHAT: &[(&str, &str)] = &[
     ("mqtts", "the same over TLS"),
 ];
 
+/// How an operator gets in.
+pub(crate) enum Operator<'a> {
+    /// With this token, which is shown.
+    Token(&'a str),
+    /// With the token in this file.
+    At(PathBuf),
+}
+
 /// The lines of the table. The names of the listeners are the schemes of their addresses.
-pub(crate) fn of(settings: &Settings, addresses: &[(&'static str, SocketAddr)], admin: &str) -> String {
+pub(crate) fn of(settings: &Settings, addresses: &[(&'static str, SocketAddr)], operator: &Operator<'_>) -> String {
     let workers = settings.workers;
     let kept = match settings.engine {
         EngineKind::Embedded => format!("engine embedded, data in {}", settings.data.display()),
@@ -38,7 +47,17 @@ pub(crate) fn of(settings: &Settings, addresses: &[(&'static str, SocketAddr)], 
     let _ = writeln!(lines, "  {}", admission::line(settings));
     if let Some((name, address)) = addresses.first().filter(|(name, _)| name.starts_with("http")) {
         // A browser keeps what stands behind the # to itself.
-        let _ = writeln!(lines, "  operator's page: {}#token={admin}", page(name, *address));
+        let _ = match operator {
+            Operator::Token(token) => writeln!(lines, "  operator's page: {}#token={token}", page(name, *address)),
+            Operator::At(file) => {
+                writeln!(
+                    lines,
+                    "  operator's page: {}#token=… with the token in {}",
+                    page(name, *address),
+                    file.display()
+                )
+            }
+        };
     }
     lines
 }

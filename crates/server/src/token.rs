@@ -7,10 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser as _;
 use everywire_auth::{Claims, mint};
+use everywire_client::Server;
 
 use crate::check;
 use crate::cli::{Environment, Serve, Token};
-use crate::{Failure, one_line};
+use crate::{Failure, files, one_line};
 
 pub(crate) fn run(arguments: Token) -> Result<(), Failure> {
     let environment = Environment::try_parse_from(["everywire"]).map_err(|e| one_line(&e.to_string()))?;
@@ -40,17 +41,25 @@ pub(crate) fn run(arguments: Token) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The token of an operator: the one that was given, or that of the data directory.
-pub(crate) fn operator(given: Option<&str>, data: &Path) -> Result<String, Failure> {
-    given.map(str::to_owned).or_else(|| read_admin(data)).ok_or_else(|| {
-        let file = admin_file(data);
+/// The token of an operator: the one that was given, or that of the data directory, which is for servers on this machine
+/// alone: it is sent in clear.
+pub(crate) fn operator(given: Option<&str>, data: &Path, server: &Server) -> Result<String, Failure> {
+    if let Some(given) = given {
+        return Ok(given.to_owned());
+    }
+    let file = admin_file(data);
+    if !server.is_on_loopback() {
+        let hint = format!("the one in {} is sent to no other machine", file.display());
+        return Err(format!("this is for operators: give --token with a token of {server}; {hint}").into());
+    }
+    read_admin(data).ok_or_else(|| {
         let hint = "give --token, or --data with the server's data directory, where you may read";
         format!("this is for operators: {hint} {}", file.display()).into()
     })
 }
 
 /// Where the operator's token is.
-fn admin_file(data: &Path) -> PathBuf {
+pub(crate) fn admin_file(data: &Path) -> PathBuf {
     data.join("admin.token")
 }
 
@@ -64,13 +73,13 @@ fn read_admin(data: &Path) -> Option<String> {
 pub(crate) fn admin(data: &Path) -> Result<String, String> {
     let file = admin_file(data);
     let fault = |error: io::Error| format!("the operator's token {} can't be made: {error}", file.display());
+    files::private_directory(data).map_err(fault)?;
     if let Some(token) = read_admin(data) {
         // Somebody may have copied the folder about.
         let _ = std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600));
         return Ok(token);
     }
     let token = random()?;
-    std::fs::create_dir_all(data).map_err(fault)?;
     let made = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file);
     made.and_then(|mut made| writeln!(made, "{token}")).map_err(fault)?;
     Ok(token)
@@ -101,5 +110,24 @@ mod tests {
         assert_eq!(read_admin(&data).as_deref(), Some(&*token));
         let mode = std::fs::metadata(admin_file(&data)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_operators_token_goes_to_no_other_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = admin(folder.path()).unwrap();
+        let ask = |given, url: &str| operator(given, folder.path(), &Server::parse(url).unwrap());
+        for near in
+            ["http://127.0.0.1:8080", "http://127.9.9.9", "http://localhost:1", "http://[::1]:1", "http://LOCALHOST"]
+        {
+            assert_eq!(ask(None, near), Ok(token.clone()), "{near}");
+        }
+        for far in
+            ["http://192.0.2.1", "http://localhost.example.com", "http://127.0.0.1.example.com", "http://[::2]:1"]
+        {
+            let Err(Failure(lines)) = ask(None, far) else { panic!("{far}") };
+            assert!(lines[0].contains("--token") && lines[0].contains(far), "{lines:?}");
+            assert_eq!(ask(Some("given"), far), Ok("given".into()), "{far}");
+        }
     }
 }

@@ -7,12 +7,13 @@ use everywire_auth::UserSecret;
 use everywire_client::Client;
 
 use crate::cli::{User, UserCommand};
+use crate::shown::shown;
 use crate::{Failure, token};
 
 pub(crate) fn run(arguments: &User) -> Result<(), Failure> {
     let remote = &arguments.remote;
-    let operator = token::operator(remote.token.as_deref(), &arguments.data)?;
     let client = Client::new(&remote.server).map_err(|error| error.to_string())?;
+    let operator = token::operator(remote.token.as_deref(), &arguments.data, client.server())?;
     let mut client = client.with_token(Some(operator));
     match &arguments.command {
         UserCommand::Add { name } | UserCommand::Passwd { name } => {
@@ -33,7 +34,7 @@ pub(crate) fn run(arguments: &User) -> Result<(), Failure> {
             client.put_user_secret(name, &secret).map_err(|error| error.to_string())?;
         }
         UserCommand::Remove { name } => client.delete_user_secret(name).map_err(|error| error.to_string())?,
-        UserCommand::List => names(&mut client)?.iter().for_each(|name| println!("{name}")),
+        UserCommand::List => names(&mut client)?.iter().for_each(|name| println!("{}", shown(name))),
     }
     Ok(())
 }

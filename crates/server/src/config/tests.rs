@@ -189,11 +189,12 @@ fn the_order_is_flag_environment_file_default() {
 
 #[test]
 fn http_is_an_address_or_a_table() {
-    let table =
-        load(Serve::default(), &[], "[http]\nlisten = \"127.0.0.1:1\"\nhosts = [\"Push.example.com\"]").unwrap();
+    let open = ("EVERYWIRE_AUTH_ANONYMOUS", "true");
+    let text = "[http]\nlisten = \"127.0.0.1:1\"\nhosts = [\"Push.example.com\"]";
+    let table = load(Serve::default(), &[open], text).unwrap();
     assert_eq!(table.http.unwrap().address.port(), 1);
     assert_eq!(table.hosts, ["push.example.com"]);
-    let environment = [("EVERYWIRE_HTTP_HOSTS", "a.example, b.example"), ("EVERYWIRE_AUTH_ORIGINS", "https://a")];
+    let environment = [("EVERYWIRE_HTTP_HOSTS", "a.example, b.example"), ("EVERYWIRE_AUTH_ORIGINS", "https://a"), open];
     let settings = load(Serve::default(), &environment, "[http]\nhosts = [\"c\"]").unwrap();
     assert_eq!(
         (settings.hosts, settings.origins),
