@@ -16,6 +16,7 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
         None => println!("no configuration file: the defaults hold"),
     }
     println!("{}", admission::line(&settings));
+    settings.mqtt_bounds().iter().for_each(|line| println!("{line}"));
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! Everything that a server is started with: flag, environment, file, default, in that order.
 
+use std::cmp::Ordering;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use everywire_auth::KeysAt;
 use everywire_base::limits::Limits;
-use everywire_base::rules::{Anonymous, Logins, Rules};
+use everywire_base::rules::{Anonymous, Logins, Rules, TopicRule};
 
 use super::complaint::{Complaint, Place};
 use super::file::File;
@@ -229,6 +230,27 @@ impl Settings {
     /// Whether people may come as guests: where the anonymous are let in, unless it is said.
     pub(crate) fn takes_guests(&self) -> bool {
         self.auth.guests.unwrap_or(self.rules.anonymous != Anonymous::Refused)
+    }
+
+    /// Where topics take less, or more, than MQTT announces to its clients, for people.
+    pub(crate) fn mqtt_bounds(&self) -> Vec<String> {
+        let default = u32::try_from(self.limits.message_bytes).unwrap_or(u32::MAX);
+        let announced = self.mqtt_settings.maximum_packet_size.unwrap_or(default) as usize;
+        let of_rule = |rule: &TopicRule| {
+            let (filter, most) = (rule.filter.as_str(), rule.max_message);
+            match most.cmp(&announced) {
+                Ordering::Less => Some(format!(
+                    "MQTT announces packets of {announced} bytes, and topics of {filter:?} take messages of {most}: longer \
+                     ones are refused, which clients of 3.1.1 can't be told"
+                )),
+                Ordering::Greater => Some(format!(
+                    "topics of {filter:?} take messages of {most} bytes, and MQTT packets of {announced}: longer ones neither \
+                     come nor go over MQTT"
+                )),
+                Ordering::Equal => None,
+            }
+        };
+        self.rules.all().filter_map(of_rule).collect()
     }
 
     /// Which keys differ that a running server can't change.

@@ -266,6 +266,16 @@ fn the_anonymous_are_let_in_only_where_nothing_says_who_people_are() {
 }
 
 #[test]
+fn where_topics_take_less_or_more_than_mqtt_announces_is_said() {
+    let text = "[mqtt]\nmaximum_packet_size = \"512KiB\"\n[[topics]]\nmatch = \"big/#\"\nmax_message = \"1MiB\"\n\
+                [[topics]]\nmatch = \"same/#\"\nmax_message = \"512KiB\"";
+    let lines = load(Serve::default(), &[], text).unwrap().mqtt_bounds();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("\"big/#\"") && lines[0].contains("neither come nor go"), "{lines:?}");
+    assert!(lines[1].contains("\"#\"") && lines[1].contains("524288") && lines[1].contains("262144"), "{lines:?}");
+}
+
+#[test]
 fn tls_files_must_be_readable_and_a_public_tls_listener_counts() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
