@@ -4,6 +4,7 @@ use everywire_base::cursor::Epoch;
 
 mod appender;
 mod archive;
+mod backup;
 mod clean;
 pub mod disk;
 pub mod embedded;
@@ -27,6 +28,7 @@ pub mod tail;
 mod writer;
 
 pub use appender::Appender;
+pub use backup::{BackupError, Copied, backup};
 pub use recovery::OpenError;
 
 /// An epoch made of a random number: never 0, so that it can't be taken for a missing one.

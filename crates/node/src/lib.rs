@@ -25,3 +25,4 @@ pub use config::{Bind, Config, EngineKind, Listener, StartError, Tls};
 pub use everywire_http::HttpConfig;
 pub use everywire_mqtt::MqttConfig;
 pub use node::Node;
+pub use open::backup;

@@ -2,15 +2,16 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::path::Path;
 use std::sync::Arc;
 
 use everywire_base::cursor::Partition;
-use everywire_log::Appender;
 use everywire_log::disk::RealDisk;
 use everywire_log::embedded::{Embedded, Options};
 use everywire_log::engine::{Bell, Engine};
 use everywire_log::memory::{Memory, MemoryOptions};
 use everywire_log::metrics::LogMetrics;
+use everywire_log::{Appender, BackupError, Copied};
 use everywire_store::tables::Tables;
 use everywire_store::{Applier, FjallTables, MemoryTables, Parts, Store};
 
@@ -53,6 +54,12 @@ pub(crate) fn open(config: &Config, bell: Arc<dyn Bell>) -> Result<Opened, Start
     })?;
     restore(&mut applier)?;
     Ok(Opened { engine, log_metrics, appender, store, applier })
+}
+
+/// Copies the log of a data directory, which a server may be using, into an empty one. The store is left out: it is derived.
+pub fn backup(data: &Path, to: &Path) -> Result<Copied, BackupError> {
+    let disk = |data: &Path| RealDisk::new(data.join("log")).map_err(BackupError::from);
+    everywire_log::backup(&disk(data)?, &disk(to)?)
 }
 
 fn memory(config: &Config, seed: u64, bell: Arc<dyn Bell>) -> Opening {

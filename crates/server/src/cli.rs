@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Token(Token),
     /// Reads the configuration and says what is wrong with it
     Check(Check),
+    /// Copies the data while a server serves it, or while none does
+    Backup(Backup),
 }
 
 /// Where the configuration comes from, and what stands above the file.
@@ -107,6 +109,22 @@ pub(crate) struct Check {
     /// The configuration file [default: everywire.toml, if it exists]
     #[arg(long, value_name = "FILE", env = "EVERYWIRE_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Backup {
+    /// Where to copy it: a directory that is empty or isn't there
+    #[arg(value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// The server's data directory
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "EVERYWIRE_DATA",
+        hide_env_values = true,
+        default_value = "./everywire-data"
+    )]
+    pub(crate) data: PathBuf,
 }
 
 #[derive(Args, Debug)]

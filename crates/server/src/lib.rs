@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. An error is one line that says what, where, and what to do.
 
+mod backup;
 mod check;
 mod cli;
 pub mod config;
@@ -49,6 +50,7 @@ pub fn run() -> ExitCode {
         Command::User(arguments) => user::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Token(arguments) => token::run(arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
     };
     match result {
