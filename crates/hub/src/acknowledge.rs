@@ -26,7 +26,7 @@ impl Hub {
     /// The delivery of a tag was received for good. Of what isn't under way nothing is to be said.
     fn acknowledge_tag(&mut self, slot: Slot, tag: u16, now: Now) -> Result<(), AckError> {
         let current = self.current(slot.index);
-        let session = self.session_mut(slot.index).filter(|s| s.is_open()).ok_or(AckError::NoSession)?;
+        let session = self.session_mut(slot.index).filter(|s| s.is_held()).ok_or(AckError::NoSession)?;
         let reached = |p: u16, offset: Offset| current.get(usize::from(p)).is_some_and(|at| offset <= *at);
         session.window.done(tag, reached);
         session.acknowledged = now.wall;
@@ -37,7 +37,7 @@ impl Hub {
 
     /// The delivery of a tag was received, and shall be released when that is durable.
     fn note_received(&mut self, slot: Slot, ask: AskId, tag: u16, now: Now) -> Result<(), AckError> {
-        let session = self.session_mut(slot.index).filter(|s| s.is_open()).ok_or(AckError::NoSession)?;
+        let session = self.session_mut(slot.index).filter(|s| s.is_held()).ok_or(AckError::NoSession)?;
         let next = match session.window.stage(tag) {
             Some(Stage::SentOnce) if session.window.is_durable() => Stage::Received,
             Some(Stage::SentOnce) => Stage::Released,
@@ -59,7 +59,7 @@ impl Hub {
     fn acknowledge_cursor(&mut self, slot: Slot, cursor: &Cursor, now: Now) -> Result<(), AckError> {
         let epoch = self.setup.lineages[0].epoch;
         let current = self.current(slot.index);
-        let session = self.session_mut(slot.index).filter(|s| s.is_open()).ok_or(AckError::NoSession)?;
+        let session = self.session_mut(slot.index).filter(|s| s.is_held()).ok_or(AckError::NoSession)?;
         let position = |p: u16| cursor.position(Partition(p));
         let is_known = |(p, at): &(Partition, Offset)| current.get(usize::from(p.0)).is_some_and(|sent| at <= sent);
         let is_outstanding = |sent: &Sent| position(sent.partition) == Some(sent.offset);

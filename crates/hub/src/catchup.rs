@@ -104,6 +104,10 @@ impl Hub {
                 // It has read the record under way by itself.
                 connection.stamp = walk.stamp;
             }
+            if let (_, Some(window)) = connection.parts() {
+                // Reading has passed everything that had a tag ahead of its turn.
+                window.make_room();
+            }
             self.counters.lagging -= 1;
         } else {
             connection.lag = Some(lag);
@@ -129,7 +133,7 @@ impl Hub {
                 continue;
             }
             if !lag.greetings.is_empty() {
-                if !self.greet(slot, lag, share, to) {
+                if !self.greet(slot, lag, share, now, to) {
                     return Next::Waits;
                 }
                 continue;

@@ -73,7 +73,7 @@ impl Walk {
         let terms = self.matching(held, (index, nth)).map(|held| Terms::unpack(held.terms));
         let Some(matched) = Matched::of(terms, self.parcel.message(), window.origin()) else { return Ok(false) };
         let outgoing = Outgoing { parcel: &self.parcel, matched: &matched, partition: self.partition, retained: false };
-        outgoing.send(window, deliver).map(|()| true)
+        outgoing.send(window, deliver)
     }
 
     /// Those of a connection's filters that take the record.

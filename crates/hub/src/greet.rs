@@ -5,11 +5,13 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use everywire_base::ask::{Page, ReadKind};
+use everywire_base::clock::Now;
 use everywire_base::cursor::Offset;
 use everywire_base::id::Slot;
 use everywire_base::parcel::{Delivery, Parcel, Taken};
 use everywire_base::record::Record;
 use everywire_base::terms::{Manner, Terms};
+use everywire_base::topic::{Filter, Topic};
 use smallvec::SmallVec;
 
 use crate::lag::{Greeting, Lag, State};
@@ -24,13 +26,21 @@ const AGAIN: usize = 256;
 
 impl Hub {
     /// Hands over retained messages, or asks for them; `false` if it must wait.
-    pub(crate) fn greet(&mut self, slot: Slot, lag: &mut Lag, share: &mut usize, to: &mut dyn Deliver) -> bool {
+    pub(crate) fn greet(
+        &mut self,
+        slot: Slot,
+        lag: &mut Lag,
+        share: &mut usize,
+        now: Now,
+        to: &mut dyn Deliver,
+    ) -> bool {
         let partitions = self.marks.len();
         let Some(greeting) = lag.greetings.front_mut() else { return true };
         while let Some(record) = greeting.waiting.front() {
             let partition = usize::from(record.partition.0);
             // A newer one comes as a live message.
-            let is_due = record.offset <= greeting.start[partition];
+            let is_expired = record.message().is_some_and(|message| message.is_expired(now.wall));
+            let is_due = record.offset <= greeting.start[partition] && !is_expired;
             let epoch = self.setup.lineages[partition].epoch;
             if let Some(parcel) = Parcel::new(Arc::clone(record), epoch).filter(|_| is_due) {
                 if let Err(state) = self.send_retained(slot, &parcel, greeting.terms, to) {
@@ -96,7 +106,11 @@ impl Hub {
     fn send_one_again(&mut self, slot: Slot, sent: Sent, record: Option<&Arc<Record>>, to: &mut dyn Deliver) -> Taken {
         let Some(tag) = NonZeroU16::new(sent.tag) else { return Taken::Yes };
         let epoch = self.setup.lineages[usize::from(sent.partition)].epoch;
-        let parcel = record.filter(|_| sent.stage != Stage::Released).and_then(|r| Parcel::new(Arc::clone(r), epoch));
+        let who = self.caller(slot.index);
+        let may_have = |topic: &Topic| self.grants(who.as_deref(), &Filter::Exact(topic.clone())).is_ok();
+        let is_wanted =
+            |r: &&Arc<Record>| sent.stage != Stage::Released && r.message().is_some_and(|m| may_have(&m.topic));
+        let parcel = record.filter(is_wanted).and_then(|r| Parcel::new(Arc::clone(r), epoch));
         let Some(parcel) = parcel else { return self.give_up(slot, sent, tag, to) };
         let identifiers = self.identifiers(slot.index, &parcel);
         let manner =
@@ -144,6 +158,16 @@ impl Lag {
 }
 
 impl Greeting {
+    /// A filter is left: what only it takes is not wanted any more. Says whether something is still wanted.
+    pub(crate) fn leave(&mut self, filter: &Filter) -> bool {
+        self.filters.retain(|other| other != filter);
+        let is_wanted = |record: &Arc<Record>| {
+            record.message().is_some_and(|message| self.filters.iter().any(|filter| filter.matches(&message.topic)))
+        };
+        self.waiting.retain(is_wanted);
+        !self.filters.is_empty()
+    }
+
     /// Takes a page of what the store found in the partition that was asked.
     pub(crate) fn take(&mut self, page: &Page) {
         self.waiting.extend(page.records.iter().cloned());

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use everywire_base::ask::Subscribe;
-use everywire_base::clock::UnixMillis;
+use everywire_base::clock::{Monotonic, UnixMillis};
 use everywire_base::cursor::Offset;
 use everywire_base::id::{AskId, Slot};
 use everywire_base::system::GroupState;
@@ -53,7 +53,23 @@ pub(crate) struct Joining {
     /// What a former life of the node has left, as far as its session knows it, or the store.
     pub(crate) past: Option<GroupState>,
     /// The read of the store that tells.
-    pub(crate) reading: Option<AskId>,
+    pub(crate) reading: Reading,
+}
+
+/// How far somebody who is about to join has asked the store for what waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reading {
+    /// The answer is on its way. It counts if the store has come as far as this.
+    Asked {
+        ask: AskId,
+        applied: Offset,
+        /// Whether it is the second look: what is found now counts.
+        again: bool,
+    },
+    /// It asks again then.
+    Waits { until: Monotonic, again: bool },
+    /// There is nothing to ask, or all is known.
+    Over,
 }
 
 #[derive(Debug, Default)]
@@ -213,6 +229,15 @@ impl Group {
 }
 
 impl Groups {
+    /// When something of them is due.
+    pub(crate) fn deadline(&self) -> Option<Monotonic> {
+        let until = |joining: &Joining| match joining.reading {
+            Reading::Waits { until, .. } => Some(until),
+            _ => None,
+        };
+        self.joining.iter().filter_map(until).chain(self.insisted.deadline()).min()
+    }
+
     /// The group of a topic; a new one takes the place of those that are over.
     pub(crate) fn reach(&mut self, topic: &Topic, now: UnixMillis) -> &mut Group {
         if self.all.len() >= self.full_at && !self.all.contains_key(topic) {

@@ -61,8 +61,9 @@ impl Hub {
         true
     }
 
-    /// Says again what the log has refused.
+    /// Says again what the log has refused, and reads again what could not be read.
     pub(crate) fn see_to_groups(&mut self, now: Now) {
+        self.read_groups_again(now);
         while let Some((_, number)) = self.groups.insisted.again.first().copied().filter(|(at, _)| *at <= now.monotonic)
         {
             self.groups.insisted.again.pop_first();

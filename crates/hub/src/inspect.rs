@@ -79,7 +79,7 @@ impl Hub {
             session: session.map(|s| s.id.clone()),
             cursor: self.cursor(&positions),
             lag,
-            outstanding: session.map_or(0, |s| s.window.len() as u64),
+            outstanding: session.map_or(0, |s| s.window.outstanding() as u64),
             acknowledged: session.and_then(Session::acknowledged),
             subscriptions: if here { self.held(slot.index).len() as u64 } else { 0 },
         }

@@ -338,7 +338,9 @@ impl Hub {
             self.void_will(slot);
         }
         let longest = self.setup.limits.session_expiry_max;
-        if let (Some(session), Some(expiry)) = (self.session_mut(slot.index), goodbye.expiry) {
+        // A session that is to end stays so.
+        let session = self.session_mut(slot.index).filter(|session| !session.expiry.is_zero());
+        if let (Some(session), Some(expiry)) = (session, goodbye.expiry) {
             session.expiry = expiry.min(longest);
         }
     }
@@ -445,8 +447,7 @@ impl Hub {
     pub fn deadline(&self) -> Option<Monotonic> {
         let retry = self.retries.first().map(|(at, _)| *at);
         let session = self.watched.first().map(|(at, _)| *at);
-        let said_again = self.groups.insisted.deadline();
-        [retry, session, said_again, self.wills.deadline()].into_iter().flatten().min()
+        [retry, session, self.groups.deadline(), self.wills.deadline()].into_iter().flatten().min()
     }
 
     /// Reads for the store that wait to be sent; the driver takes from the front as many as the pool accepts.
@@ -456,7 +457,7 @@ impl Hub {
 
     /// Takes the store's answer to a read.
     pub fn page(&mut self, page: &Page, now: Now, to: &mut dyn Deliver) {
-        if !self.take_wills(page, now) && !self.take_group(page) && !self.take_session(page, now) {
+        if !self.take_wills(page, now) && !self.take_group(page, now) && !self.take_session(page, now) {
             self.take_page(page, now, to);
         }
     }

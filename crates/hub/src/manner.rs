@@ -67,9 +67,19 @@ impl Outgoing<'_> {
         self.parcel.record().offset
     }
 
-    /// Hands it over and notes that, or says what it waits for.
-    pub(crate) fn send(&self, window: &mut Window, deliver: impl FnOnce(&Delivery<'_>) -> Taken) -> Result<(), State> {
-        let tag = match self.leave(window) {
+    /// Hands it over and notes that: whether it went out, or what it waits for. What a former owner of the session has
+    /// sent comes again by itself, and once.
+    pub(crate) fn send(
+        &self,
+        window: &mut Window,
+        deliver: impl FnOnce(&Delivery<'_>) -> Taken,
+    ) -> Result<bool, State> {
+        let known = window.known(self.partition, self.offset(), self.retained);
+        if let Some(known) = known.filter(Sent::is_out) {
+            window.passed(known);
+            return Ok(false);
+        }
+        let tag = match self.leave(window, known) {
             Leave::Waits(state) => return Err(state),
             Leave::Tagged(tag) => Some(tag),
             Leave::Untagged => None,
@@ -86,16 +96,25 @@ impl Outgoing<'_> {
         if let Some(tag) = tag {
             self.note(window, tag.get());
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn leave(&self, window: &mut Window) -> Leave {
-        match window.known(self.partition, self.offset(), self.retained).map(|known| (known.stage, known.tag)) {
-            Some((Stage::Saved, tag)) => NonZeroU16::new(tag).map_or(Leave::Untagged, Leave::Tagged),
+    /// A tag that was reserved takes a place only now.
+    fn leave(&self, window: &mut Window, reserved: Option<Sent>) -> Leave {
+        if self.matched.qos == 0 {
+            if let Some(reserved) = reserved {
+                window.give_back(reserved.tag);
+            }
+            return Leave::Untagged;
+        }
+        match reserved.map(|reserved| (reserved.stage, NonZeroU16::new(reserved.tag))) {
+            _ if window.is_full() => Leave::Waits(State::Window),
+            Some((Stage::Saved, Some(tag))) => Leave::Tagged(tag),
             Some(_) => Leave::Waits(State::Saving),
-            None if self.matched.qos == 0 => Leave::Untagged,
-            None if window.is_full() => Leave::Waits(State::Window),
             None if self.matched.qos == 2 && window.is_durable() => {
+                if !self.retained {
+                    window.come_to(self.partition, self.offset());
+                }
                 window.reserve(self.partition, self.offset(), self.retained);
                 Leave::Waits(State::Saving)
             }

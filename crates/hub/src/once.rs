@@ -36,7 +36,7 @@ impl Hub {
     /// A message that its session wants to be published once; `None` if that was done already.
     pub fn publish_once(&mut self, slot: Slot, ask: AskId, number: u16, draft: Draft, now: Now) -> Option<Draft> {
         let above = self.setup.tails[0].head();
-        let Some(session) = self.session_mut(slot.index).filter(|s| s.is_open()) else { return Some(draft) };
+        let Some(session) = self.session_mut(slot.index).filter(|s| s.is_held()) else { return Some(draft) };
         if session.received().iter().any(|known| known.number == number) {
             return None;
         }
@@ -46,6 +46,8 @@ impl Hub {
             session.dirty = true;
             let until = now.wall.after(system::lease(session.expiry.as_secs()));
             draft.message.once = Some(Box::new(Once { session: session.topic.clone(), tag: number, until }));
+            // The log refuses it above a later claim: whoever has claimed the session doesn't know of it.
+            draft.message.generation = session.generation;
         }
         Some(draft)
     }

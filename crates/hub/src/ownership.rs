@@ -2,7 +2,11 @@
 //!
 //! * It claims the session: a record that passes, whose offset is the generation of all that it writes from then on. The
 //!   store ignores lower generations. Whoever sees a later claim of another's hands the session over, and ends.
-//! * It reads the session as it was at the claim; if its owner lives, it waits a moment for the handover.
+//! * It reads the session as it was at the claim. If an owner of this life of the node is named there, it waits a moment
+//!   for the handover, and reads again; so it does at once if none is found though there may be one.
+//! * An answer of the store counts only if the store has come as far as the claim. So a new session is never made in
+//!   place of one that couldn't be seen.
+//! * The former owner hands the session over when its connection ends: what had come from its client until then counts.
 //! * It delivers only after it has read its own record of ownership from the log.
 
 use std::collections::VecDeque;
@@ -65,7 +69,7 @@ impl Hub {
         member.session = Some(Box::new(session));
         self.index_session(slot.index);
         let (inbox, applied) = (login.inbox, Offset::BEGINNING);
-        let opening = Box::new(Opening { ask, inbox, applied, found: Vec::new(), next: None });
+        let opening = Box::new(Opening { ask, inbox, applied, again: false, found: Vec::new(), next: None });
         if is_new {
             self.make(slot, opening, now);
         } else {
@@ -127,7 +131,7 @@ impl Hub {
             let slot = self.slot_at(index);
             let own = self.name(slot);
             if let Some(claim) = &claim {
-                if claim.owner == own { self.claimed(slot, at, now) } else { self.lose(slot, claim.fresh, now) }
+                if claim.owner == own { self.claimed(slot, at, now) } else { self.lose(slot, claim.fresh) }
             } else if let Some(state) = system::read::<SessionState>(message).filter(|_| message.retain) {
                 if state.owner.as_ref() == Some(&own) {
                     self.written(slot, message.generation, now);
@@ -184,11 +188,12 @@ impl Hub {
         if !self.is_here(slot) || !self.session(slot.index).is_some_and(is_it) {
             return false;
         }
-        if page.failed {
+        let Some(session) = self.session_mut(slot.index) else { return true };
+        let is_behind = matches!(&session.stage, Stage::Reading(_, opening) if page.upto < opening.applied);
+        if page.failed || is_behind {
             self.watch(slot, now.monotonic + RETRY);
             return true;
         }
-        let Some(session) = self.session_mut(slot.index) else { return true };
         if let Stage::Reading(_, mut opening) = std::mem::replace(&mut session.stage, Stage::Ended) {
             opening.found.extend(page.records.iter().cloned());
             opening.next.clone_from(&page.next);
@@ -209,7 +214,8 @@ impl Hub {
         let state = found.iter().find(|record| record.message().is_some_and(is_state));
         let Some((at, mut state)) = state.and_then(|r| Some((r.offset, system::read::<SessionState>(r.message()?)?)))
         else {
-            return self.make_instead(slot, opening, now);
+            let may_be = !opening.again && self.may_be_retained(&Filter::Exact(session.topic.clone()));
+            return if may_be { self.look_again(slot, opening) } else { self.make_instead(slot, opening, now) };
         };
         // Marks above the record are not in it yet, or were on their way when it was written.
         let publishing = std::mem::take(&mut state.publishing);
@@ -219,13 +225,21 @@ impl Hub {
             |mark: &Message| mark.topic.as_str().rsplit('/').next().and_then(|number| number.parse::<u16>().ok());
         let marked = found.iter().filter_map(|record| Some((number(record.message()?)?, record.offset)));
         state.received.extend(marked.filter(|(number, offset)| *offset > above(*number)).map(|(number, _)| number));
-        if state.owner.as_deref().is_some_and(|owner| self.may_live(owner)) {
+        // What an owner of this life of the node has written last may still be on its way, also if it is gone.
+        let may_come = |owner: &str| self.setup.plate.find(owner).is_some();
+        if !opening.again && state.owner.as_deref().is_some_and(may_come) {
             let Some(session) = self.session_mut(slot.index) else { return };
-            session.stage = Stage::Waiting(Box::new(state), opening);
+            session.stage = Stage::Waiting(opening);
             self.watch(slot, now.monotonic + HANDOVER);
         } else {
             self.take_up(slot, state, opening, now);
         }
+    }
+
+    /// Reads the session as it is now, for the last time.
+    pub(crate) fn look_again(&mut self, slot: Slot, mut opening: Box<Opening>) {
+        (opening.applied, opening.again) = (self.marks[0], true);
+        self.read_session(slot, opening);
     }
 
     /// There is no such session, or it is another user's: a new one, of another name unless the client chose it.
@@ -243,23 +257,16 @@ impl Hub {
         self.make(slot, opening, now);
     }
 
-    /// Whether a connection of this name may be there. Those of this worker are known.
-    fn may_live(&self, owner: &str) -> bool {
-        let found = self.setup.plate.find(owner);
-        let is_here = |slot: Slot| self.is_here(slot) && self.session(slot.index).is_some();
-        found.is_some_and(|(worker, slot)| worker != self.setup.worker || is_here(slot))
-    }
-
     /// The owner has written its last. What it was still publishing then, the store knows.
     fn handed_over(&mut self, slot: Slot, state: SessionState, at: Offset, now: Now) {
         let Some(session) = self.session_mut(slot.index) else { return };
         match std::mem::replace(&mut session.stage, Stage::Ended) {
-            Stage::Reading(_, mut opening) | Stage::Waiting(_, mut opening) if !state.publishing.is_empty() => {
+            Stage::Reading(_, mut opening) | Stage::Waiting(mut opening) if !state.publishing.is_empty() => {
                 (opening.applied, opening.next) = (at, None);
                 opening.found.clear();
                 self.read_session(slot, opening);
             }
-            Stage::Reading(_, opening) | Stage::Waiting(_, opening) => self.take_up(slot, state, opening, now),
+            Stage::Reading(_, opening) | Stage::Waiting(opening) => self.take_up(slot, state, opening, now),
             other => session.stage = other,
         }
     }
@@ -338,27 +345,24 @@ impl Hub {
         self.enqueue(slot.index);
     }
 
-    /// Another connection has claimed the session: it gets what is known, and this one ends.
-    fn lose(&mut self, slot: Slot, fresh: bool, now: Now) {
+    /// Another connection has claimed the session: it gets what is known when this one ends, which is now.
+    fn lose(&mut self, slot: Slot, fresh: bool) {
         let Some(session) = self.session_mut(slot.index) else { return };
-        match session.stage {
+        let is_opening = matches!(session.stage, Stage::Opening(..));
+        session.stage = match session.stage {
             // Its own claim comes later, and so it wins.
             Stage::Claiming(_) | Stage::Ended => return,
-            // Its record may come to lie above the claim, and the claimant may write none.
-            Stage::Open | Stage::Opening(..) if fresh && session.is_durable() => self.write_nothing(slot),
-            Stage::Open => {
-                self.leave_groups(slot);
-                self.write_last(slot, now);
-            }
-            Stage::Reading(..) | Stage::Waiting(..) | Stage::Opening(..) => {}
+            Stage::Open | Stage::Lost => Stage::Lost,
+            Stage::Reading(..) | Stage::Waiting(..) | Stage::Opening(..) => Stage::Ended,
+        };
+        // Its record may come to lie above the claim, and the claimant may write none.
+        let is_left = fresh && is_opening && session.is_durable();
+        if fresh {
+            // Nobody comes back to it.
+            session.expiry = Duration::ZERO;
         }
-        self.lose_will(slot, fresh, now);
-        if let Some(session) = self.session_mut(slot.index) {
-            session.stage = Stage::Ended;
-            if fresh {
-                // Nobody comes back to it.
-                session.expiry = Duration::ZERO;
-            }
+        if is_left {
+            self.write_nothing(slot);
         }
         self.end(slot.index, Reason::TakenOver);
     }

@@ -100,25 +100,20 @@ impl Replay<'_> {
             }
             return Ok(true);
         };
-        // What was sent before its session came here comes first, and once.
-        if let Some(known) = window.known(partition, record.offset, false).filter(super::window::Sent::is_out) {
-            window.passed(known);
-            return Ok(false);
-        }
         let terms = takers.iter().map(|held| Terms::unpack(held.terms));
         let Some(matched) = Matched::of(terms, parcel.message(), window.origin()) else { return Ok(false) };
         if matched.qos == 0 && record.offset <= lag.quiet_until[partition] {
             return Ok(false);
         }
         let outgoing = Outgoing { parcel: &parcel, matched: &matched, partition, retained: false };
-        outgoing.send(window, deliver).map(|()| true)
+        outgoing.send(window, deliver)
     }
 
     /// Has tags made durable for what comes next, so that they needn't be waited for one by one; `false` if that is all.
     pub(crate) fn reserve(&mut self, lag: &Lag, record: &Arc<Record>) -> bool {
         let takers = self.takers_of(lag, record);
         let (Some(window), Some(message)) = (self.window.as_deref_mut(), record.message()) else { return false };
-        if window.is_full() {
+        if !window.may_reserve() {
             return false;
         }
         let terms = takers.iter().map(|held| Terms::unpack(held.terms));

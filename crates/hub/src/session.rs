@@ -85,12 +85,14 @@ pub(crate) enum Stage {
     Claiming(Box<Opening>),
     /// The store reads what it was at the claim.
     Reading(AskId, Box<Opening>),
-    /// Its owner has a moment to hand it over; else it goes on from what the store has.
-    Waiting(Box<SessionState>, Box<Opening>),
+    /// What was found may not be all: its owner has a moment to hand it over. Then it is read again.
+    Waiting(Box<Opening>),
     /// Its record of ownership, or of its will, is on its way through the log.
     Opening(Box<SessionState>, Box<Opening>),
     /// It is there.
     Open,
+    /// Another connection has claimed it. It is handed over when this one ends, with what had come until then.
+    Lost,
     /// Another connection has it.
     Ended,
 }
@@ -104,6 +106,8 @@ pub(crate) struct Opening {
     pub(crate) inbox: bool,
     /// The store is read when it has come as far as this.
     pub(crate) applied: Offset,
+    /// Whether the store is read for the second time: what it has now counts.
+    pub(crate) again: bool,
     /// What the store has found, page by page.
     pub(crate) found: Vec<Arc<Record>>,
     /// Where the next page goes on.
@@ -143,8 +147,13 @@ impl Session {
         (self.acknowledged > UnixMillis::default()).then_some(self.acknowledged)
     }
 
+    /// Whether what its client does counts: it is open, or is still to be handed over.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.stage, Stage::Open | Stage::Lost)
+    }
+
     fn is_settled(&self) -> bool {
-        matches!(self.stage, Stage::Open | Stage::Ended)
+        self.is_held() || matches!(self.stage, Stage::Ended)
     }
 
     pub(crate) fn open_ends(&mut self) -> &mut OpenEnds {
@@ -305,7 +314,7 @@ impl Hub {
     /// The connection is gone; its session waits for the next.
     pub(crate) fn end_session(&mut self, slot: Slot, now: Now) {
         self.leave_will(slot, now);
-        if self.session(slot.index).is_some_and(Session::is_open) {
+        if self.session(slot.index).is_some_and(Session::is_held) {
             self.write_last(slot, now);
         }
         self.remove_session(slot.index);
@@ -356,7 +365,7 @@ impl Hub {
             let Some(session) = self.session_mut(slot.index) else { continue };
             session.due = Monotonic::default();
             match std::mem::replace(&mut session.stage, Stage::Ended) {
-                Stage::Waiting(state, opening) => self.take_up(slot, *state, opening, now),
+                Stage::Waiting(opening) => self.look_again(slot, opening),
                 Stage::Reading(_, opening) => self.read_session(slot, opening),
                 stage => {
                     session.stage = stage;
@@ -383,16 +392,17 @@ impl Hub {
         subscribed: Subscribed,
         now: Now,
     ) {
-        if let Some(session) = self.session_mut(slot.index).filter(|s| s.is_open() && s.is_durable()) {
+        if let Some(session) = self.session_mut(slot.index).filter(|s| s.is_held() && s.is_durable()) {
             let granted = filters.iter().filter(|f| !subscribed.refused.iter().any(|(refused, _)| refused == *f));
             session.open_ends().later.extend(granted.map(|f| (f.clone(), subscribed.cursor.clone())));
         }
         self.say_durably(slot, ask, Said::Subscribed(subscribed), now);
     }
 
-    /// Answers when the session as it is now is durable; at once if nothing of it is kept.
+    /// Answers when the session as it is now is durable; at once if nothing of it is kept. What is only handed over is
+    /// confirmed by nobody: its client asks the next owner again.
     pub(crate) fn say_durably(&mut self, slot: Slot, ask: AskId, said: Said, now: Now) {
-        let Some(session) = self.session_mut(slot.index).filter(|s| s.is_open() && s.is_durable()) else {
+        let Some(session) = self.session_mut(slot.index).filter(|s| s.is_held() && s.is_durable()) else {
             return self.say(slot, ask, said);
         };
         session.open_ends().held.push_back((ask, said));

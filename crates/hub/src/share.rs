@@ -12,8 +12,9 @@ use everywire_base::system::{self, GroupChange, GroupRange, GroupState};
 use everywire_base::terms::Terms;
 use everywire_base::topic::{Filter, Topic};
 
-use crate::group::{Here, Joining, Member, Range, draw};
+use crate::group::{Here, Joining, Member, Range, Reading, draw};
 use crate::insist::SAYER;
+use crate::session::RETRY;
 use crate::table::Held;
 use crate::trie::ListId;
 use crate::{Hub, Said};
@@ -76,14 +77,18 @@ impl Hub {
         past: Option<GroupState>,
     ) {
         let is_known = self.groups.all.contains_key(&topic);
-        let mut joining = Joining { slot, topic, ask, subscribe, past, reading: None };
-        let filter = Filter::Exact(joining.topic.clone());
-        if !is_known && self.may_be_retained(&filter) {
-            joining.reading = Some(self.read_group(filter));
+        let mut joining = Joining { slot, topic, ask, subscribe, past, reading: Reading::Over };
+        if !is_known && self.may_wait(&joining.topic) {
+            joining.reading = self.read_group(&joining.topic, false);
         } else {
             self.say_join(&joining);
         }
         self.groups.joining.push_back(joining);
+    }
+
+    /// Whether a former life of the node may have left something for the group of this topic.
+    fn may_wait(&self, topic: &Topic) -> bool {
+        self.may_be_retained(&Filter::Exact(topic.clone()))
     }
 
     fn say_join(&mut self, joining: &Joining) {
@@ -92,31 +97,48 @@ impl Hub {
     }
 
     /// Reads what waits since a former life of the node.
-    fn read_group(&mut self, filter: Filter) -> AskId {
+    fn read_group(&mut self, topic: &Topic, again: bool) -> Reading {
         self.last_ask = self.last_ask.wrapping_add(1);
-        let ask = AskId(self.last_ask);
+        let (ask, applied) = (AskId(self.last_ask), self.marks[0]);
         let ticket = Ticket { worker: self.setup.worker, slot: SAYER, ask };
-        let interests = Arc::new([Interest { filter, since: Offset::BEGINNING }]);
+        let interests = Arc::new([Interest { filter: Filter::Exact(topic.clone()), since: Offset::BEGINNING }]);
         let kind = ReadKind::Retained { after: None, max_records: 1 };
-        self.reads.push_back(Read { ticket, partition: Partition(0), interests, applied: self.marks[0], kind });
+        self.reads.push_back(Read { ticket, partition: Partition(0), interests, applied, kind });
         self.counters.reads += 1;
-        ask
+        Reading::Asked { ask, applied, again }
     }
 
-    /// Takes the store's answer, if it is about a group.
-    pub(crate) fn take_group(&mut self, page: &Page) -> bool {
+    /// Asks again for what could not be read.
+    pub(crate) fn read_groups_again(&mut self, now: Now) {
+        for place in 0..self.groups.joining.len() {
+            let joining = &self.groups.joining[place];
+            let Reading::Waits { until, again } = joining.reading else { continue };
+            if until <= now.monotonic {
+                let topic = joining.topic.clone();
+                self.groups.joining[place].reading = self.read_group(&topic, again);
+            }
+        }
+    }
+
+    /// Takes the store's answer, if it is about a group. Nothing waits there only if the store could see, and twice if
+    /// there may be something.
+    pub(crate) fn take_group(&mut self, page: &Page, now: Now) -> bool {
         if page.ticket.slot != SAYER {
             return false;
         }
-        let is_it = |joining: &Joining| joining.reading == Some(page.ticket.ask);
+        let is_it = |joining: &Joining| matches!(joining.reading, Reading::Asked { ask, .. } if ask == page.ticket.ask);
         let Some(place) = self.groups.joining.iter().position(is_it) else { return true };
         let Some(mut joining) = self.groups.joining.remove(place) else { return true };
-        if page.failed {
-            joining.reading = Some(self.read_group(Filter::Exact(joining.topic.clone())));
+        let Reading::Asked { applied, again, .. } = joining.reading else { return true };
+        let could_see = !page.failed && page.upto >= applied;
+        let found = page.records.iter().filter_map(|record| record.message()).find_map(system::read::<GroupState>);
+        if !could_see {
+            joining.reading = Reading::Waits { until: now.monotonic + RETRY, again };
+        } else if found.is_none() && !again && self.may_wait(&joining.topic) {
+            joining.reading = self.read_group(&joining.topic, true);
         } else {
-            joining.reading = None;
-            let mut messages = page.records.iter().filter_map(|record| record.message());
-            if let Some(state) = messages.find_map(system::read::<GroupState>) {
+            joining.reading = Reading::Over;
+            if let Some(state) = found {
                 let past = joining.past.get_or_insert_with(|| state.clone());
                 past.from = past.from.min(state.from);
                 past.until_ms = past.until_ms.max(state.until_ms);
@@ -191,7 +213,7 @@ impl Hub {
         }
         self.come_in(topic, member, at, ranges, now);
         // After his session says what he is to read.
-        if is_found_empty && (has_waited || self.may_be_retained(&Filter::Exact(topic.clone()))) {
+        if is_found_empty && (has_waited || self.may_wait(topic)) {
             self.keep_nothing(topic, at);
         }
     }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use everywire_base::ask::{Subscribe, Subscribed};
 use everywire_base::cursor::{Offset, Start};
-use everywire_base::id::Slot;
+use everywire_base::id::{AskId, Slot};
 use everywire_base::rules::{Caller, Refusal};
 use everywire_base::terms::Greet;
 use everywire_base::topic::Filter;
@@ -208,9 +208,9 @@ impl Hub {
 
     /// Puts a connection's lag state in place, and has it go on with the new positions.
     fn let_lag(&mut self, index: u32, mut lag: Box<Lag>) {
-        if lag.asked().is_some() {
+        if let Some(asked) = lag.asked() {
             // What was asked for is not what is wanted now; the page will be ignored.
-            self.unask(index);
+            self.unask(index, asked);
             lag.state = State::Ready;
         }
         let ready = lag.state == State::Ready;
@@ -227,13 +227,16 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(index) else { return };
         let holding = std::mem::take(&mut connection.holding);
         let lag = connection.lag.take();
+        if let (_, Some(window)) = connection.parts() {
+            window.make_room();
+        }
         for held in holding.as_slice() {
             self.leave(*held);
         }
         let Some(lag) = lag else { return };
         self.counters.lagging -= 1;
-        if lag.asked().is_some() {
-            self.unask(index);
+        if let Some(asked) = lag.asked() {
+            self.unask(index, asked);
         }
     }
 
@@ -249,14 +252,34 @@ impl Hub {
         let connection = self.connections.reach(index);
         let table = &self.table;
         let held = connection.holding.remove(nth, |held| table.filter(held.list).as_str().len());
-        if let Some(lag) = connection.lag.as_mut().filter(|lag| nth < lag.sinces.len()) {
-            lag.sinces.remove(nth);
+        let lag = connection.lag.take();
+        if let Some(lag) = lag {
+            self.leave_lag(index, lag, nth, filter);
         }
+        let connection = self.connections.reach(index);
         let moved: SmallVec<[Held; 8]> = connection.holding.as_slice()[nth..].into();
         // Before the list is left, so that every place still is what its connection says.
         moved.iter().zip(nth..).for_each(|(held, nth)| self.table.renumber(*held, nth as u32));
         self.leave(held);
         true
+    }
+
+    /// A lagging connection leaves its `nth` filter: nothing that only this takes is on its way any more.
+    fn leave_lag(&mut self, index: u32, mut lag: Box<Lag>, nth: usize, filter: &Filter) {
+        if nth < lag.sinces.len() {
+            lag.sinces.remove(nth);
+        }
+        if let State::Greeting(asked) = lag.state {
+            self.unask(index, asked);
+            lag.state = State::Ready;
+        }
+        lag.greetings.retain_mut(|greeting| greeting.leave(filter));
+        self.go_back(index, &mut lag);
+        let ready = lag.state == State::Ready;
+        self.connections.reach(index).lag = Some(lag);
+        if ready {
+            self.enqueue(index);
+        }
     }
 
     fn leave(&mut self, held: Held) {
@@ -277,8 +300,8 @@ impl Hub {
         }
     }
 
-    /// Takes back a read that hasn't gone to the store yet.
-    fn unask(&mut self, index: u32) {
-        self.reads.retain(|read| read.ticket.slot.index != index);
+    /// Takes back a read that hasn't gone to the store yet. Its session may wait for another.
+    fn unask(&mut self, index: u32, asked: AskId) {
+        self.reads.retain(|read| read.ticket.slot.index != index || read.ticket.ask != asked);
     }
 }

@@ -42,6 +42,10 @@ pub(crate) struct Wills {
     last: u32,
     /// Sessions that were claimed while the wills of a former life are being read.
     claimed: Option<BTreeSet<Topic>>,
+    /// The topic behind which reading goes on, and how far the store must be.
+    reading: (Option<Topic>, Offset),
+    /// When reading goes on after it has failed.
+    reads_again: Option<Monotonic>,
     /// The node goes down: its clients have a grace.
     pub(crate) is_draining: bool,
 }
@@ -57,7 +61,7 @@ struct Waiting {
 impl Wills {
     pub(crate) fn deadline(&self) -> Option<Monotonic> {
         let due = self.due.first().map(|(at, _)| *at);
-        due.into_iter().chain(self.again.first().map(|(at, _)| *at)).min()
+        due.into_iter().chain(self.again.first().map(|(at, _)| *at)).chain(self.reads_again).min()
     }
 
     /// How many wait, or are on their way.
@@ -123,30 +127,20 @@ impl Hub {
         }
     }
 
-    /// The connection is gone without a goodbye.
+    /// The connection is gone without a goodbye. If another has claimed its session, the client has come back, which
+    /// ends the wait before it began.
     pub(crate) fn leave_will(&mut self, slot: Slot, now: Now) {
         let is_draining = self.wills.is_draining;
         let owner = self.name(slot);
-        let Some(session) = self.session_mut(slot.index).filter(|s| matches!(s.stage, Stage::Open)) else { return };
+        let Some(session) = self.session_mut(slot.index).filter(|s| s.is_held()) else { return };
         let Some(will) = session.will.take().filter(|_| !is_draining) else { return };
         let (topic, generation) = (session.topic.clone(), session.generation);
         let delay = will.delay.min(session.expiry);
         let waiting = Waiting { will: *will, owner, generation };
         if delay.is_zero() {
             self.fire(topic, waiting, now);
-        } else {
+        } else if !matches!(session.stage, Stage::Lost) {
             self.wills.wait(topic, waiting, now.monotonic + delay);
-        }
-    }
-
-    /// Another connection has claimed the session.
-    pub(crate) fn lose_will(&mut self, slot: Slot, fresh: bool, now: Now) {
-        let owner = self.name(slot);
-        let Some(session) = self.session_mut(slot.index) else { return };
-        let (topic, generation, expiry) = (session.topic.clone(), session.generation, session.expiry);
-        let Some(will) = session.will.take() else { return };
-        if fresh || will.delay.min(expiry).is_zero() {
-            self.fire(topic, Waiting { will: *will, owner, generation }, now);
         }
     }
 
@@ -170,6 +164,10 @@ impl Hub {
         while let Some((_, number)) = self.wills.again.first().filter(|(at, _)| *at <= now.monotonic).copied() {
             self.wills.again.pop_first();
             self.publish_will(number, now);
+        }
+        if self.wills.reads_again.take_if(|at| *at <= now.monotonic).is_some() {
+            let after = self.wills.reading.0.clone();
+            self.read_wills(after);
         }
     }
 
@@ -220,6 +218,7 @@ impl Hub {
     }
 
     fn read_wills(&mut self, after: Option<Topic>) {
+        self.wills.reading = (after.clone(), self.marks[0]);
         let filter = Filter::parse(&format!("{}#", system::WILLS)).expect("a filter");
         let read = Read {
             ticket: Ticket { worker: self.setup.worker, slot: READER, ask: AskId(0) },
@@ -237,9 +236,8 @@ impl Hub {
         if page.ticket.slot != READER {
             return false;
         }
-        if page.failed {
-            // The worker asks again when there is room among its reads.
-            self.read_wills(None);
+        if page.failed || page.upto < self.wills.reading.1 {
+            self.wills.reads_again = Some(now.monotonic + RETRY);
             return true;
         }
         for message in page.records.iter().filter_map(|record| record.message()) {

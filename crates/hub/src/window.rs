@@ -145,10 +145,20 @@ impl Window {
         self.origin
     }
 
+    /// Whether the client has as much outstanding as it may. What is to be sent takes no place before it is sent.
     pub(crate) fn is_full(&self) -> bool {
+        self.sent.len() >= self.bound as usize && self.outstanding() >= self.bound as usize
+    }
+
+    /// How many deliveries the client has, and has not acknowledged for good.
+    pub(crate) fn outstanding(&self) -> usize {
         // What is done only waits for reading to pass it.
-        self.sent.len() >= self.bound as usize
-            && self.sent.iter().filter(|sent| sent.stage != Stage::Done).count() >= self.bound as usize
+        self.sent.iter().filter(|sent| sent.is_out() && sent.stage != Stage::Done).count()
+    }
+
+    /// Whether a tag may be made durable ahead of its turn.
+    pub(crate) fn may_reserve(&self) -> bool {
+        self.sent.len() < self.bound as usize
     }
 
     /// Whether it is full, apart from so many deliveries that are still to be sent again.
@@ -169,7 +179,8 @@ impl Window {
         self.held = is_unconfirmed && !self.is_tagged();
     }
 
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.sent.len()
     }
 
@@ -223,18 +234,31 @@ impl Window {
         self.push(Sent { offset, partition, tag, stage: Stage::Wanted, retained });
     }
 
-    /// Reading goes back: what is to be sent later makes room, and gets a tag again when reading comes to it.
+    /// What is to be sent may not come about, or not in this order: it gets a tag again when reading comes to it.
     pub(crate) fn make_room(&mut self) {
         self.sent.retain(Sent::is_out);
+        self.shrink();
     }
 
-    /// The delivery of a record that reading has come to, if it stands here already.
+    /// Reading has come to a record: what was to be sent before it never came about.
+    pub(crate) fn come_to(&mut self, partition: usize, offset: Offset) {
+        let is_passed = |sent: &Sent| usize::from(sent.partition) == partition && sent.offset < offset;
+        self.sent.retain(|sent| sent.is_out() || sent.retained || !is_passed(sent));
+    }
+
+    /// A delivery that had a tag goes out without one.
+    pub(crate) fn give_back(&mut self, tag: u16) {
+        self.sent.retain(|sent| sent.tag != tag);
+    }
+
+    /// The delivery of a record that reading has come to, if it stands here already; if it was sent as a retained
+    /// message, only one that is still to be sent.
     pub(crate) fn known(&self, partition: usize, offset: Offset, retained: bool) -> Option<Sent> {
         if offset > self.known_to {
             return None;
         }
         let is_it = |s: &&Sent| s.offset == offset && usize::from(s.partition) == partition && s.retained == retained;
-        self.sent.iter().find(is_it).copied()
+        self.sent.iter().filter(|sent| !(retained && sent.is_out())).find(is_it).copied()
     }
 
     /// Reading has passed a delivery that was done before.

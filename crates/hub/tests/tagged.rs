@@ -209,11 +209,6 @@ fn once(world: &mut World, worker: usize, index: u32, number: u16) -> bool {
     let draft = world.hubs[worker].publish_once(slot(index), AskId(9), number, draft, world.now);
     let is_new = draft.is_some();
     if let Some(draft) = draft {
-        if let Some(once) = &draft.message.once {
-            // The store keeps a mark of it.
-            let topic = everywire_base::system::once_topic(&once.session, once.tag).unwrap();
-            world.append(Message { retain: true, ..Message::new(topic, "mark") }, Durability::Fsync);
-        }
         world.append(draft.message, draft.durability);
     }
     world.settle();
@@ -258,9 +253,6 @@ fn a_number_on_its_way_when_the_session_is_written_is_known_only_if_the_log_has_
             client(&mut world, 1);
             let append = publish_once(&mut world, 5);
             if is_taken {
-                let once = append.draft.message.once.as_ref().unwrap();
-                let mark = everywire_base::system::once_topic(&once.session, once.tag).unwrap();
-                world.append(Message { retain: true, ..Message::new(mark, "mark") }, Durability::Fsync);
                 world.append(append.draft.message, append.draft.durability);
             }
             // The record of the session says it is on its way.
@@ -275,6 +267,21 @@ fn a_number_on_its_way_when_the_session_is_written_is_known_only_if_the_log_has_
             assert_eq!(once(&mut world, 1, 5, 5), !is_taken, "dies: {dies}");
         }
     }
+}
+
+#[test]
+fn what_is_published_once_carries_the_generation_of_its_owner() {
+    let mut world = world();
+    client(&mut world, 1);
+    world.enter(0, 1, named("me", EXPIRY, false, 100));
+    let claim = |world: &World| {
+        let claims = world.records.iter().filter(|r| r.message().unwrap().topic.as_str().starts_with("$sessions/"));
+        claims.filter(|record| !record.message().unwrap().retain).map(|record| record.offset.0).next_back().unwrap()
+    };
+    let append = publish_once(&mut world, 5);
+    assert_eq!(append.draft.message.generation, claim(&world));
+    world.enter(1, 5, named("me", EXPIRY, false, 100));
+    assert!(append.draft.message.generation < claim(&world), "the log refuses it now");
 }
 
 #[test]
@@ -346,6 +353,10 @@ fn with_will(world: &mut World, index: u32, expiry: Duration, delay: Duration) {
     let login = Login { session: named("me", expiry, false, 10), will, ..Login::default() };
     world.hubs[0].login(slot(index), AskId(1), login, world.now);
     world.settle();
+    if !world.clients[0].welcomes.contains_key(&(index, 1)) {
+        // The log has refused what the former owner has written last.
+        world.pass(SECOND);
+    }
     world.clients[0].welcomes.remove(&(index, 1)).unwrap().unwrap();
 }
 

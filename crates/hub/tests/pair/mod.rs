@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use everywire_base::ask::{
-    Ack, AckError, Append, Login, Lost, Page, PublishError, Published, ReadKind, SessionWish, Subscribe, Subscribed,
-    Unsubscribe, Welcome,
+    Ack, AckError, Append, Login, Lost, Page, PublishError, Published, Read, ReadKind, SessionWish, Subscribe,
+    Subscribed, Unsubscribe, Welcome,
 };
 use everywire_base::clock::{Monotonic, Now, UnixMillis};
 use everywire_base::cursor::{Cursor, Epoch, Lineage, Offset, Partition};
@@ -22,7 +22,7 @@ use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::quota::{Account, Quota};
 use everywire_base::reason::Reason;
-use everywire_base::record::{Durability, Entry, Message, Record};
+use everywire_base::record::{Durability, Entry, Message, Once, Record};
 use everywire_base::registry::{Fate, TraceQuestion};
 use everywire_base::rules::{Logins, Refusal, Rules};
 use everywire_base::system::{self, Kick, Seen, Whom};
@@ -43,6 +43,14 @@ pub(crate) struct World {
     pub(crate) writer: TailWriter,
     pub(crate) records: Vec<Arc<Record>>,
     pub(crate) retained: BTreeMap<Topic, Arc<Record>>,
+    /// The generations of what was removed.
+    removed: BTreeMap<Topic, u64>,
+    /// Up to where the store has applied the log.
+    pub(crate) applied: Offset,
+    /// Whether the test says when the store applies and answers.
+    pub(crate) is_slow: bool,
+    /// The last claim of each session.
+    claims: BTreeMap<Topic, Offset>,
     pub(crate) now: Now,
     pub(crate) hint: Arc<RetainedHint>,
     /// Whether the log takes records.
@@ -61,6 +69,10 @@ pub(crate) struct Clients {
     pub(crate) subscribed: HashMap<(u32, u32), Subscribed>,
     /// How messages came, and tags that were released.
     pub(crate) deliveries: HashMap<u32, Vec<Got>>,
+    /// Connections that the hub has ended in this turn, and that are closed at its end.
+    closing: Vec<Slot>,
+    /// Whether they are closed later: what has come on their sockets is read first.
+    pub(crate) reads_on: bool,
     /// Whether their outboxes are full.
     pub(crate) is_full: bool,
     /// Other answers.
@@ -97,6 +109,7 @@ impl Deliver for Clients {
     fn settled(&mut self, _: Slot) {}
     fn end(&mut self, slot: Slot, reason: Reason) {
         self.ended.insert(slot.index, reason);
+        self.closing.push(slot);
     }
 }
 
@@ -137,6 +150,10 @@ impl World {
             writer,
             records: Vec::new(),
             retained: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            applied: Offset(0),
+            is_slow: false,
+            claims: BTreeMap::new(),
             now: Now { monotonic: Monotonic(1000), wall: UnixMillis(1_000_000) },
             hint,
             takes: true,
@@ -184,23 +201,56 @@ impl World {
         let entry = Entry::Message(message.clone());
         let record = Record { partition: Partition(0), offset, time: self.now.wall, durability, entry };
         let record = Arc::new(record);
-        if message.retain {
-            let newer = self.retained.get(&message.topic).and_then(|r| r.message()).map_or(0, |m| m.generation);
-            if message.generation >= newer && message.body.is_empty() {
-                if self.retained.remove(&message.topic).is_some() {
-                    self.hint.remove(&message.topic);
-                }
-            } else if message.generation >= newer {
-                if !self.retained.contains_key(&message.topic) {
-                    self.hint.add(&message.topic);
-                }
-                self.retained.insert(message.topic, Arc::clone(&record));
-            }
+        if message.topic.as_str().starts_with(system::SESSIONS) && !message.retain {
+            self.claims.insert(message.topic, offset);
         }
         self.records.push(Arc::clone(&record));
         self.writer.push(vec![record]);
-        self.writer.tail().set_applied(offset);
+        if !self.is_slow {
+            self.apply();
+        }
         offset
+    }
+
+    /// Whether the log refuses what a session publishes once, since another connection has claimed it.
+    pub(crate) fn is_fenced(&self, message: &Message) -> bool {
+        let claimed = |once: &Once| self.claims.get(&once.session).is_some_and(|at| message.generation < at.0);
+        message.generation > 0 && message.once.as_deref().is_some_and(claimed)
+    }
+
+    /// The store applies all that there is.
+    pub(crate) fn apply(&mut self) {
+        let from = self.records.partition_point(|record| record.offset <= self.applied);
+        for record in self.records.split_off(from) {
+            let message = record.message().unwrap();
+            if let Some(once) = &message.once {
+                let mark = system::once_topic(&once.session, once.tag).unwrap();
+                let entry = Entry::Message(Message { retain: true, ..Message::new(mark.clone(), "mark") });
+                self.retain(&mark, 0, &Arc::new(Record { entry, ..Record::clone(&record) }));
+            }
+            if message.retain {
+                let generation = if message.topic.is_internal() { message.generation } else { 0 };
+                self.retain(&message.topic, generation, &record);
+            }
+            self.applied = record.offset;
+            self.records.push(record);
+        }
+        self.writer.tail().set_applied(self.applied);
+    }
+
+    fn retain(&mut self, topic: &Topic, generation: u64, record: &Arc<Record>) {
+        let found = self.retained.get(topic).and_then(|r| r.message()).map_or(0, |m| m.generation);
+        if generation < found.max(self.removed.get(topic).copied().unwrap_or_default()) && topic.is_internal() {
+            return;
+        }
+        if record.message().unwrap().body.is_empty() {
+            self.removed.insert(topic.clone(), generation);
+            if self.retained.remove(topic).is_some() {
+                self.hint.remove(topic);
+            }
+        } else if self.retained.insert(topic.clone(), Arc::clone(record)).is_none() {
+            self.hint.add(topic);
+        }
     }
 
     pub(crate) fn publish(&mut self, topic: &str, body: &str) -> Offset {
@@ -252,7 +302,7 @@ impl World {
     /// A turn after which what the hub appends is not in the log yet.
     pub(crate) fn step(&mut self, worker: usize) -> bool {
         let (now, hub, clients) = (self.now, &mut self.hubs[worker], &mut self.clients[worker]);
-        let mut busy = hub.turn(now, clients);
+        let busy = hub.turn(now, clients);
         self.setup.tails[0].has_read(worker, hub.marks()[0]);
         while let Some((slot, ask, said)) = hub.answers().pop_front() {
             match said {
@@ -261,29 +311,43 @@ impl World {
                 other => clients.said.push((slot.index, ask.0, other)),
             }
         }
-        let reads: Vec<_> = hub.reads().drain(..).collect();
-        busy |= !reads.is_empty();
-        for read in reads {
-            let takes = |r: &Record| read.interests.iter().any(|i| i.filter.matches(&r.message().unwrap().topic));
-            let alive = |r: &&Arc<Record>| takes(r) && !r.message().unwrap().is_expired(now.wall);
-            let (records, upto) = match read.kind {
-                ReadKind::Retained { .. } => (self.retained.values().filter(alive).cloned().collect(), Offset(0)),
-                ReadKind::History { after, up_to, .. } => {
-                    let within = |r: &&Arc<Record>| r.offset > after && r.offset <= up_to && alive(r);
-                    (self.records.iter().filter(within).cloned().collect(), up_to)
-                }
-                ReadKind::Backwards { .. } => unreachable!("no hub reads backwards"),
-                ReadKind::Records(offsets) => {
-                    let meant = |r: &&Arc<Record>| offsets.contains(&r.offset);
-                    (self.records.iter().filter(meant).cloned().collect(), Offset(0))
-                }
-            };
-            let (ticket, partition) = (read.ticket, read.partition);
-            let lost = self.lost.clone();
-            let page = Page { ticket, partition, records, upto, next: None, lost, failed: false };
-            self.hubs[worker].page(&page, now, &mut self.clients[worker]);
+        for slot in std::mem::take(&mut clients.closing) {
+            if !clients.reads_on {
+                hub.close(slot, ORIGIN, now);
+            }
         }
-        busy
+        if self.is_slow {
+            return busy;
+        }
+        let mut had_reads = false;
+        while let Some(read) = self.hubs[worker].reads().pop_front() {
+            self.answer(worker, &read);
+            had_reads = true;
+        }
+        busy || had_reads
+    }
+
+    /// The store answers a read.
+    pub(crate) fn answer(&mut self, worker: usize, read: &Read) {
+        let now = self.now;
+        let takes = |r: &Record| read.interests.iter().any(|i| i.filter.matches(&r.message().unwrap().topic));
+        let alive = |r: &&Arc<Record>| takes(r) && !r.message().unwrap().is_expired(now.wall);
+        let (records, upto) = match &read.kind {
+            ReadKind::Retained { .. } => (self.retained.values().filter(alive).cloned().collect(), self.applied),
+            ReadKind::History { after, up_to, .. } => {
+                let within = |r: &&Arc<Record>| r.offset > *after && r.offset <= *up_to && alive(r);
+                (self.records.iter().filter(within).cloned().collect(), *up_to)
+            }
+            ReadKind::Backwards { .. } => unreachable!("no hub reads backwards"),
+            ReadKind::Records(offsets) => {
+                let meant = |r: &&Arc<Record>| offsets.contains(&r.offset);
+                (self.records.iter().filter(meant).cloned().collect(), Offset(0))
+            }
+        };
+        let (ticket, partition) = (read.ticket, read.partition);
+        let failed = self.applied < read.applied;
+        let page = Page { ticket, partition, records, upto, next: None, lost: self.lost.clone(), failed };
+        self.hubs[worker].page(&page, now, &mut self.clients[worker]);
     }
 
     pub(crate) fn login(&mut self, worker: usize, index: u32, identity: Option<Arc<Identity>>, session: SessionWish) {
