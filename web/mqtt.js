@@ -12,16 +12,22 @@ const [CONNACK, PUBLISH, SUBACK, DISCONNECT] = [2, 3, 9, 14];
 const encoder = new TextEncoder();
 const strict = new TextDecoder('utf-8', { fatal: true });
 
+/** @param {number} number */
 const two = (number) => [number >> 8, number & 0xff];
+/** @param {string} string */
 const text = (string) => { const bytes = encoder.encode(string); return [...two(bytes.length), ...bytes]; };
-/** A variable byte integer (MQTT-5.0 §1.5.5). */
+/** A variable byte integer (MQTT-5.0 §1.5.5). @param {number} number @returns {number[]} */
 const variable = (number) => (number < 128 ? [number] : [(number & 127) | 128, ...variable(number >> 7)]);
+/** @param {number} first @param {number[]} body */
 const packet = (first, body) => [first, ...variable(body.length), ...body];
 
-/** A user property (§3.1.2.11.8). */
+/** A user property (§3.1.2.11.8). @param {string} name @param {string} value */
 const pair = (name, value) => [0x26, ...text(name), ...text(value)];
 
-/** CONNECT with a clean start, which asks for cursors, and a token as the password; SUBSCRIBE at QoS 0. */
+/**
+ * CONNECT with a clean start, which asks for cursors, and a token as the password; SUBSCRIBE at QoS 0.
+ * @param {{ token?: string, topics: string[], after: string }} options
+ */
 export function hello({ token, topics, after }) {
   const asks = pair('everywire-properties', '1');
   const connect = [
@@ -36,6 +42,7 @@ export function hello({ token, topics, after }) {
 
 /** What is read of a packet's body, field by field. */
 class Fields {
+  /** @param {Uint8Array} bytes */
   constructor(bytes) {
     this.bytes = bytes;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -43,6 +50,7 @@ class Fields {
   }
 
   get isAtEnd() { return this.at >= this.bytes.length; }
+  /** @param {number} count */
   take(count) { this.at += count; return this.bytes.subarray(this.at - count, this.at); }
   one() { return this.take(1)[0]; }
   two() { this.at += 2; return this.view.getUint16(this.at - 2); }
@@ -58,6 +66,7 @@ class Fields {
 
   /** Properties (§2.2.2): the user's, and those that are named here; others are passed over. */
   properties() {
+    /** @type {{ user: Record<string, string>, type?: string, reason?: string }} */
     const found = { user: {} };
     const end = this.variable() + this.at;
     while (this.at < end) {
@@ -77,6 +86,7 @@ class Fields {
 export class PacketParser {
   #rest = new Uint8Array();
 
+  /** @param {Uint8Array} bytes */
   push(bytes) {
     const all = new Uint8Array(this.#rest.length + bytes.length);
     all.set(this.#rest);
@@ -92,7 +102,7 @@ export class PacketParser {
   }
 }
 
-/** Where the body of the packet at `at` begins and ends, if it is there. */
+/** Where the body of the packet at `at` begins and ends, if it is there. @param {Uint8Array} bytes @param {number} at */
 function frame(bytes, at) {
   for (let [length, shift, begin] = [0, 0, at + 1]; begin < bytes.length && shift < 28; shift += 7) {
     length |= (bytes[begin] & 127) << shift;
@@ -102,7 +112,7 @@ function frame(bytes, at) {
   return null;
 }
 
-/** `{refused}`, `{cursor}` where the subscription begins, `{closed}` or `{message}`. */
+/** `{refused}`, `{cursor}` where the subscription begins, `{closed}` or `{message}`. @param {number} first @param {Fields} fields */
 function read(first, fields) {
   switch (first >> 4) {
     case CONNACK: {
@@ -126,9 +136,10 @@ function read(first, fields) {
   }
 }
 
+/** @param {number} code @param {{ reason?: string }} properties */
 const refused = (code, { reason }) => (code < 0x80 ? null : { refused: code, reason });
 
-/** The envelope that all wires have. */
+/** The envelope that all wires have. @param {number} first @param {Fields} fields */
 function envelope(first, fields) {
   const topic = fields.text();
   if (first & 6) fields.two();
@@ -138,6 +149,7 @@ function envelope(first, fields) {
   return { id, topic, cursor, time: timeOf(id), from, event, type, ...body, retained: Boolean(first & 1) };
 }
 
+/** @param {Uint8Array} bytes @param {string | undefined} type */
 function content(bytes, type) {
   try {
     const body = strict.decode(bytes);

@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 /// The folders, and what their files' names begin with.
-const FOLDERS: [(&str, &str); 2] = [("../../web", ""), ("../../sdk/js/src", "sdk/")];
+const FOLDERS: [(&str, &str); 3] = [("../../web", ""), ("../../sdk/js/src", "sdk/"), ("../../docs", "docs/")];
 
 fn main() -> io::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?);
@@ -21,7 +21,10 @@ fn main() -> io::Result<()> {
         walk(Path::new(folder), prefix, &mut files)?;
         files.sort();
         for (name, path) in files {
-            let bytes = fs::read(path)?;
+            let mut bytes = fs::read(&path)?;
+            if path.extension().is_some_and(|extension| extension == "js") {
+                bytes = without_comments(&String::from_utf8_lossy(&bytes)).into_bytes();
+            }
             let mut gzip = GzEncoder::new(fs::File::create(out.join(number.to_string()))?, Compression::best());
             gzip.write_all(&bytes)?;
             gzip.finish()?;
@@ -48,6 +51,26 @@ fn walk(folder: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> io::
         }
     }
     Ok(())
+}
+
+/// Leaves out the block comments that begin a line: they are half of a module, and for who reads the tree.
+fn without_comments(text: &str) -> String {
+    let mut kept = String::new();
+    let mut lines = text.lines();
+    while let Some(mut line) = lines.next() {
+        if line.trim_start().starts_with("/**") {
+            while !line.contains("*/") {
+                line = lines.next().unwrap_or("*/");
+            }
+            line = line.split_once("*/").map_or("", |(_, rest)| rest);
+            if line.trim().is_empty() {
+                continue;
+            }
+        }
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    kept
 }
 
 /// FNV-1a: tells one version of a file from another.

@@ -78,47 +78,20 @@ export class Browser {
     return browser;
   }
 
-  /** A window of its own profile, on an address of the page. */
+  /** A window of its own profile, on an address if there is one. */
   async window(address, options = {}) {
-    const context = await this.chromium.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+    const context = await this.chromium.newContext({ viewport: { width: 1280, height: 800 }, locale: 'en', ...options });
     const page = await context.newPage();
     page.faults = [];
     page.on('console', (message) => {
       if (['error', 'warning'].includes(message.type())) page.faults.push(message.text());
     });
     page.on('pageerror', (error) => page.faults.push(String(error)));
-    await page.goto(address);
-    await page.locator('.column').first().waitFor();
+    if (address) await page.goto(address);
     return page;
   }
 
   async close() {
     await this.chromium.close();
   }
-}
-
-/** A column of a page. */
-export const column = (page, via) => page.locator(`.column[data-via=${via}]`);
-
-/** Waits until a column is connected. */
-export const live = (page, via) => page.locator(`.column[data-via=${via}][data-state=open]`).waitFor();
-
-/** The texts of a column's messages, oldest first. */
-export async function texts(page, via) {
-  return (await column(page, via).locator('.message .text').allTextContents()).reverse();
-}
-
-/** Waits until a column shows exactly these messages. */
-export async function shows(page, via, expected) {
-  const last = column(page, via).locator('.message .text').first();
-  await last.filter({ hasText: expected.at(-1) }).waitFor();
-  const seen = await texts(page, via);
-  if (JSON.stringify(seen) !== JSON.stringify(expected)) {
-    throw new Error(`${via} shows ${JSON.stringify(seen)}, not ${JSON.stringify(expected)}`);
-  }
-}
-
-/** A counter of a column. */
-export async function counter(page, via, name) {
-  return Number(await column(page, via).locator(`[data-counter=${name}]`).textContent());
 }

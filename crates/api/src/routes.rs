@@ -43,6 +43,8 @@ pub(crate) fn router(control: Arc<dyn Control>) -> Router {
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(description))
         .route("/", get(web::home))
+        .route("/console", get(web::console))
+        .route("/lab", get(web::lab))
         .route("/web/{*path}", get(web::file))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)

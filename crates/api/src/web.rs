@@ -1,4 +1,5 @@
-//! The pages, embedded in the binary: home, console, lab, what they load, and the JavaScript client under `web/sdk/`.
+//! The pages, embedded in the binary: home, console, lab, what they load, the JavaScript client
+//! under `web/sdk/` and the documentation of this version under `web/docs/`.
 //!
 //! The files are compressed once, when the crate is built. They are revalidated with every load (`ETag`), so that a new
 //! version of the server shows at once, and may load nothing from elsewhere.
@@ -12,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::problem::Problem;
 
-/// A file of `web/` or of `sdk/js/src/`.
+/// A file of `web/`, `sdk/js/src/` or `docs/`.
 struct File {
     /// Its address under `/web/`.
     name: &'static str,
@@ -41,11 +42,22 @@ const TYPES: &[(&str, &str)] = &[
     (".ico", "image/x-icon"),
     (".woff2", "font/woff2"),
     (".txt", "text/plain; charset=utf-8"),
+    (".md", "text/plain; charset=utf-8"),
 ];
 
 /// `GET /`.
 pub(crate) async fn home(headers: HeaderMap) -> Response {
     serve("index.html", &headers)
+}
+
+/// `GET /console`.
+pub(crate) async fn console(headers: HeaderMap) -> Response {
+    serve("console.html", &headers)
+}
+
+/// `GET /lab`.
+pub(crate) async fn lab(headers: HeaderMap) -> Response {
+    serve("lab.html", &headers)
 }
 
 /// `GET /web/…`.

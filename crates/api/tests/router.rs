@@ -394,15 +394,21 @@ fn assert_every_reference_leads_somewhere(part: &Value, whole: &Value) {
 
 #[tokio::test]
 async fn the_page_and_its_files_are_served_under_a_strict_policy() {
-    let page = Fake::default().get("/").await;
-    assert_eq!((page.status, header(&page, "content-type")), (200, Some("text/html; charset=utf-8")));
-    assert!(header(&page, "content-security-policy").unwrap().starts_with("default-src 'none'; script-src 'self';"));
-    assert_eq!(header(&page, "cache-control"), Some("no-cache"));
-    let text = std::str::from_utf8(&page.body).unwrap();
-    assert!(!text.contains("<style") && !text.contains(" style="), "the policy forbids inline styles");
-    let files: Vec<_> = text.split(['"', '\'']).filter(|part| part.starts_with("/web/")).collect();
-    for file in files {
-        assert_eq!(Fake::default().get(file).await.status, 200, "{file}");
+    for address in ["/", "/console", "/lab"] {
+        let page = Fake::default().get(address).await;
+        assert_eq!((page.status, header(&page, "content-type")), (200, Some("text/html; charset=utf-8")), "{address}");
+        assert!(
+            header(&page, "content-security-policy").unwrap().starts_with("default-src 'none'; script-src 'self';")
+        );
+        assert_eq!(header(&page, "cache-control"), Some("no-cache"));
+        let text = std::str::from_utf8(&page.body).unwrap();
+        assert!(!text.contains("<style") && !text.contains(" style="), "the policy forbids inline styles");
+        assert!(!text.contains("\"/"), "the addresses of {address} are relative: it may stand under a path");
+        let files: Vec<_> = text.split('"').filter(|part| part.starts_with("web/")).collect();
+        assert!(files.len() >= 3, "{files:?}");
+        for file in files {
+            assert_eq!(Fake::default().get(&format!("/{file}")).await.status, 200, "{file}");
+        }
     }
 }
 

@@ -55,15 +55,19 @@ export class Outbox {
   async #open() {
     const { locks } = /** @type {any} */ (globalThis.navigator ?? {});
     for (let slot = 0; slot < (locks ? SLOTS : 1) && !this.#isClosed; slot += 1) {
-      const isMine = !locks || await new Promise((resolve) => {
-        const options = { ifAvailable: true };
-        locks.request(`${this.#settings.name}outbox/${slot}`, options, (/** @type {unknown} */ lock) => {
-          resolve(Boolean(lock));
-          return lock && new Promise((release) => this.#releases.push(() => release(0)));
-        }).catch(() => resolve(slot === 0));
-      });
-      if (isMine) this.#queues.push(await new Lane(this.#settings, `outbox/${slot}`).open());
+      const name = `outbox/${slot}`;
+      const release = locks ? await take(locks, this.#settings.name + name) : () => {};
+      if (!release) continue;
+      const queue = await new Lane(this.#settings, name).open();
+      // A tab keeps one place; another one only until what was left there is sent.
+      if (this.#queues.length > 0 && queue.waiting === 0) release();
+      else {
+        if (this.#queues.length > 0) queue.drained = release;
+        this.#queues.push(queue);
+        this.#releases.push(release);
+      }
     }
+    if (this.#queues.length === 0) this.#queues.push(new Lane({ ...this.#settings, store: nowhere }, ''));
   }
 
   /** @param {Entry} entry @param {AbortSignal} [signal] @returns {Promise<Published>} */
@@ -85,6 +89,21 @@ export class Outbox {
   }
 }
 
+/** For one tab too many: its queue is in memory only. @type {Store} */
+const nowhere = { get: async () => null, set: async () => {} };
+
+/**
+ * Takes a lock if it is free; resolves with what gives it back.
+ * @param {LockManager} locks @param {string} name
+ * @returns {Promise<(() => void) | undefined>}
+ */
+const take = (locks, name) => new Promise((resolve) => {
+  locks.request(name, { ifAvailable: true }, (lock) => {
+    if (!lock) return resolve(undefined);
+    return new Promise((release) => resolve(() => release(0)));
+  }).catch(() => resolve(undefined));
+});
+
 /** One queue, of one producer. */
 class Lane {
   /** @type {Queue} */
@@ -101,6 +120,7 @@ class Lane {
   #settings;
   #name;
   wake = () => {};
+  drained = () => {};
 
   /** @param {Settings} settings @param {string} name */
   constructor(settings, name) {
@@ -182,6 +202,7 @@ class Lane {
       }
     }
     this.#isSending = false;
+    if (this.waiting === 0) this.drained();
   }
 
   /** @param {Entry} entry @param {boolean} wasSent @param {Published} published */

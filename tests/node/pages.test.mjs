@@ -1,0 +1,352 @@
+/** Home, console and lab in a real Chromium, straight from the binary and behind a proxy under a path. */
+
+import assert from 'node:assert/strict';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+import http from 'node:http';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { dirname, join, normalize } from 'node:path';
+import { after, before, describe, test as nodeTest } from 'node:test';
+
+import en from '../../web/i18n/en.js';
+import zh from '../../web/i18n/zh.js';
+import { Proxy } from './proxy.mjs';
+import { Browser, Server } from './support.mjs';
+
+const ROOT = new URL('../../', import.meta.url).pathname;
+const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const PICTURES = process.env.EVERYWIRE_PICTURES ?? join(tmpdir(), 'everywire-pictures');
+const WIRES = ['poll', 'longpoll', 'sse', 'ws', 'mqtt'];
+const PAGES = { home: '', console: 'console', lab: 'lab' };
+
+const test = (name, run) => nodeTest(name, { timeout: 40_000 }, run);
+
+let server;
+let browser;
+let admin;
+before(async () => {
+  [server, browser] = await Promise.all([Server.start(), Browser.launch()]);
+  admin = (await readFile(join(server.home, 'data', 'admin.token'), 'utf8')).trim();
+});
+after(async () => {
+  await browser.close();
+  await server.stop();
+});
+
+const lamp = (page, wire) => page.locator(`.lamp[data-wire=${wire}]`);
+const lit = (page, wire) => page.locator(`.lamp[data-wire=${wire}][data-state=lit]`).waitFor();
+const said = (page, text) => page.locator('.said li').filter({ hasText: text }).waitFor();
+
+async function say(page, text) {
+  await page.getByRole('textbox', { name: 'Say something' }).fill(text);
+  await page.getByRole('textbox', { name: 'Say something' }).press('Enter');
+}
+
+/** What axe finds. */
+async function findings(page) {
+  // The policy lets no page run text; the driver's own world may.
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
+}
+
+describe('texts and files', () => {
+  test('both languages have the same texts with the same places to fill in', () => {
+    const places = (text) => [...text.matchAll(/\{\w+\}/g)].map(([place]) => place).sort();
+    assert.deepEqual(Object.keys(zh), Object.keys(en));
+    for (const key of Object.keys(en)) assert.deepEqual(places(zh[key]), places(en[key]), key);
+  });
+
+  /** The modules that a module loads, itself first. */
+  async function graph(entry, seen = []) {
+    if (seen.includes(entry)) return seen;
+    seen.push(entry);
+    const text = await readFile(join(ROOT, entry.replace('web/sdk/', 'sdk/js/src/')), 'utf8');
+    for (const [, from] of text.matchAll(/^(?:import|export)\s[^;]*?from '([^']+)';/gm)) await graph(normalize(join(dirname(entry), from)), seen);
+    return seen;
+  }
+
+  /** How many bytes the server sends for a file. */
+  const sent = (path) => new Promise((resolve, reject) => {
+    http.get(`${server.url}/${path}`, { headers: { 'Accept-Encoding': 'gzip' } }, async (response) => {
+      let size = 0;
+      for await (const part of response) size += part.length;
+      resolve(size);
+    }).on('error', reject);
+  });
+
+  for (const [name, most] of [['home', 45], ['lab', 60], ['console', 45]]) {
+    test(`${name} preloads what it needs, at most ${most} kB`, async () => {
+      const html = await readFile(join(ROOT, `web/${name === 'home' ? 'index' : name}.html`), 'utf8');
+      const [entry, ...modules] = await graph(`web/${name}.js`);
+      const preloaded = [...html.matchAll(/modulepreload" href="([^"]+)"/g)].map(([, href]) => href);
+      assert.deepEqual(preloaded, modules.sort());
+      const styles = [...html.matchAll(/stylesheet" href="([^"]+)"/g)].map(([, href]) => href);
+      let size = 0;
+      for (const file of [PAGES[name], entry, ...modules, ...styles]) size += await sent(file);
+      assert.ok(size < most * 1000, `${size} bytes`);
+    });
+  }
+
+  test('a page asks for nothing from elsewhere, compressed, under its policy', async () => {
+    for (const path of Object.values(PAGES)) {
+      const asked = [];
+      const page = await browser.window();
+      page.on('request', (request) => asked.push(request.url()));
+      const response = await page.goto(`${server.url}/${path}`);
+      await page.locator('h1').waitFor();
+      assert.ok(asked.every((url) => url.startsWith(server.url)), asked.join(' '));
+      assert.equal((await response.allHeaders())['content-encoding'], 'gzip');
+      assert.deepEqual(page.faults, []);
+      await page.context().close();
+    }
+  });
+});
+
+describe('home', () => {
+  test('it is alive by itself: the clock lights every lamp', async () => {
+    const page = await browser.window(`${server.url}/`);
+    for (const wire of WIRES) await lit(page, wire);
+    assert.match(await page.locator('.now').textContent(), /clock/);
+    assert.match(await lamp(page, 'ws').textContent(), /\d+ ms/);
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  });
+
+  test('what is said comes over every wire, and to other windows, markup as text', async () => {
+    const [page, other] = [await browser.window(`${server.url}/`), await browser.window(`${server.url}/`)];
+    for (const wire of WIRES) await lit(other, wire);
+    const text = '<img src=x onerror="document.title=1"> <script>document.title=2</script>';
+    await say(page, text);
+    await page.locator('.now').filter({ hasText: '5 of 5' }).waitFor();
+    await said(other, text);
+    assert.equal(await page.locator('.said img, .said script').count(), 0);
+    assert.equal(await page.title(), 'Everywire');
+    assert.deepEqual([page.faults, other.faults], [[], []]);
+    await page.context().close();
+    await other.context().close();
+  });
+
+  test('what a terminal publishes shows too, with the event and the bytes that it has', async () => {
+    const page = await browser.window(`${server.url}/?topic=a%2Fb`);
+    for (const wire of WIRES) await lit(page, wire);
+    await fetch(`${server.url}/v1/messages?topic=a/b&event=%3Cb%3E`, { method: 'POST', body: Uint8Array.of(255, 1) });
+    await said(page, '2 B');
+    await fetch(`${server.url}/v1/messages?topic=a/b`, { method: 'POST', body: 'from afar' });
+    await said(page, 'from afar');
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  });
+
+  test('a refusal is told in the server’s words, and keeps what was typed', async () => {
+    const page = await browser.window(`${server.url}/?topic=%24private`);
+    await page.locator('.lamp[data-wire=ws][data-state=refused]').waitFor();
+    assert.match(await lamp(page, 'ws').textContent(), /\$private/);
+    await say(page, 'keep me');
+    await page.locator('.status.bad').first().waitFor();
+    assert.match(await page.locator('.status.bad').first().textContent(), /Not sent: .*\$private/);
+    assert.equal(await page.getByRole('textbox', { name: 'Say something' }).inputValue(), 'keep me');
+    await page.context().close();
+  });
+
+  test('a message too long is refused in words', async () => {
+    const page = await browser.window(`${server.url}/`);
+    const long = 'x'.repeat(300_000);
+    await page.locator('#say').evaluate((field, text) => { field.value = text; }, long);
+    await page.locator('#say').press('Enter');
+    await page.locator('.status.bad').first().waitFor();
+    assert.equal((await page.locator('#say').inputValue()).length, long.length);
+    await page.context().close();
+  });
+
+  test('it comes back by itself after the server was killed, and loses nothing', async () => {
+    const page = await browser.window(`${server.url}/?topic=killed`);
+    for (const wire of WIRES) await lit(page, wire);
+    await server.restart();
+    await say(page, 'after');
+    await page.locator('.now').filter({ hasText: '5 of 5' }).waitFor();
+    await page.context().close();
+  });
+
+  test('without storage it works, in both languages, and remembers nothing', async () => {
+    const page = await browser.window();
+    await page.addInitScript(() => {
+      for (const name of ['localStorage', 'sessionStorage']) Object.defineProperty(globalThis, name, { get() { throw new DOMException('no', 'SecurityError'); } });
+    });
+    await page.goto(`${server.url}/#token=${admin}`);
+    for (const wire of WIRES) await lit(page, wire);
+    await say(page, 'no storage');
+    await said(page, 'no storage');
+    await page.getByRole('button', { name: /Chinese/ }).click();
+    await page.getByRole('heading', { name: zh['app.tagline'] }).waitFor();
+    assert.equal(await page.locator('html').getAttribute('lang'), 'zh-CN');
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  });
+
+  test('a token in the address leaves it at once, and is in no other address', async () => {
+    const page = await browser.window();
+    const asked = [];
+    page.on('request', (request) => asked.push(request.url()));
+    page.on('websocket', (socket) => asked.push(socket.url()));
+    await page.goto(`${server.url}/#token=${admin}`);
+    assert.equal(page.url(), `${server.url}/`);
+    for (const wire of WIRES) await lit(page, wire);
+    assert.ok(asked.length > 10 && asked.every((url) => !url.includes(admin)));
+    await page.getByRole('link', { name: 'Console', exact: true }).click();
+    await page.locator('tbody tr').first().waitFor();
+    await page.context().close();
+  });
+
+  test('the documentation of this version is there', async () => {
+    const page = await browser.window(`${server.url}/`);
+    for (const href of await page.locator('.door li a').evaluateAll((links) => links.map(({ href }) => href))) {
+      const response = await fetch(href);
+      assert.deepEqual([response.status, (await response.text()).length > 500], [200, true], href);
+    }
+    await page.context().close();
+  });
+});
+
+describe('console', () => {
+  test('without an operator’s token it says what is needed, with a wrong one what the server says', async () => {
+    const page = await browser.window(`${server.url}/console`);
+    await page.getByText('admin.token').waitFor();
+    await page.getByLabel('Token').fill('nonsense');
+    await page.getByRole('button', { name: 'Use it' }).click();
+    await page.locator('.status.bad').waitFor();
+    assert.match(await page.locator('.status.bad').textContent(), /token/);
+    await page.context().close();
+  });
+
+  test('rows stay, a filter asks the server, a kick is confirmed and tells its reason', async () => {
+    const events = await fetch(`${server.url}/v1/events?topic=console/1`, { headers: { 'User-Agent': '<b>hostile</b>' } });
+    const page = await browser.window(`${server.url}/console#token=${admin}`);
+    await page.getByLabel('on the topic').fill('console/1');
+    await page.getByLabel('on the topic').press('Enter');
+    const row = page.locator('tbody tr').filter({ hasText: 'SSE' });
+    await row.waitFor();
+    assert.equal(await page.locator('tbody tr').count(), 1);
+    assert.equal(await page.locator('tbody b').count(), 0, 'a user agent is text');
+    const element = await row.elementHandle();
+    await row.getByRole('button').click();
+    await page.getByRole('button', { name: 'Keep it' }).click();
+    assert.equal(await element.evaluate((it) => it.isConnected), true);
+    await row.getByRole('button').click();
+    await page.getByLabel('Reason').fill('tidying up');
+    await page.getByRole('button', { name: 'End it' }).click();
+    assert.match(await events.text(), /tidying up|kicked/);
+    await page.getByText('Ended: anonymous.').waitFor();
+    await page.locator('tbody tr').waitFor({ state: 'detached' });
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  });
+
+  test('a message is explained by its id, and what is none is told', async () => {
+    const { id } = await (await fetch(`${server.url}/v1/messages?topic=console/2`, { method: 'POST', body: 'x' })).json();
+    const page = await browser.window(`${server.url}/console#token=${admin}`);
+    await page.getByLabel('Message id').fill(id);
+    await page.getByRole('button', { name: 'Explain' }).click();
+    await page.getByText('Published to “console/2”').waitFor();
+    await page.getByLabel('Message id').fill('nonsense');
+    await page.getByRole('button', { name: 'Explain' }).click();
+    await page.locator('.status.bad').waitFor();
+    assert.equal(await page.getByLabel('Message id').inputValue(), 'nonsense');
+    await page.context().close();
+  });
+});
+
+describe('lab', () => {
+  const row = (page, wire) => page.locator('table').first().locator('tr').filter({ has: page.locator(`[data-wire=${wire}]`) });
+  const cell = (page, wire, name) => row(page, wire).locator(`td[data-label="${name}"]`).textContent();
+
+  test('every lane brings what is published, and a cut loses nothing', async () => {
+    const page = await browser.window(`${server.url}/lab`);
+    await page.getByRole('button', { name: 'A cut loses nothing' }).click();
+    await page.getByRole('button', { name: 'Cut 2 s' }).isEnabled();
+    await page.waitForFunction((wires) => wires.every((wire) => {
+      const line = document.querySelector(`table tr:has([data-wire=${wire}])`);
+      return Number(line?.querySelector('[data-label=Messages]')?.textContent) >= 25;
+    }), WIRES);
+    for (const wire of WIRES) assert.equal(await cell(page, wire, 'Lost'), '0', wire);
+    assert.match(await page.locator('.look').textContent(), /hatched/);
+    await page.context().close();
+  });
+
+  test('a short poll’s waste is said in a sentence', async () => {
+    const page = await browser.window(`${server.url}/lab`);
+    await page.getByRole('button', { name: 'Short polling asks in vain' }).click();
+    await page.waitForFunction(() => /[1-9]\d* of them empty/.test(document.querySelector('.lane[data-wire=poll] p')?.textContent ?? ''));
+    await page.context().close();
+  });
+
+  test('the walk-through waits, and shows what the second terminal changes', async () => {
+    const page = await browser.window(`${server.url}/lab`);
+    await page.getByRole('button', { name: '10086' }).click();
+    const lines = await page.locator('.sheet pre code').allTextContents();
+    assert.match(lines[0], /^curl -si '.*\/polling\/watch\/10086'$/);
+    const [, address] = /'(.*)'/.exec(lines[1]);
+    await page.getByText('10086: …').waitFor();
+    await page.waitForFunction(async (url) => (await fetch(url)).ok && document.body.textContent.includes('10086: changed'), address);
+    await page.context().close();
+  });
+
+  test('100 messages a second on five lanes run smoothly', async () => {
+    const page = await browser.window(`${server.url}/lab`);
+    await page.locator('#rate').evaluate((slider) => { slider.value = slider.max; slider.dispatchEvent(new Event('input', { bubbles: true })); });
+    await page.waitForFunction(() => Number(document.querySelector('table [data-label=Messages]')?.textContent.replace(/\D/g, '')) > 300);
+    for (const wire of WIRES) assert.equal(await cell(page, wire, 'Lost'), '0', wire);
+    await page.context().close();
+  });
+});
+
+describe('every page', () => {
+  test('it works under a path behind a proxy', async (t) => {
+    const proxy = await Proxy.start(server.url, { prefix: '/deep/path' });
+    t.after(() => proxy.stop());
+    const page = await browser.window(`${proxy.url}/`);
+    for (const wire of WIRES) await lit(page, wire);
+    await page.getByRole('link', { name: 'Lab', exact: true }).click();
+    await page.locator('.lane').first().waitFor();
+    await page.getByRole('link', { name: 'Console', exact: true }).click();
+    await page.getByText('admin.token').waitFor();
+    assert.equal(page.url(), `${proxy.url}/console`);
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  });
+
+  for (const [name, path] of Object.entries(PAGES)) {
+    for (const [width, locale, colorScheme] of [[320, 'zh-CN', 'dark'], [320, 'en', 'light'], [640, 'en', 'dark'], [1280, 'zh-CN', 'light'], [1280, 'en', 'light']]) {
+      test(`${name} at ${width} pixels, ${locale}, ${colorScheme}: nothing overflows, axe finds nothing`, async () => {
+        await mkdir(PICTURES, { recursive: true });
+        const page = await browser.window(`${server.url}/${path}#token=${admin}`, { viewport: { width, height: 800 }, locale, colorScheme, reducedMotion: 'reduce' });
+        await page.locator(name === 'home' ? '.lamp[data-state=lit]' : name === 'lab' ? '.lane' : 'tbody tr, .hint').first().waitFor();
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+        await page.screenshot({ path: join(PICTURES, `${name}-${width}-${locale}-${colorScheme}.png`), fullPage: true });
+        assert.equal(wide, 0, `${wide} pixels too wide`);
+        assert.deepEqual(await findings(page), []);
+        assert.deepEqual(page.faults, []);
+        await page.context().close();
+      });
+    }
+  }
+
+  test('the keyboard alone is enough', async () => {
+    const page = await browser.window(`${server.url}/`);
+    await lit(page, 'ws');
+    await page.keyboard.press('Tab');
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Skip to the content');
+    await page.keyboard.press('Enter');
+    await page.keyboard.press('Tab');
+    await page.keyboard.type('by keyboard');
+    await page.keyboard.press('Enter');
+    await said(page, 'by keyboard');
+    await page.context().close();
+  });
+});
+
+test('the vendored files are what the packages make', async () => {
+  const { execFileSync } = await import('node:child_process');
+  execFileSync(join(ROOT, 'dev/vendor'), ['--check'], { stdio: 'inherit' });
+  assert.ok((await readdir(join(ROOT, 'web/vendor'))).includes('LICENSES.txt'));
+});
