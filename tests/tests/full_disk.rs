@@ -11,6 +11,7 @@ use everywire_tests::{EventStream, Request, Response, Server, Setup, read_all, u
 use tempfile::TempDir;
 
 const KEEP_ALL: &str = "[[topics]]\nmatch = \"live\"\ndurability = \"none\"\n[[topics]]\nmatch = \"#\"\nhistory = { max_messages = 1000000, max_bytes = \"4GiB\" }\n";
+// The small disk is full long before the default of `limits.disk_bytes`, which is at least 1 GiB.
 const DISK_MIB: usize = 64;
 const BALLAST_BYTES: usize = 24 << 20;
 

@@ -43,6 +43,9 @@ pub struct Limits {
     pub filters_per_subscription: usize,
     /// Bytes of the filters of one connection, about: the text of each, and 128.
     pub filter_bytes: usize,
+    /// Bytes of the log and the store on the disk: beyond, the oldest messages of all topics are let go. 0 is three
+    /// quarters of what the file system has for them at the start, and at least 1 GiB.
+    pub disk_bytes: usize,
     /// Records that wait for the log's appender, over all workers.
     pub append_queue_records: usize,
     /// Bytes that wait for the log's appender.
@@ -117,6 +120,7 @@ impl Default for Limits {
             page_bytes: 1 << 20,
             filters_per_subscription: 1000,
             filter_bytes: 2 << 20,
+            disk_bytes: 0,
             append_queue_records: 16_384,
             append_queue_bytes: 64 << 20,
             tail_records: 65_536,

@@ -67,7 +67,7 @@ pub struct History {
 
 impl Default for History {
     fn default() -> Self {
-        Self { max_age: Duration::from_hours(24), max_messages: 1000, max_bytes: 16 << 20 }
+        Self { max_age: Duration::from_hours(7 * 24), max_messages: 10_000, max_bytes: 64 << 20 }
     }
 }
 

@@ -153,6 +153,10 @@ impl Archive for Files {
         clean::clean(self, applied, is_wanted)
     }
 
+    fn relieve(&self, bytes: u64, applied: Offset) -> Offset {
+        clean::relieve(self, bytes, applied)
+    }
+
     fn bytes(&self) -> u64 {
         self.bytes()
     }

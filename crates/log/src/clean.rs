@@ -80,6 +80,30 @@ pub(crate) fn clean(files: &Files, applied: Offset, is_wanted: Wanted<'_>) -> Re
     Ok(freed)
 }
 
+/// See [`crate::engine::Archive::relieve`]. What cleaning has looked at since its records were to go holds what must
+/// stay, and frees nothing.
+pub(crate) fn relieve(files: &Files, bytes: u64, applied: Offset) -> Offset {
+    let cleaning = files.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
+    let floor = Offset(files.floor.load(Ordering::Acquire));
+    let segments = files.segments();
+    let Some((_, sealed)) = segments.split_last() else { return floor };
+    // What is being rewritten is about to be free: how much that is will be known then.
+    if cleaning.job.is_some() {
+        return floor;
+    }
+    let (mut freed, mut new) = (0, floor);
+    let is_left = |segment: &&Arc<Segment>| !segment.looks().was_let_go;
+    for segment in sealed.iter().take_while(|segment| segment.last() <= applied).filter(is_left) {
+        if freed >= bytes {
+            break;
+        }
+        freed += segment.bytes();
+        new = new.max(segment.last());
+    }
+    files.floor.store(new.0, Ordering::Release);
+    new
+}
+
 /// The next segment that is worth a rewrite.
 fn find_job(
     files: &Files,
@@ -91,23 +115,26 @@ fn find_job(
     let segments = files.segments();
     let Some((_, sealed)) = segments.split_last() else { return Ok(None) };
     let (growth, is_tight) = (files.growth.load(Ordering::Acquire), files.is_tight.load(Ordering::Acquire));
+    let floor = Offset(files.floor.load(Ordering::Acquire));
     let mut behind: u64 = segments.iter().map(|s| s.bytes()).sum();
     for (at, segment) in sealed.iter().enumerate() {
         behind -= segment.bytes();
         if segment.last() > applied || *work == 0 {
             break;
         }
-        if !is_due(*segment.looks(), growth, calls, is_tight) {
+        let must_go = segment.last() <= floor && !segment.looks().was_let_go;
+        if !must_go && !is_due(*segment.looks(), growth, calls, is_tight) {
             continue;
         }
         let wanted = sample(files, segment, work, is_wanted)?;
         let mut looks = segment.looks();
         looks.count += 1;
+        looks.was_let_go = segment.last() <= floor;
         looks.at_call = calls;
         looks.at_growth = growth + (behind / 2).max(files.options.segment_bytes);
         drop(looks);
         // Copying is worth half of it; when room is short, a tenth.
-        let worth = if is_tight { wanted + wanted / 9 } else { wanted * 2 };
+        let worth = if is_tight || must_go { wanted + wanted / 9 } else { wanted * 2 };
         if worth <= segment.bytes() {
             return Job::begin(files, &sealed[..=at]).map(|job| Some(Box::new(job))).map_err(ArchiveError::Io);
         }

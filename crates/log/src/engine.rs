@@ -60,6 +60,10 @@ pub trait Archive: Send + Sync {
     /// the store's thread; does a bounded piece of work each time.
     fn clean(&self, applied: Offset, is_wanted: &mut dyn FnMut(&Record) -> bool) -> Result<u64, ArchiveError>;
 
+    /// There shall be so many bytes less: up to which of the records at or below `applied` the oldest must go for that.
+    /// Cleaning turns to those first.
+    fn relieve(&self, bytes: u64, applied: Offset) -> Offset;
+
     /// Bytes on the disk (or in memory).
     fn bytes(&self) -> u64;
 }

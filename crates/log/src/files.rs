@@ -31,6 +31,8 @@ pub(crate) struct Files {
     pub growth: AtomicU64,
     /// Whether the disk is about to be full, so that cleaning should hurry.
     pub is_tight: AtomicBool,
+    /// All up to here was to go for want of room.
+    pub floor: AtomicU64,
     /// Nothing may change any more: somebody else may have the directory.
     pub is_closed: AtomicBool,
     pub cleaning: Mutex<Cleaning>,
@@ -54,6 +56,7 @@ impl Files {
             change: Mutex::default(),
             growth: AtomicU64::new(0),
             is_tight: AtomicBool::new(false),
+            floor: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             cleaning: Mutex::default(),
             salt: AtomicU64::new(options.seed),

@@ -163,6 +163,10 @@ struct Cleaning {
     /// The next pass begins when a record of this offset was applied, or after so many calls.
     next_at: Offset,
     next_call: u64,
+    /// All up to here was to go for want of room, …
+    floor: Offset,
+    /// … and the pass that lets it go isn't over.
+    relieves: bool,
 }
 
 fn weight(record: &Record) -> u64 {
@@ -226,7 +230,8 @@ impl Archive for Kept {
             // A pass costs as much as there is, so the next one waits until there is notably more.
             let kept: usize = self.lock().iter().map(Vec::len).sum();
             let (next_at, next_call) = (Offset(applied.0 + kept as u64 / 4 + 1), cleaning.calls + PASS_CALLS);
-            *cleaning = Cleaning { at: Offset::BEGINNING, calls: cleaning.calls, next_at, next_call };
+            (cleaning.at, cleaning.next_at, cleaning.next_call) = (Offset::BEGINNING, next_at, next_call);
+            cleaning.relieves = false;
             return Ok(0);
         };
         cleaning.at = last;
@@ -247,6 +252,26 @@ impl Archive for Kept {
         };
         self.bytes.fetch_sub(freed, Ordering::AcqRel);
         Ok(freed)
+    }
+
+    fn relieve(&self, bytes: u64, applied: Offset) -> Offset {
+        let mut cleaning = self.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
+        if cleaning.relieves {
+            return cleaning.floor;
+        }
+        // What a pass has left below the floor must stay.
+        let (blocks, mut freed) = (self.lock(), 0);
+        let floor = cleaning.floor;
+        let above = blocks.range(block_of(&blocks, floor.next())..).flatten();
+        for record in above.filter(|r| r.offset > floor).take_while(|r| r.offset <= applied) {
+            if freed >= bytes {
+                break;
+            }
+            freed += weight(record);
+            cleaning.floor = record.offset;
+        }
+        (cleaning.at, cleaning.next_at, cleaning.relieves) = (Offset::BEGINNING, Offset::BEGINNING, true);
+        cleaning.floor
     }
 
     fn bytes(&self) -> u64 {

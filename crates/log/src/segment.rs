@@ -43,6 +43,8 @@ pub(crate) struct Looks {
     pub at_call: u64,
     /// How often it was looked at.
     pub count: u32,
+    /// Whether it was looked at since all of it was to go for want of room.
+    pub was_let_go: bool,
 }
 
 /// What a segment holds.

@@ -33,11 +33,12 @@ pub trait Subject {
 
 /// Runs all checks, each with a log of its own.
 pub fn run(make: &dyn Fn() -> Box<dyn Subject>) {
-    let checks: [fn(&dyn Subject); 13] = [
+    let checks: [fn(&dyn Subject); 14] = [
         everything_is_answered_once_in_order_and_shown,
         the_archive_has_what_is_stored,
         passing_records_are_shown_and_not_kept,
         cleaning_frees_what_nobody_wants,
+        the_oldest_go_first_for_want_of_room,
         a_key_gives_the_first_answer_again,
         who_uses_many_keys_is_refused_alone,
         a_wrong_clock_does_no_lasting_harm,
@@ -255,6 +256,31 @@ fn cleaning_frees_what_nobody_wants(subject: &dyn Subject) {
     assert_eq!(archive.last(), end);
     let offsets: Vec<Offset> = wanted.iter().map(|r| r.offset).collect();
     assert_eq!(archive.get(&offsets).expect("records").iter().collect::<Vec<_>>(), wanted);
+    bench.engine.close();
+}
+
+fn the_oldest_go_first_for_want_of_room(subject: &dyn Subject) {
+    let bench = Bench::new(subject, &Limits::default());
+    let body = |n: u32| Message { body: vec![n as u8; 10_000].into(), ..message("t", n) };
+    for round in 0..30 {
+        bench.publish((0..10).map(|n| append(round * 10 + n, Durability::Fsync, body(n))).collect());
+        bench.applied();
+    }
+    let archive = bench.engine.archive(PARTITION);
+    let (full, end) = (archive.bytes(), archive.last());
+    let bound = full * 2 / 3;
+    let (mut floor, mut calls) = (Offset::BEGINNING, 0);
+    while archive.bytes() > bound {
+        floor = archive.relieve(archive.bytes() - bound, end).max(floor);
+        // Every tenth must stay all the same.
+        archive.clean(end, &mut |record| record.offset > floor || record.offset.0.is_multiple_of(10)).expect("cleaned");
+        calls += 1;
+        assert!(calls < 100, "{} bytes are left, {bound} are allowed", archive.bytes());
+    }
+    let kept: Vec<Offset> = bench.kept().iter().map(|record| record.offset).collect();
+    assert!(floor > Offset::BEGINNING && floor < end, "{floor}");
+    assert!((floor.0 + 1..=end.0).all(|offset| kept.contains(&Offset(offset))), "what is newer stays");
+    assert!(kept.iter().any(|offset| *offset <= floor), "and of the older what must stay");
     bench.engine.close();
 }
 

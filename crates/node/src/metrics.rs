@@ -67,6 +67,9 @@ const COUNTERS: &[Gauge] = &[
     ("everywire_store_pages_failed", "Pages that could not be read", |n| {
         n.store.metrics().pages_failed.load(Ordering::Relaxed)
     }),
+    ("everywire_disk_limit_reached", "How often the oldest messages were let go for want of room", |n| {
+        n.store.metrics().disk_limit_reached.load(Ordering::Relaxed)
+    }),
     ("everywire_log_freed_bytes", "Bytes of old segments that were freed", |n| n.log.bytes_freed.get()),
 ];
 
@@ -84,6 +87,9 @@ const GAUGES: &[Gauge] = &[
     ("everywire_auth_waiting", "Credentials that wait to be checked", |n| n.checks_waiting),
     ("everywire_session_claims", "Claims of sessions that are remembered", |n| n.log.claims.get()),
     ("everywire_idempotency_keys", "Idempotency keys that are remembered", |n| n.log.keys.get()),
+    ("everywire_disk_limit_bytes", "Bytes that log and store may have together", |n| {
+        n.store.metrics().disk_limit.load(Ordering::Relaxed)
+    }),
     ("everywire_log_disk_bytes", "Bytes of the log", |n| n.log_bytes),
     ("everywire_store_disk_bytes", "Bytes of the store", |n| n.store.bytes()),
     ("everywire_tail_bytes", "Bytes of the shared recent window", |n| n.tail_bytes),

@@ -1,12 +1,14 @@
 //! Opens the log and the store, and restores before anybody is served.
 
 use std::collections::hash_map::RandomState;
+use std::fs;
 use std::hash::BuildHasher;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use everywire_base::cursor::Partition;
-use everywire_log::disk::RealDisk;
+use everywire_log::disk::{Disk as _, RealDisk};
 use everywire_log::embedded::{Embedded, Options};
 use everywire_log::engine::{Bell, Engine};
 use everywire_log::memory::{Memory, MemoryOptions};
@@ -17,6 +19,11 @@ use everywire_store::{Applier, FjallTables, MemoryTables, Parts, Store};
 
 use crate::config::{Config, EngineKind, StartError};
 use crate::doorbell::wall_clock;
+
+/// The least size of a log's segment.
+const MIN_SEGMENT: u64 = 1 << 20;
+/// What the data may have at least where the configuration doesn't say.
+const MIN_DISK_BYTES: u64 = 1 << 30;
 
 /// What was opened.
 pub(crate) struct Opened {
@@ -33,13 +40,15 @@ struct Opening {
     log_metrics: Arc<LogMetrics>,
     appender: Appender,
     tables: Box<dyn Tables>,
+    /// How many bytes both may have.
+    disk_limit: u64,
 }
 
 /// Opens log and store, and applies what the store hasn't applied yet.
 pub(crate) fn open(config: &Config, bell: Arc<dyn Bell>) -> Result<Opened, StartError> {
     // The standard library's hasher is seeded by the system: all the randomness that an epoch needs.
     let seed = RandomState::new().hash_one(wall_clock());
-    let Opening { engine, log_metrics, appender, tables } = match config.engine {
+    let Opening { engine, log_metrics, appender, tables, disk_limit } = match config.engine {
         EngineKind::Memory => memory(config, seed, bell),
         EngineKind::Embedded => embedded(config, seed, bell)?,
     };
@@ -52,6 +61,7 @@ pub(crate) fn open(config: &Config, bell: Arc<dyn Bell>) -> Result<Opened, Start
         lineage: engine.lineage(partition),
         rules: Arc::new(config.rules.clone()),
     })?;
+    applier.set_disk_limit(disk_limit);
     restore(&mut applier)?;
     Ok(Opened { engine, log_metrics, appender, store, applier })
 }
@@ -65,18 +75,43 @@ pub fn backup(data: &Path, to: &Path) -> Result<Copied, BackupError> {
 fn memory(config: &Config, seed: u64, bell: Arc<dyn Bell>) -> Opening {
     let (engine, appender) = Memory::open(MemoryOptions::seeded(seed), &config.limits, bell);
     let log_metrics = Arc::clone(engine.metrics());
-    Opening { engine, log_metrics, appender, tables: Box::new(MemoryTables::default()) }
+    let disk_limit = MemoryOptions::MAX_BYTES / 8 * 7;
+    Opening { engine, log_metrics, appender, tables: Box::new(MemoryTables::default()), disk_limit }
 }
 
 fn embedded(config: &Config, seed: u64, bell: Arc<dyn Bell>) -> Result<Opening, StartError> {
     let directory = config.data.join("log");
     let data = |source| StartError::Data { path: directory.clone(), source };
-    let options = Options { new_epoch: config.new_epoch, ..Options::seeded(seed) };
     let disk = Arc::new(RealDisk::new(&directory).map_err(data)?);
+    let disk_bytes = match config.limits.disk_bytes {
+        0 => room_for_data(&config.data, &disk).map_err(data)?,
+        bytes => bytes as u64,
+    };
+    // Segments of a small bound are small too: they are let go as a whole, and two of them are made ready ahead.
+    let usual = Options::seeded(seed);
+    let segment_bytes = (disk_bytes / 16).clamp(MIN_SEGMENT.min(usual.segment_bytes), usual.segment_bytes);
+    let disk_limit = disk_bytes.saturating_sub(2 * segment_bytes);
+    let options = Options { new_epoch: config.new_epoch, segment_bytes, ..usual };
     let (engine, appender) = Embedded::open(disk, options, &config.limits, bell)?;
     let log_metrics = Arc::clone(engine.metrics());
     let tables = FjallTables::open(&config.data.join("store")).map_err(everywire_store::StoreError::from)?;
-    Ok(Opening { engine, log_metrics, appender, tables: Box::new(tables) })
+    Ok(Opening { engine, log_metrics, appender, tables: Box::new(tables), disk_limit })
+}
+
+/// Three quarters of what the file system has for log and store, with what they have already; on a small one no bound.
+fn room_for_data(data: &Path, disk: &RealDisk) -> io::Result<u64> {
+    let used = bytes_below(data)?;
+    Ok(((disk.space()?.free + used) / 4 * 3).max(MIN_DISK_BYTES))
+}
+
+fn bytes_below(directory: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        bytes += if kind.is_dir() { bytes_below(&entry.path())? } else { entry.metadata()?.len() };
+    }
+    Ok(bytes)
 }
 
 fn restore(applier: &mut Applier) -> Result<(), StartError> {

@@ -20,6 +20,7 @@ use crate::checkpoint::Checkpoint;
 use crate::chunk;
 use crate::metrics::StoreMetrics;
 use crate::retained::{Changed, Retained};
+use crate::room::Room;
 use crate::shared::{Shared, history_of};
 use crate::state::TopicState;
 use crate::tables::TablesError;
@@ -77,6 +78,7 @@ pub struct Applier {
     newest: UnixMillis,
     failed_at: Option<UnixMillis>,
     pub(crate) upkeep: Upkeep,
+    pub(crate) room: Room,
     /// Of which rules `rules_seen` is the generation.
     rules_seen: u64,
 }
@@ -95,6 +97,7 @@ impl Applier {
             newest: UnixMillis(0),
             failed_at: None,
             upkeep: Upkeep::default(),
+            room: Room::default(),
             rules_seen: generation,
         };
         applier.restore()?;
@@ -339,7 +342,7 @@ impl Applier {
                 follow(slot, topic, shared, *rules_seen);
                 let before = slot.state.trimmed;
                 let done = change(slot, shared);
-                let age_floor = shared.ages().floor(now, slot.history.max_age);
+                let age_floor = shared.floor(now, slot.history.max_age);
                 let trimmed = slot.state.trim(&slot.history, age_floor, now, &*shared.tables)?;
                 if slot.state.trimmed > before {
                     losses.push((slot.rule, slot.state.trimmed, topic.clone()));

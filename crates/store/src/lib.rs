@@ -15,6 +15,7 @@ mod losses;
 mod metrics;
 mod read;
 mod retained;
+mod room;
 mod shared;
 mod state;
 mod store;

@@ -20,6 +20,10 @@ pub struct StoreMetrics {
     pub cache_bytes: AtomicU64,
     /// Bytes of the log that cleaning has freed.
     pub cleaned_bytes: AtomicU64,
+    /// The most bytes that log and tables may have together.
+    pub disk_limit: AtomicU64,
+    /// How often the oldest messages of all topics were let go because of that.
+    pub disk_limit_reached: AtomicU64,
     /// Pages read.
     pub pages: AtomicU64,
     /// Pages that could not be read.

@@ -191,7 +191,7 @@ impl Shared {
     /// Up to where a topic's messages are gone by its rule, whatever the applier has done of that already.
     pub(crate) fn floor_of(&self, topic: &Topic, state: &TopicState, now: UnixMillis) -> Result<Floor, StoreError> {
         let history = history_of(self.rules.load().of(topic));
-        let age_floor = self.ages().floor(now, history.max_age);
+        let age_floor = self.floor(now, history.max_age);
         let rebuilt = self.losses().rebuilt;
         let mut floor = Floor { kept: state.floor, lost: state.trimmed.max(rebuilt) };
         if !state.exceeds(&history) && (state.count == 0 || state.oldest > age_floor) {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLoc
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Lineage, Offset, Partition};
 use everywire_base::rules::{History, Rules, TopicRule};
 use everywire_base::topic::Topic;
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     retained: RwLock<Changed>,
     losses: RwLock<Losses>,
     ages: RwLock<Ages>,
+    /// Everything up to here is let go for want of room.
+    room_floor: AtomicU64,
     pub(crate) hint: Arc<RetainedHint>,
     pub(crate) metrics: StoreMetrics,
 }
@@ -107,6 +110,7 @@ impl Shared {
             retained: RwLock::default(),
             losses: RwLock::default(),
             ages: RwLock::default(),
+            room_floor: AtomicU64::new(0),
             hint: Arc::default(),
             metrics: StoreMetrics::default(),
         }
@@ -117,6 +121,21 @@ impl Shared {
         retained, retained_mut: Changed = retained;
         losses, losses_mut: Losses = losses;
         ages, ages_mut: Ages = ages;
+    }
+
+    /// Everything up to here is older than `max_age`, or is let go for want of room.
+    pub(crate) fn floor(&self, now: UnixMillis, max_age: Duration) -> u64 {
+        self.ages().floor(now, max_age).max(self.room_floor())
+    }
+
+    /// Everything up to here is let go for want of room.
+    pub(crate) fn room_floor(&self) -> u64 {
+        self.room_floor.load(Ordering::Acquire)
+    }
+
+    /// Lets everything up to here go; says whether that is more than before.
+    pub(crate) fn raise_floor(&self, floor: u64) -> bool {
+        self.room_floor.fetch_max(floor, Ordering::AcqRel) < floor
     }
 
     pub(crate) fn applied(&self) -> Offset {

@@ -66,6 +66,9 @@ impl Applier {
             self.upkeep.sweep_at = UnixMillis(now.0.saturating_add(SWEEP_MILLIS));
             self.sweep(now)?;
             self.sweep_retained(now)?;
+            if self.keep_room(now) {
+                self.upkeep.clean_at = now;
+            }
         }
         if is_due(self.upkeep.clean_at, CLEAN_MILLIS[1], now) {
             let freed = self.clean(now)?;
@@ -215,7 +218,7 @@ impl Applier {
         let is_kept = |state: &TopicState| offset > state.floor && !message.is_expired(now);
         let Some(state) = state.filter(is_kept) else { return Ok(false) };
         let history = history_of(self.shared.rules.load().of(&message.topic));
-        if is_over_age(record.time, history.max_age, now) {
+        if offset <= self.shared.room_floor() || is_over_age(record.time, history.max_age, now) {
             self.let_go(&message.topic, offset, now)?;
             return Ok(false);
         }
@@ -226,7 +229,12 @@ impl Applier {
         })
     }
 
-    /// Notes that a topic has lost everything up to here by age.
+    /// Up to where tables that survive a power cut are true.
+    pub(crate) fn synced(&self) -> u64 {
+        self.upkeep.synced
+    }
+
+    /// Notes that a topic has lost everything up to here by age, or for want of room.
     fn let_go(&mut self, topic: &Topic, up_to: u64, now: UnixMillis) -> Result<(), StoreError> {
         self.upkeep.unwritten = true;
         let mut result = Ok(());
@@ -243,7 +251,7 @@ fn is_sweepable(shared: &Shared, topic: &Topic, state: &TopicState, forget_floor
         return is_forgettable(state, forget_floor);
     }
     let history = history_of(shared.rules.load().of(topic));
-    state.exceeds(&history) || state.oldest <= shared.ages().floor(now, history.max_age)
+    state.exceeds(&history) || state.oldest <= shared.floor(now, history.max_age)
 }
 
 fn is_forgettable(state: &TopicState, forget_floor: u64) -> bool {

@@ -258,8 +258,8 @@ fn what_has_aged_beyond_all_rules_is_forgotten_with_one_floor() {
     for n in 0..50 {
         world.publish(&format!("old/{n}"), "x");
     }
-    // The fallback keeps a day.
-    for _ in 0..30 {
+    // The fallback keeps seven days.
+    for _ in 0..8 * 24 {
         world.pass(3_600_000);
         world.publish("new", "x");
     }

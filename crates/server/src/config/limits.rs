@@ -33,6 +33,7 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("page_bytes", Bytes(|l, n| l.page_bytes = n)),
     ("filters_per_subscription", Count(|l, n| l.filters_per_subscription = n)),
     ("filter_bytes", Bytes(|l, n| l.filter_bytes = n)),
+    ("disk_bytes", Bytes(|l, n| l.disk_bytes = n)),
     ("append_queue_records", Count(|l, n| l.append_queue_records = n)),
     ("append_queue_bytes", Bytes(|l, n| l.append_queue_bytes = n)),
     ("tail_records", Count(|l, n| l.tail_records = n)),

@@ -159,7 +159,7 @@ fn a_rule_says_what_it_says_and_has_the_defaults_for_the_rest() {
     assert_eq!((&rule.publish[..], &rule.subscribe[..]), (&[Who::Member, Who::Owner][..], &[][..]));
     assert_eq!(rule.slow_consumer, SlowConsumer::Close);
     let second = rules.all().nth(1).unwrap();
-    assert_eq!((second.history.max_messages, second.history.max_bytes), (1, 16 << 20), "the first match wins");
+    assert_eq!((second.history.max_messages, second.history.max_bytes), (1, 64 << 20), "the first match wins");
 }
 
 #[test]

@@ -59,6 +59,13 @@ impl Archive for Kept {
         Ok(freed)
     }
 
+    /// A record is a byte.
+    fn relieve(&self, bytes: u64, applied: Offset) -> Offset {
+        let records = self.records.lock().unwrap();
+        let below = records.iter().take_while(|record| record.offset <= applied);
+        below.take(bytes as usize).last().map_or(Offset(0), |record| record.offset)
+    }
+
     fn bytes(&self) -> u64 {
         self.records.lock().unwrap().len() as u64
     }
