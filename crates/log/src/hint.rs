@@ -35,6 +35,24 @@ impl RetainedHint {
         self.total.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// Counts what another one counts, too high rather than too low as long as `or_more` is asked for.
+    pub fn follow(&self, other: &Self, or_more: bool) {
+        let set = |place: &AtomicU32, count: u32| {
+            if or_more {
+                place.fetch_max(count, Ordering::AcqRel)
+            } else {
+                place.swap(count, Ordering::AcqRel)
+            };
+        };
+        self.counts.iter().zip(&other.counts).for_each(|(place, count)| set(place, count.load(Ordering::Acquire)));
+        let total = other.total();
+        if or_more {
+            self.total.fetch_max(total, Ordering::AcqRel)
+        } else {
+            self.total.swap(total, Ordering::AcqRel)
+        };
+    }
+
     /// How many topics have one.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Acquire)

@@ -16,7 +16,7 @@ use everywire_base::topic::Topic;
 use everywire_log::engine::ArchiveError;
 
 use crate::cache::Slot;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, count_retained};
 use crate::chunk;
 use crate::metrics::StoreMetrics;
 use crate::retained::{Changed, Retained};
@@ -77,6 +77,10 @@ pub struct Applier {
     /// The time of the newest record.
     newest: UnixMillis,
     failed_at: Option<UnixMillis>,
+    /// After a failure, how far it had come: until then nobody reads.
+    behind: Option<Offset>,
+    /// Whether the failure was damage, so that the tables are made anew.
+    is_damaged: bool,
     pub(crate) upkeep: Upkeep,
     pub(crate) room: Room,
     /// Of which rules `rules_seen` is the generation.
@@ -96,6 +100,8 @@ impl Applier {
             checked_at: UnixMillis(0),
             newest: UnixMillis(0),
             failed_at: None,
+            behind: None,
+            is_damaged: false,
             upkeep: Upkeep::default(),
             room: Room::default(),
             rules_seen: generation,
@@ -111,7 +117,7 @@ impl Applier {
         self.staged.0.clear();
         self.removed.clear();
         self.upkeep = Upkeep::default();
-        self.checkpoint = Checkpoint::restore(&self.shared)?;
+        self.checkpoint = Checkpoint::restore(&self.shared, self.behind.is_some())?;
         self.shared.set_written(Offset(self.checkpoint.applied));
         self.shared.set_applied(Offset(self.checkpoint.applied), Changed::default());
         Ok(())
@@ -127,8 +133,12 @@ impl Applier {
             Err(error) => {
                 if self.failed_at.is_none() {
                     tracing::error!(%error, "the store can't follow the log; trying again");
+                }
+                if self.behind.is_none() {
                     self.shared.resets.fetch_add(1, Ordering::AcqRel);
                 }
+                self.behind = self.behind.max(Some(self.shared.applied()));
+                self.is_damaged |= matches!(error, StoreError::Tables(TablesError::Damaged(_)));
                 self.failed_at = Some(now);
                 Progress { more: false, error: Some(error) }
             }
@@ -151,22 +161,44 @@ impl Applier {
 
     fn try_turn(&mut self, now: UnixMillis) -> Result<bool, StoreError> {
         if self.failed_at.is_some() {
-            self.shared.tables.reopen()?;
-            self.restore()?;
-            self.failed_at = None;
-            self.shared.resets.fetch_add(1, Ordering::AcqRel);
-            tracing::info!(applied = self.checkpoint.applied, "the store follows the log again");
+            self.begin_again()?;
+        } else if let Some(what) = self.shared.take_damage() {
+            return Err(TablesError::Damaged(what).into());
         }
         self.follow_rules(now)?;
         let after = self.shared.applied();
         let up_to = self.apply_next(after, now)?;
         self.publish(up_to);
-        if self.is_due(now) {
+        if self.behind.is_some_and(|behind| behind <= up_to) {
+            self.caught_up(now)?;
+        } else if self.is_due(now) {
             self.write_checkpoint(now)?;
         }
         let tidying = self.tidy(now)?;
         self.publish(up_to);
         Ok(tidying || up_to < self.shared.tail.head())
+    }
+
+    /// After a failure, goes on from what the tables say, or from nothing if they are damaged.
+    fn begin_again(&mut self) -> Result<(), StoreError> {
+        if self.is_damaged {
+            self.shared.tables.clear()?;
+        } else {
+            self.shared.tables.reopen()?;
+        }
+        self.restore()?;
+        (self.failed_at, self.is_damaged) = (None, false);
+        Ok(())
+    }
+
+    /// The store is as far as it was before a failure: readers may come again.
+    fn caught_up(&mut self, now: UnixMillis) -> Result<(), StoreError> {
+        self.write_checkpoint(now)?;
+        count_retained(&self.shared)?;
+        self.behind = None;
+        self.shared.resets.fetch_add(1, Ordering::AcqRel);
+        tracing::info!(applied = self.checkpoint.applied, "the store follows the log again");
+        Ok(())
     }
 
     fn follow_rules(&mut self, now: UnixMillis) -> Result<(), StoreError> {

@@ -3,10 +3,12 @@
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Epoch, Offset};
 use everywire_base::topic::Topic;
+use everywire_log::hint::RetainedHint;
 
 use crate::ages::Ages;
 use crate::applier::StoreError;
 use crate::chunk::{read_varint, write_varint};
+use crate::digest::{Digest, seal, unseal};
 use crate::losses::Losses;
 use crate::metrics::StoreMetrics;
 use crate::shared::Shared;
@@ -25,11 +27,29 @@ pub(crate) struct Checkpoint {
     pub(crate) topics: u64,
     /// While the tables are made anew, the last offset that the log had when that began.
     pub(crate) rebuilding_to: u64,
+    /// What the tables add up to.
+    digest: Digest,
 }
 
 impl Checkpoint {
-    /// Reads the tables' checkpoint, and brings everything shared to what it says. Tables of another log are emptied.
-    pub(crate) fn restore(shared: &Shared) -> Result<Self, StoreError> {
+    /// Reads the tables' checkpoint, and brings everything shared to what it says. Tables that are damaged, or of another
+    /// log, are emptied: all of it can be made anew from the log.
+    pub(crate) fn restore(shared: &Shared, behind: bool) -> Result<Self, StoreError> {
+        match Self::read(shared, behind) {
+            Err(StoreError::Tables(TablesError::Damaged(what))) => {
+                tracing::error!(
+                    what,
+                    "the store is damaged: rebuilding it from the log; retained messages of topics with \
+                     durability = \"none\" are not in the log and are lost"
+                );
+                shared.tables.clear()?;
+                Self::read(shared, behind)
+            }
+            done => done,
+        }
+    }
+
+    fn read(shared: &Shared, behind: bool) -> Result<Self, StoreError> {
         let mut stored = Stored::read(shared)?;
         if let Some(other) = stored.as_ref().filter(|stored| !stored.is_of(shared)) {
             tracing::warn!(epoch = %other.epoch, "the store is of another log: rebuilding it");
@@ -39,16 +59,16 @@ impl Checkpoint {
         let is_new = stored.is_none();
         let last = shared.archive.last().0;
         let stored = stored.unwrap_or_else(|| Stored { rebuilding_to: last, ..Stored::default() });
+        check(shared, stored.digest, behind)?;
         shared.cache.clear();
         shared.fresh_mut().clear();
         shared.retained_mut().0.clear();
         *shared.losses_mut() =
             Losses::restore(stored.highest_loss, stored.forgotten, stored.rebuilt, &shared.rules.load());
         *shared.ages_mut() = stored.ages;
-        count_retained(shared)?;
         StoreMetrics::set(&shared.metrics.topics, stored.topics);
-        let Stored { applied, next_id, topics, rebuilding_to, .. } = stored;
-        let checkpoint = Self { applied, next_id, topics, rebuilding_to };
+        let Stored { applied, next_id, topics, rebuilding_to, digest, .. } = stored;
+        let checkpoint = Self { applied, next_id, topics, rebuilding_to, digest };
         if is_new {
             // Should this be cut short, it is known how far it had to go.
             shared.tables.write(checkpoint.only(shared))?;
@@ -79,6 +99,7 @@ impl Checkpoint {
             });
         }
         shared.retained().store(&mut batch);
+        self.digest = self.digest.after(&*shared.tables, &batch)?;
         batch.set(Table::Meta, KEY, self.encode(shared, applied));
         shared.set_written(Offset(applied));
         shared.tables.write(batch)?;
@@ -125,11 +146,14 @@ impl Checkpoint {
             losses.forgotten,
             losses.rebuilt,
             self.rebuilding_to,
-        ] {
+        ]
+        .into_iter()
+        .chain(self.digest.0)
+        {
             write_varint(&mut out, number);
         }
         shared.ages().encode(&mut out);
-        out
+        seal(out)
     }
 }
 
@@ -141,19 +165,37 @@ fn note_age(shared: &Shared, newest: UnixMillis, applied: u64, now: UnixMillis) 
     ages.forget(floor);
 }
 
-/// Fills the hint with what the table has.
-fn count_retained(shared: &Shared) -> Result<(), StoreError> {
-    let mut error = None;
-    // After a failure some are counted already: too many cost a read, too few would hide one.
-    shared.tables.scan(Table::Retained, &[], None, &mut |name, value| {
-        match shared.retained_entry(name, value) {
-            Ok((topic, retained)) if retained.is_message() => shared.hint.add(&topic),
-            Ok(_) => {}
-            Err(e) => error = Some(e),
+/// Whether the tables are what the checkpoint says. Fills the hint with what is retained; where they are behind what was
+/// applied already, it goes on counting all that it knew: too many cost a read, too few would hide one.
+fn check(shared: &Shared, expected: Digest, behind: bool) -> Result<(), TablesError> {
+    let hint = RetainedHint::default();
+    let found = Digest::of(&*shared.tables, &mut |name, value| {
+        let (topic, retained) = shared.retained_entry(name, value)?;
+        if retained.is_message() {
+            hint.add(&topic);
         }
-        error.is_none()
+        Ok(())
     })?;
-    error.map_or(Ok(()), |error| Err(error.into()))
+    if found != expected {
+        return Err(TablesError::Damaged("what stands there doesn't add up to what was written".into()));
+    }
+    shared.hint.follow(&hint, behind);
+    Ok(())
+}
+
+/// Counts again what is retained, once the tables have all of it.
+pub(crate) fn count_retained(shared: &Shared) -> Result<(), TablesError> {
+    let (hint, mut counted) = (RetainedHint::default(), Ok(()));
+    shared.tables.scan(Table::Retained, &[], None, &mut |name, value| {
+        counted = shared.retained_entry(name, value).map(|(topic, retained)| {
+            if retained.is_message() {
+                hint.add(&topic);
+            }
+        });
+        counted.is_ok()
+    })?;
+    shared.hint.follow(&hint, false);
+    counted
 }
 
 #[derive(Default)]
@@ -166,13 +208,14 @@ struct Stored {
     forgotten: u64,
     rebuilt: u64,
     rebuilding_to: u64,
+    digest: Digest,
     ages: Ages,
 }
 
 impl Stored {
     fn read(shared: &Shared) -> Result<Option<Self>, TablesError> {
         let Some(value) = shared.tables.get(Table::Meta, KEY)? else { return Ok(None) };
-        Self::decode(&value).map(Some).ok_or_else(|| TablesError::Damaged("the checkpoint".into()))
+        unseal(&value).and_then(Self::decode).map(Some).ok_or_else(|| TablesError::Damaged("the checkpoint".into()))
     }
 
     fn decode(mut bytes: &[u8]) -> Option<Self> {
@@ -180,8 +223,9 @@ impl Stored {
         let epoch = Epoch(u32::try_from(number()?).ok()?);
         let (applied, next_id, topics) = (number()?, number()?, number()?);
         let (highest_loss, forgotten, rebuilt, rebuilding_to) = (number()?, number()?, number()?, number()?);
+        let digest = Digest([number()?, number()?, number()?]);
         let ages = Ages::decode(&mut bytes)?;
-        Some(Self { epoch, applied, next_id, topics, highest_loss, forgotten, rebuilt, rebuilding_to, ages })
+        Some(Self { epoch, applied, next_id, topics, highest_loss, forgotten, rebuilt, rebuilding_to, digest, ages })
     }
 
     /// Whether all of it is in the present log, too.

@@ -10,6 +10,7 @@ mod backwards;
 mod cache;
 mod checkpoint;
 mod chunk;
+mod digest;
 mod greeting;
 mod losses;
 mod metrics;

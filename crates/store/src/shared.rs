@@ -20,6 +20,7 @@ use everywire_log::hint::RetainedHint;
 use everywire_log::tail::Tail;
 
 use crate::ages::Ages;
+use crate::applier::StoreError;
 use crate::cache::Cache;
 use crate::losses::Losses;
 use crate::metrics::StoreMetrics;
@@ -60,8 +61,10 @@ pub(crate) struct Shared {
     written: AtomicU64,
     /// Readers that wait for it, and what wakes them.
     waiting: (Mutex<usize>, Condvar),
-    /// Counts how often the states were thrown away after a failure; odd while that is going on.
+    /// Counts how often the states were thrown away after a failure; odd until they are again what they were.
     pub(crate) resets: AtomicU64,
+    /// What of the tables a reader has found damaged.
+    damage: Mutex<Option<String>>,
     pub(crate) cache: Cache,
     fresh: RwLock<BTreeSet<Topic>>,
     retained: RwLock<Changed>,
@@ -105,6 +108,7 @@ impl Shared {
             written: AtomicU64::new(0),
             waiting: Default::default(),
             resets: AtomicU64::new(0),
+            damage: Mutex::default(),
             cache: Cache::new(CACHE_BYTES),
             fresh: RwLock::default(),
             retained: RwLock::default(),
@@ -196,6 +200,17 @@ impl Shared {
     pub(crate) fn rest(&self, pause: Duration) {
         let waiting = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.waiting.1.wait_timeout_while(waiting, pause, |waiting| *waiting == 0));
+    }
+
+    /// A reader has found that the tables are damaged: the applier makes them anew.
+    pub(crate) fn note_damage(&self, error: &StoreError) {
+        if let StoreError::Tables(TablesError::Damaged(what)) = error {
+            *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.clone());
+        }
+    }
+
+    pub(crate) fn take_damage(&self) -> Option<String> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// A topic's state as it is now, for reading.

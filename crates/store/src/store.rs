@@ -123,7 +123,7 @@ impl Store {
     /// What was read while the states were thrown away after a failure means nothing.
     fn steady<T>(&self, read: impl FnOnce(&Shared) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let resets = self.0.resets.load(Ordering::Acquire);
-        let done = read(&self.0)?;
+        let done = read(&self.0).inspect_err(|error| self.0.note_damage(error))?;
         if resets % 2 == 1 || self.0.resets.load(Ordering::Acquire) != resets {
             return Err(TablesError::Failed("the store is starting over".into()).into());
         }

@@ -91,8 +91,8 @@ pub enum TablesError {
     /// The disk failed, or is full; goes away by itself when the reason does.
     #[error("the store's tables can't be used: {0}; they are tried again by themselves")]
     Failed(String),
-    /// What stands there makes no sense: it is removed at the next start, and rebuilt from the log.
-    #[error("the store's tables are damaged: {0}; they are rebuilt from the log at the next start")]
+    /// What stands there makes no sense: it is removed, and rebuilt from the log.
+    #[error("the store's tables are damaged: {0}; they are rebuilt from the log")]
     Damaged(String),
     /// Another process uses the directory.
     #[error("the store's directory {0} is in use by another process")]

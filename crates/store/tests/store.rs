@@ -398,6 +398,76 @@ fn a_full_disk_stops_the_store_and_room_on_it_brings_it_back() {
     assert_eq!((info.count, info.head), (5, Offset(40)));
 }
 
+/// Tables that say that they are damaged, until they are cleared.
+#[derive(Clone, Default)]
+struct Spoilt(Forgetful, Arc<AtomicBool>);
+
+impl Spoilt {
+    fn check(&self) -> Result<(), TablesError> {
+        if self.1.load(Ordering::Acquire) { Err(TablesError::Damaged("a block".into())) } else { Ok(()) }
+    }
+}
+
+impl Tables for Spoilt {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, TablesError> {
+        self.check()?;
+        self.0.get(table, key)
+    }
+    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, take: &mut Take<'_>) -> Result<(), TablesError> {
+        self.check()?;
+        self.0.scan(table, from, to, take)
+    }
+    fn scan_back(&self, table: Table, from: &[u8], to: &[u8], take: &mut Take<'_>) -> Result<(), TablesError> {
+        self.check()?;
+        self.0.scan_back(table, from, to, take)
+    }
+    fn write(&self, batch: Batch) -> Result<(), TablesError> {
+        self.0.write(batch)
+    }
+    fn sync(&self) -> Result<(), TablesError> {
+        self.0.sync()
+    }
+    fn reopen(&self) -> Result<(), TablesError> {
+        self.0.reopen()
+    }
+    fn clear(&self) -> Result<(), TablesError> {
+        self.1.store(false, Ordering::Release);
+        self.0.clear()
+    }
+    fn bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// What a reader finds damaged is made anew at once, and nobody is told half of it meanwhile.
+#[test]
+fn tables_that_turn_out_to_be_damaged_are_made_anew() {
+    let tables = Spoilt::default();
+    let opened = tables.clone();
+    let mut world = World::new(Box::new(move || Box::new(opened.clone())), keeps(5));
+    let count = 20_000;
+    for n in 0..count {
+        let message = Message { retain: n < 10, ..message(&format!("t/{}", n % 10), "x") };
+        world.append(message, Durability::Fsync);
+    }
+    world.settle();
+    world.restart(true);
+    tables.1.store(true, Ordering::Release);
+    assert!(world.page(&[("t/3", 0)], 0, 10, 1000).failed);
+    assert!(world.applier.as_mut().unwrap().turn(world.now).error.is_some());
+    world.now = UnixMillis(world.now.0 + 2000);
+    let mut turns = 0;
+    while world.applier.as_mut().unwrap().turn(world.now).more {
+        turns += 1;
+        let page = world.page(&[("t/3", 0)], 0, 10, 1000);
+        assert!(page.failed || page.upto == Offset(count), "nobody is told half of it");
+    }
+    assert!(turns > 1);
+    assert_eq!(world.all(&[("t/3", 0)], 0, 10).0.len(), 5);
+    assert_eq!(world.retained(&["#"]).len(), 10);
+    assert_eq!(world.store.retained().total(), 10);
+}
+
 /// What a read must have seen is waited for, and never left out.
 #[test]
 fn a_read_beyond_what_is_applied_waits_or_fails() {

@@ -4,19 +4,26 @@
 //! threads so that a flush doesn't wait for a compaction. A directory that can't be read is removed: the log has it all.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use crate::digest::{seal, unseal};
+
 use super::{Batch, Change, TABLES, Table, Tables, TablesError, Take};
 
 /// Changes with every change of what stands in the tables.
-const FORMAT: &[u8] = b"everywire-store 4\n";
+const FORMAT: &[u8] = b"everywire-store 5\n";
 const FORMAT_FILE: &str = "FORMAT";
+/// How many writes were synced. A database that has fewer was set back, without a word of its own.
+const SYNCED_FILE: &str = "SYNCED";
+/// Where the database has how many there were.
+const WRITES: &[u8] = b"writes";
 const DATABASE: &str = "tables";
 
 const CACHE_BYTES: u64 = 16 << 20;
@@ -35,6 +42,8 @@ const SHAPES: [(&str, u64, u32, CompressionType); TABLES.len()] = [
 /// Tables in a directory.
 pub struct FjallTables {
     directory: PathBuf,
+    /// How many batches were written since the directory was made.
+    writes: AtomicU64,
     /// `None` after a failure, until it is opened again. Only opening again locks for writing.
     open: RwLock<Option<Open>>,
 }
@@ -49,23 +58,34 @@ impl FjallTables {
     /// Opens the directory, or makes it. What is damaged or of another format is removed, which the log tells: the
     /// tables are empty then.
     pub fn open(directory: &Path) -> Result<Self, TablesError> {
-        let open = open_or_empty(directory)?;
-        Ok(Self { directory: directory.to_owned(), open: RwLock::new(Some(open)) })
+        let (open, writes) = open_or_empty(directory)?;
+        let (directory, writes) = (directory.to_owned(), AtomicU64::new(writes));
+        Ok(Self { directory, writes, open: RwLock::new(Some(open)) })
+    }
+
+    /// Moves all that stands in journals into files of their own, as the database does by and by.
+    pub fn flush(&self) -> Result<(), TablesError> {
+        self.with(|open| open.keyspaces.iter().try_for_each(Keyspace::rotate_memtable_and_wait))
     }
 
     fn with<T>(&self, act: impl FnOnce(&Open) -> fjall::Result<T>) -> Result<T, TablesError> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(open) = open else { return Err(TablesError::Failed("closed after an error".into())) };
-        act(&open).map_err(|error| self.failed(&error))
+        match catch_unwind(AssertUnwindSafe(|| act(&open))) {
+            Ok(done) => done.map_err(|error| sort(&error, &self.directory)),
+            Err(_) => Err(panicked()),
+        }
     }
 
-    fn failed(&self, error: &fjall::Error) -> TablesError {
-        let error = sort(error, &self.directory);
-        if matches!(error, TablesError::Damaged(_)) {
-            // Without the format's file the next start makes the tables anew.
-            let _ = fs::remove_file(self.directory.join(FORMAT_FILE));
-        }
-        error
+    fn begin_again(&self, prepare: impl FnOnce() -> io::Result<()>) -> Result<(), TablesError> {
+        let mut place = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        // The former one must be gone before its directory can be opened again.
+        drop(place.take());
+        prepare().map_err(|error| io_failed(&error))?;
+        let (open, writes) = open_or_empty(&self.directory)?;
+        self.writes.store(writes, Ordering::Release);
+        *place = Some(open);
+        Ok(())
     }
 }
 
@@ -109,7 +129,9 @@ impl Tables for FjallTables {
         })
     }
 
-    fn write(&self, batch: Batch) -> Result<(), TablesError> {
+    fn write(&self, mut batch: Batch) -> Result<(), TablesError> {
+        let writes = self.writes.load(Ordering::Acquire) + 1;
+        batch.set(Table::Meta, WRITES, writes.to_le_bytes().to_vec());
         self.with(|open| {
             let mut write = fjall::OwnedWriteBatch::with_capacity(open.database.clone(), batch.changes.len());
             for Change { table, key, value } in batch.changes {
@@ -120,27 +142,22 @@ impl Tables for FjallTables {
                 }
             }
             write.commit()
-        })
+        })?;
+        self.writes.store(writes, Ordering::Release);
+        Ok(())
     }
 
     fn sync(&self) -> Result<(), TablesError> {
-        self.with(|open| open.database.persist(PersistMode::SyncData))
+        self.with(|open| open.database.persist(PersistMode::SyncData))?;
+        note_synced(&self.directory, self.writes.load(Ordering::Acquire)).map_err(|error| io_failed(&error))
     }
 
     fn reopen(&self) -> Result<(), TablesError> {
-        let mut place = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        // The former one must be gone before its directory can be opened again.
-        drop(place.take());
-        *place = Some(open_or_empty(&self.directory)?);
-        Ok(())
+        self.begin_again(|| Ok(()))
     }
 
     fn clear(&self) -> Result<(), TablesError> {
-        let mut place = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        drop(place.take());
-        empty(&self.directory).map_err(|error| io_failed(&error))?;
-        *place = Some(open_or_empty(&self.directory)?);
-        Ok(())
+        self.begin_again(|| empty(&self.directory))
     }
 
     fn bytes(&self) -> u64 {
@@ -148,26 +165,51 @@ impl Tables for FjallTables {
     }
 }
 
-fn open_or_empty(directory: &Path) -> Result<Open, TablesError> {
+/// The database, and how many writes it has.
+fn open_or_empty(directory: &Path) -> Result<(Open, u64), TablesError> {
     fs::create_dir_all(directory).map_err(|error| io_failed(&error))?;
     if fs::read(directory.join(FORMAT_FILE)).is_ok_and(|format| format == FORMAT) {
-        match open_database(directory) {
+        match open_database(directory).and_then(|open| Ok((written(directory, &open)?, open))) {
             Err(TablesError::Damaged(what)) => {
                 tracing::error!(directory = %directory.display(), what, "the store is damaged: rebuilding it from the log");
             }
-            done => return done,
+            done => return done.map(|(writes, open)| (open, writes)),
         }
     } else if directory.join(DATABASE).exists() {
         tracing::warn!(directory = %directory.display(), "the store is of another format: rebuilding it from the log");
     }
     empty(directory).map_err(|error| io_failed(&error))?;
     let open = open_database(directory)?;
+    note_synced(directory, 0).map_err(|error| io_failed(&error))?;
     fs::write(directory.join(FORMAT_FILE), FORMAT).map_err(|error| io_failed(&error))?;
-    Ok(open)
+    Ok((open, 0))
+}
+
+/// How many writes the database has: at least those that were synced.
+fn written(directory: &Path, open: &Open) -> Result<u64, TablesError> {
+    let damaged = |what: &str| TablesError::Damaged(what.to_owned());
+    let found = open.keyspaces[Table::Meta as usize].get(WRITES).map_err(|error| sort(&error, directory))?;
+    let writes = found.map_or(Some(0), |found| Some(u64::from_le_bytes(found.as_ref().try_into().ok()?)));
+    let writes = writes.ok_or_else(|| damaged("the number of its writes"))?;
+    let synced = fs::read(directory.join(SYNCED_FILE)).ok();
+    let synced = synced.and_then(|bytes| Some(u64::from_le_bytes(unseal(&bytes)?.try_into().ok()?)));
+    match synced {
+        None => Err(damaged("the file `SYNCED` is missing or altered")),
+        Some(synced) if writes < synced => Err(damaged("what was synced is gone")),
+        Some(_) => Ok(writes),
+    }
+}
+
+fn note_synced(directory: &Path, writes: u64) -> io::Result<()> {
+    let (path, new) = (directory.join(SYNCED_FILE), directory.join("SYNCED.new"));
+    let mut file = fs::File::create(&new)?;
+    file.write_all(&seal(writes.to_le_bytes().to_vec()))?;
+    file.sync_data()?;
+    fs::rename(new, path)
 }
 
 fn empty(directory: &Path) -> io::Result<()> {
-    for path in [directory.join(FORMAT_FILE), directory.join(DATABASE)] {
+    for path in [FORMAT_FILE, SYNCED_FILE, DATABASE].map(|name| directory.join(name)) {
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
     }
@@ -177,9 +219,34 @@ fn empty(directory: &Path) -> io::Result<()> {
 /// fjall panics on some kinds of damage, which is damage like any other.
 fn open_database(directory: &Path) -> Result<Open, TablesError> {
     match catch_unwind(AssertUnwindSafe(|| try_open(&directory.join(DATABASE)))) {
-        Ok(opened) => opened.map_err(|error| sort(&error, directory)),
-        Err(_) => Err(TablesError::Damaged("fjall panicked".into())),
+        Ok(opened) => opened.map_err(|error| match sort(&error, directory) {
+            // Whatever the reason, what can't be opened is made anew, unless the disk wouldn't let that either.
+            TablesError::Failed(what) if !is_hindered(&error) => TablesError::Damaged(what),
+            other => other,
+        }),
+        Err(_) => Err(panicked()),
     }
+}
+
+fn panicked() -> TablesError {
+    TablesError::Damaged("the database panicked".into())
+}
+
+/// Whether nothing can be opened or written now, so that damage isn't the reason.
+fn is_hindered(error: &fjall::Error) -> bool {
+    /// Too many open files, in this process and on this machine.
+    const TOO_MANY: [i32; 2] = [24, 23];
+    let (fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error))) = error else { return false };
+    let is_full = error.raw_os_error().is_some_and(|number| TOO_MANY.contains(&number));
+    is_full
+        || matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::ReadOnlyFilesystem
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::OutOfMemory
+        )
 }
 
 fn try_open(path: &Path) -> fjall::Result<Open> {
