@@ -66,6 +66,8 @@ pub struct Limits {
     pub deliveries_per_turn: usize,
     /// API calls under way.
     pub api_calls: usize,
+    /// API calls of one address under way.
+    pub api_calls_per_address: usize,
     /// How long a drain may take.
     pub drain: Duration,
     /// Bytes of one WebSocket message, or of one frame of the native protocol, from a client; more closes with 1009.
@@ -131,6 +133,7 @@ impl Default for Limits {
             read_queue: 4096,
             deliveries_per_turn: 262_144,
             api_calls: 256,
+            api_calls_per_address: 64,
             drain: Duration::from_secs(20),
             message_bytes: 1 << 20,
             login: Duration::from_secs(10),

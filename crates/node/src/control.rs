@@ -1,8 +1,8 @@
 //! What the API asks of this node.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use everywire_api::{
@@ -36,7 +36,7 @@ const STUCK_MS: u64 = 10_000;
 /// How long the store may be behind the log before it is read all the same.
 const BEHIND: Duration = Duration::from_millis(500);
 
-/// Retained messages that are read at once.
+/// Retained messages, or topics, that are read at once.
 const PAGE: usize = 1000;
 
 /// Answers the API's questions from the node's parts.
@@ -80,9 +80,9 @@ impl Control for NodeControl {
             let all = || Filter::parse("#").expect("a filter");
             let filter = question.filter.unwrap_or_else(all);
             let who = question.identity;
-            let read = move || visible_topics(&store, who.as_deref(), &filter, question.after, limit + 1);
-            let found = tokio::task::spawn_blocking(read).await.map_err(|_| Unanswered::Failed)?;
-            let mut found = found.map_err(|_| Unanswered::Failed)?;
+            let read =
+                move |asked: &Asker| visible_topics(&store, asked, who.as_deref(), &filter, question.after, limit + 1);
+            let mut found = blocking(read).await?.map_err(|_| Unanswered::Failed)?;
             let more = found.len() > limit;
             found.truncate(limit);
             let counts = subscribers(&posts, found.iter().map(|t| t.topic.clone()).collect()).await;
@@ -112,7 +112,7 @@ impl Control for NodeControl {
 
     fn retained(&self, filter: Filter) -> Answer<Vec<Arc<Record>>> {
         let (store, tail) = (self.store.clone(), Arc::clone(&self.engine.tails()[0]));
-        let read = move || {
+        let read = move |asked: &Asker| {
             // What was just appended is found.
             store.wait(tail.head(), BEHIND);
             let interests: Arc<[Interest]> = Arc::new([Interest { filter, since: Offset::BEGINNING }]);
@@ -124,22 +124,25 @@ impl Control for NodeControl {
                 let page = store.read(&read, wall_clock());
                 records.extend(page.records);
                 after = page.next;
-                if page.failed || after.is_none() {
-                    return if page.failed { Err(Unanswered::Failed) } else { Ok(records) };
+                if page.failed || asked.is_gone() {
+                    return Err(Unanswered::Failed);
+                }
+                if after.is_none() {
+                    return Ok(records);
                 }
             }
         };
-        Box::pin(async move { tokio::task::spawn_blocking(read).await.map_err(|_| Unanswered::Failed)? })
+        Box::pin(async move { blocking(read).await? })
     }
 
     fn message(&self, id: MessageId) -> Answer<Option<Arc<Record>>> {
         let store = self.store.clone();
-        let read = move || {
+        let read = move |_: &Asker| {
             store.wait(id.offset(), BEHIND);
             store.message(id, wall_clock())
         };
         Box::pin(async move {
-            let found = tokio::task::spawn_blocking(read).await.map_err(|_| Unanswered::Failed)?;
+            let found = blocking(read).await?;
             // What is the server's own is nobody's message.
             let is_public = |r: &Arc<Record>| r.message().is_some_and(|m| !m.topic.as_str().starts_with('$'));
             found.map(|found| found.filter(is_public)).map_err(|_| Unanswered::Failed)
@@ -232,9 +235,29 @@ async fn asked<T: Send + 'static>(
     answered.await.map_err(|_| Unanswered::Closing)
 }
 
+/// Whether somebody still waits for what is being read.
+struct Asker(Weak<()>);
+
+impl Asker {
+    fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+/// Reads on a thread of its own. What reads ends when whoever has asked is gone, or has waited for long enough.
+async fn blocking<T: Send + 'static>(read: impl FnOnce(&Asker) -> T + Send + 'static) -> Result<T, Unanswered> {
+    let waits = Arc::new(());
+    let asker = Asker(Arc::downgrade(&waits));
+    let read = tokio::task::spawn_blocking(move || if asker.is_gone() { None } else { Some(read(&asker)) });
+    let found = read.await.ok().flatten().ok_or(Unanswered::Failed);
+    drop(waits);
+    found
+}
+
 /// The first topics above `after` that the caller may subscribe to (RULES 26).
 fn visible_topics(
     store: &Store,
+    asked: &Asker,
     who: Caller<'_>,
     filter: &Filter,
     mut after: Option<Topic>,
@@ -242,11 +265,11 @@ fn visible_topics(
 ) -> Result<Vec<everywire_store::TopicInfo>, StoreError> {
     let (rules, mut visible) = (store.rules(), Vec::new());
     loop {
-        let page = store.topics(filter, after.as_ref(), wanted)?;
-        let is_last = page.len() < wanted;
+        let page = store.topics(filter, after.as_ref(), PAGE)?;
+        let is_last = page.len() < PAGE;
         after = page.last().map(|info| info.topic.clone());
         visible.extend(page.into_iter().filter(|i| rules.may_subscribe(who, &Filter::Exact(i.topic.clone())).is_ok()));
-        if is_last || visible.len() >= wanted {
+        if is_last || visible.len() >= wanted || asked.is_gone() {
             visible.truncate(wanted);
             return Ok(visible);
         }
@@ -265,4 +288,27 @@ async fn subscribers(posts: &[Post<Socket>], topics: Vec<Topic>) -> Vec<u64> {
         }
     }
     sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_read_ends_with_its_asker() {
+        let (told, heard) = std::sync::mpsc::channel();
+        let read = move |asked: &Asker| {
+            told.send("begun").unwrap();
+            while !asked.is_gone() {
+                std::thread::yield_now();
+            }
+            told.send("over").unwrap();
+        };
+        let asking = tokio::spawn(blocking(read));
+        tokio::task::yield_now().await;
+        assert_eq!(heard.recv(), Ok("begun"));
+        asking.abort();
+        assert!(asking.await.is_err());
+        assert_eq!(heard.recv(), Ok("over"));
+    }
 }

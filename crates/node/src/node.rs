@@ -230,7 +230,7 @@ impl Assembly {
             draining: Arc::clone(&draining),
         };
         let sys = Sys { engine: Arc::clone(&engine), workers: Arc::clone(&metrics), store: store.clone() };
-        let calls = Calls::start(Arc::new(control), Arc::clone(&posts), config.limits.api_calls, sys);
+        let calls = Calls::start(Arc::new(control), Arc::clone(&posts), &config.limits, sys);
         let (calls, api) = calls.map_err(system("thread"))?;
         let applying = Applying::start(applier, store_thread).map_err(system("thread"))?;
         let appender = threads::spawn("log", || appender.run()).map_err(system("thread"))?;
@@ -416,5 +416,6 @@ impl Ports for Desk {
 
     fn is_gone(&self, from: IpAddr, worker: u16, slot: Slot) {
         self.checks.forget(from, worker, slot);
+        self.calls.forget(worker, slot);
     }
 }

@@ -44,6 +44,7 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("read_queue", Count(|l, n| l.read_queue = n)),
     ("deliveries_per_turn", Count(|l, n| l.deliveries_per_turn = n)),
     ("api_calls", Count(|l, n| l.api_calls = n)),
+    ("api_calls_per_address", Count(|l, n| l.api_calls_per_address = n)),
     ("drain", Time(|l, d| l.drain = d)),
     ("message_bytes", Bytes(|l, n| l.message_bytes = n)),
     ("login", Time(|l, d| l.login = d)),
