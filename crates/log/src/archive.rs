@@ -70,8 +70,25 @@ impl Files {
         let mut wanted = offsets;
         while let Some(first) = wanted.first().copied() {
             let mut walk = Walk::over(segment, segment.position_of(first)?, PIECE)?;
+            // A batch that was passed over because it can't be read: whoever wants what may have stood there is told.
+            let mut broken = None;
             loop {
-                let Some((batch, records)) = walk.next().map_err(|e| segment.broken(e))? else { return Ok(()) };
+                let (batch, records) = match walk.next() {
+                    Ok(Some(next)) => next,
+                    Ok(None) => return broken.map_or(Ok(()), Err),
+                    Err(error) => {
+                        let can_go_on = matches!(error, WalkError::Broken(_)) && broken.is_none();
+                        broken = Some(segment.broken(error));
+                        if can_go_on && walk.skip_broken() {
+                            continue;
+                        }
+                        return broken.map_or(Ok(()), Err);
+                    }
+                };
+                if let Some(error) = broken.take_if(|_| wanted[0] < batch.first) {
+                    return Err(error);
+                }
+                broken = None;
                 let here = wanted.partition_point(|offset| *offset <= batch.last);
                 for record in decode(self.partition, batch, records, |o| wanted[..here].binary_search(&o).is_ok()) {
                     out.push(Arc::new(record?));
@@ -150,7 +167,7 @@ impl Archive for Files {
     }
 
     fn clean(&self, applied: Offset, is_wanted: &mut dyn FnMut(&Record) -> bool) -> Result<u64, ArchiveError> {
-        clean::clean(self, applied, is_wanted)
+        Ok(clean::clean(self, applied, is_wanted))
     }
 
     fn relieve(&self, bytes: u64, applied: Offset) -> Offset {

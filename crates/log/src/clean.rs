@@ -2,7 +2,8 @@
 //!
 //! A call does a bounded piece of work; a rewrite goes on over several. Which segments are worth it is found out from a
 //! sample of their batches, and the more seldom the longer a segment lives. Small neighbours become one. The last
-//! segment is never touched: it is being written, or the witness of how far numbers had come.
+//! segment is never touched: it is being written, or the witness of how far numbers had come. Nor is one that can't be read:
+//! it stays as it is, and all others are cleaned.
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
@@ -51,9 +52,9 @@ struct Job {
 type Wanted<'a> = &'a mut dyn FnMut(&Record) -> bool;
 
 /// See [`crate::engine::Archive::clean`].
-pub(crate) fn clean(files: &Files, applied: Offset, is_wanted: Wanted<'_>) -> Result<u64, ArchiveError> {
+pub(crate) fn clean(files: &Files, applied: Offset, is_wanted: Wanted<'_>) -> u64 {
     if files.is_closed.load(Ordering::Acquire) {
-        return Ok(0);
+        return 0;
     }
     let mut cleaning = files.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
     cleaning.calls += 1;
@@ -61,11 +62,12 @@ pub(crate) fn clean(files: &Files, applied: Offset, is_wanted: Wanted<'_>) -> Re
     while work > 0 {
         let job = match cleaning.job.take() {
             Some(job) => job,
-            None => match find_job(files, cleaning.calls, applied, &mut work, is_wanted)? {
+            None => match find_job(files, cleaning.calls, applied, &mut work, is_wanted) {
                 Some(job) => job,
                 None => break,
             },
         };
+        let segment = Arc::clone(&job.old[job.at]);
         match job.go_on(files, &mut work, is_wanted) {
             Ok(progress) => {
                 freed += progress.dropped;
@@ -73,11 +75,12 @@ pub(crate) fn clean(files: &Files, applied: Offset, is_wanted: Wanted<'_>) -> Re
             }
             // No room for the smaller copy: others may be free of all that is wanted.
             Err(ArchiveError::Io(error)) if error.kind() == ErrorKind::StorageFull => break,
-            Err(error) => return Err(error),
+            // It is tried again in its turn, if that may be of use.
+            Err(error) => leave(files, &segment, &error),
         }
     }
     files.metrics.bytes_freed.add(freed);
-    Ok(freed)
+    freed
 }
 
 /// See [`crate::engine::Archive::relieve`]. What cleaning has looked at since its records were to go holds what must
@@ -105,15 +108,9 @@ pub(crate) fn relieve(files: &Files, bytes: u64, applied: Offset) -> Offset {
 }
 
 /// The next segment that is worth a rewrite.
-fn find_job(
-    files: &Files,
-    calls: u64,
-    applied: Offset,
-    work: &mut u64,
-    is_wanted: Wanted<'_>,
-) -> Result<Option<Box<Job>>, ArchiveError> {
+fn find_job(files: &Files, calls: u64, applied: Offset, work: &mut u64, is_wanted: Wanted<'_>) -> Option<Box<Job>> {
     let segments = files.segments();
-    let Some((_, sealed)) = segments.split_last() else { return Ok(None) };
+    let (_, sealed) = segments.split_last()?;
     let (growth, is_tight) = (files.growth.load(Ordering::Acquire), files.is_tight.load(Ordering::Acquire));
     let floor = Offset(files.floor.load(Ordering::Acquire));
     let mut behind: u64 = segments.iter().map(|s| s.bytes()).sum();
@@ -123,10 +120,10 @@ fn find_job(
             break;
         }
         let must_go = segment.last() <= floor && !segment.looks().was_let_go;
-        if !must_go && !is_due(*segment.looks(), growth, calls, is_tight) {
+        if segment.looks().is_damaged || !must_go && !is_due(*segment.looks(), growth, calls, is_tight) {
             continue;
         }
-        let wanted = sample(files, segment, work, is_wanted)?;
+        let wanted = sample(files, segment, work, is_wanted);
         let mut looks = segment.looks();
         looks.count += 1;
         looks.was_let_go = segment.last() <= floor;
@@ -134,12 +131,25 @@ fn find_job(
         looks.at_growth = growth + (behind / 2).max(files.options.segment_bytes);
         drop(looks);
         // Copying is worth half of it; when room is short, a tenth.
-        let worth = if is_tight || must_go { wanted + wanted / 9 } else { wanted * 2 };
-        if worth <= segment.bytes() {
-            return Job::begin(files, &sealed[..=at]).map(|job| Some(Box::new(job))).map_err(ArchiveError::Io);
+        let worth = |wanted: u64| if is_tight || must_go { wanted + wanted / 9 } else { wanted * 2 };
+        let begun = match wanted {
+            Ok(wanted) if worth(wanted) <= segment.bytes() => Job::begin(files, &sealed[..=at]).map(Some),
+            other => other.map(|_| None),
+        };
+        match begun {
+            Ok(Some(job)) => return Some(Box::new(job)),
+            Ok(None) => {}
+            Err(error) => leave(files, segment, &error),
         }
     }
-    Ok(None)
+    None
+}
+
+/// A segment can't be read, or its copy can't be written: it stays as it is.
+fn leave(files: &Files, segment: &Segment, error: &ArchiveError) {
+    files.metrics.clean_failures.add(1);
+    segment.looks().is_damaged = matches!(error, ArchiveError::Damaged { .. });
+    tracing::error!(%error, segment = segment.name, "a segment of the log can't be cleaned and stays as it is");
 }
 
 fn is_due(looks: Looks, growth: u64, calls: u64, is_tight: bool) -> bool {
@@ -183,8 +193,9 @@ struct Progress {
 
 impl Job {
     /// Begins to rewrite the last one of these, together with what is small before it.
-    fn begin(files: &Files, segments: &[Arc<Segment>]) -> io::Result<Self> {
-        let is_small = |segment: &&Arc<Segment>| segment.bytes() <= files.options.segment_bytes / 4;
+    fn begin(files: &Files, segments: &[Arc<Segment>]) -> Result<Self, ArchiveError> {
+        let is_small =
+            |segment: &&Arc<Segment>| segment.bytes() <= files.options.segment_bytes / 4 && !segment.looks().is_damaged;
         let small = segments[..segments.len() - 1].iter().rev().take(8).take_while(is_small).count();
         let old = segments[segments.len() - 1 - small..].to_vec();
         let head = Head { base: old[0].head.base, salt: files.new_salt() };

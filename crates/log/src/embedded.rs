@@ -6,18 +6,19 @@ use everywire_base::ask::Append;
 use everywire_base::clock::{Monotonic, STEP, UnixMillis};
 use everywire_base::cursor::{Epoch, Lineage, Partition};
 use everywire_base::limits::Limits;
+use everywire_base::record::Record;
 
 use crate::appender::{Appender, Parts, published};
 use crate::archive::decode;
 use crate::disk::Disk;
-use crate::engine::{Archive, Bell, Engine};
+use crate::engine::{Archive, ArchiveError, Bell, Engine};
 use crate::files::Files;
 use crate::format::HEAD;
 use crate::idempotency::Keys;
 use crate::metrics::LogMetrics;
 use crate::queue::Queue;
 use crate::recovery::{self, OpenError, Recovered};
-use crate::segment::{Contents, Walk};
+use crate::segment::{Contents, Segment, Walk};
 use crate::tail::{Tail, TailWriter};
 use crate::writer::Writer;
 
@@ -62,14 +63,12 @@ impl Embedded {
         bell: Arc<dyn Bell>,
     ) -> Result<(Arc<Self>, Appender), OpenError> {
         let metrics = Arc::new(LogMetrics::default());
-        let place = disk.place();
         let Recovered { begin, last, time, lineage } = recovery::open(disk, options, Arc::clone(&metrics))?;
         let now = bell.now();
         if time > now.after(STEP) {
             tracing::warn!(last = %time, %now, "the log ends in the future: the clock was wrong then, or is now");
         }
-        let keys = remember(&begin.files, lineage.epoch, limits, now)
-            .map_err(|error| OpenError::Damaged { place, what: error.to_string() })?;
+        let keys = remember(&begin.files, lineage.epoch, limits, now);
         let queue = Arc::new(Queue::new(limits, Arc::clone(&bell)));
         let tail = TailWriter::new(last, limits);
         let engine = Arc::new(Self {
@@ -90,39 +89,49 @@ impl Embedded {
     }
 }
 
-/// The idempotency keys of the last part of the log, as far as the window reaches.
-fn remember(
-    files: &Files,
-    epoch: Epoch,
-    limits: &Limits,
-    now: UnixMillis,
-) -> Result<Keys, crate::engine::ArchiveError> {
+/// The idempotency keys of the last part of the log, as far as the window reaches, and what can be read of it.
+fn remember(files: &Files, epoch: Epoch, limits: &Limits, now: UnixMillis) -> Keys {
     let mut keys = Keys::new(limits);
     let since = UnixMillis(now.0.saturating_sub(limits.idempotency_window.as_millis() as u64));
     let segments = files.segments();
     // An empty segment, as a crash right after a start leaves it, says nothing of the time before it.
     let is_recent = |contents: Contents| contents.records == 0 || contents.time > since;
     let recent = segments.iter().rev().take_while(|s| is_recent(s.contents())).count();
-    for segment in &segments[segments.len() - recent..] {
-        if segment.contents().keyed == 0 {
+    for segment in segments[segments.len() - recent..].iter().filter(|segment| segment.contents().keyed > 0) {
+        let remembered = read_recent(files.partition, segment, since, &mut |record| {
+            if let Some(message) = record.message().filter(|_| !keys.is_full()) {
+                // What a wrong clock put into the future counts as of now.
+                let at = Monotonic(record.time.min(now).0);
+                keys.published(message, published(epoch, record), at);
+            }
+        });
+        if let Err(error) = remembered {
+            tracing::error!(%error, "idempotency keys of a part of the log can't be read, and are not known any more");
+        }
+    }
+    keys
+}
+
+/// Hands over the records of a segment that are later than this.
+fn read_recent(
+    partition: Partition,
+    segment: &Segment,
+    since: UnixMillis,
+    take: &mut dyn FnMut(&Record),
+) -> Result<(), ArchiveError> {
+    let mut walk = Walk::over(segment, HEAD as u64, 1 << 20)?;
+    while let Some((batch, records)) = walk.next().map_err(|e| segment.broken(e))? {
+        if batch.time <= since {
             continue;
         }
-        let mut walk = Walk::over(segment, HEAD as u64, 1 << 20)?;
-        while let Some((batch, records)) = walk.next().map_err(|e| segment.broken(e))? {
-            if batch.time <= since {
-                continue;
-            }
-            for record in decode(files.partition, batch, records, |_| true) {
-                let record = record?;
-                if let Some(message) = record.message().filter(|_| record.time > since && !keys.is_full()) {
-                    // What a wrong clock put into the future counts as of now.
-                    let at = Monotonic(record.time.min(now).0);
-                    keys.published(message, published(epoch, &record), at);
-                }
+        for record in decode(partition, batch, records, |_| true) {
+            let record = record?;
+            if record.time > since {
+                take(&record);
             }
         }
     }
-    Ok(keys)
+    Ok(())
 }
 
 impl Engine for Embedded {

@@ -113,6 +113,8 @@ pub struct LogMetrics {
     pub claims: Gauge,
     /// How often the appender found the tail full and waited for the store.
     pub waits_for_store: Counter,
+    /// How often cleaning left a segment as it is, since it can't be read or its copy can't be written.
+    pub clean_failures: Counter,
     /// Bytes of old segments that cleaning freed.
     pub bytes_freed: Counter,
 }
@@ -133,6 +135,7 @@ impl Default for LogMetrics {
             fenced: Counter::default(),
             claims: Gauge::default(),
             waits_for_store: Counter::default(),
+            clean_failures: Counter::default(),
             bytes_freed: Counter::default(),
         }
     }

@@ -43,6 +43,8 @@ pub(crate) struct Looks {
     pub at_call: u64,
     /// How often it was looked at.
     pub count: u32,
+    /// Whether something in it is not what was written: that doesn't mend.
+    pub is_damaged: bool,
     /// Whether it was looked at since all of it was to go for want of room.
     pub was_let_go: bool,
 }
@@ -301,6 +303,18 @@ impl Walk {
         self.position += head.size() as u64;
         self.last = head.last;
         Ok(Some((head, &self.buffer[from + BATCH_HEAD..from + head.size()])))
+    }
+
+    /// Goes to where the batch that isn't whole ends by its own head, if it has one. The next batch tells whether that is
+    /// true.
+    pub(crate) fn skip_broken(&mut self) -> bool {
+        let Some(size) = BatchHead::decode(self.rest()).map(|head| head.size() as u64) else { return false };
+        if size > self.end - self.position {
+            return false;
+        }
+        self.position += size;
+        (self.buffer_at, self.buffer) = (self.position, Vec::new());
+        true
     }
 
     fn rest(&self) -> &[u8] {

@@ -70,6 +70,7 @@ const COUNTERS: &[Gauge] = &[
     ("everywire_disk_limit_reached", "How often the oldest messages were let go for want of room", |n| {
         n.store.metrics().disk_limit_reached.load(Ordering::Relaxed)
     }),
+    ("everywire_log_clean_failures", "Segments that can't be cleaned", |n| n.log.clean_failures.get()),
     ("everywire_log_freed_bytes", "Bytes of old segments that were freed", |n| n.log.bytes_freed.get()),
 ];
 

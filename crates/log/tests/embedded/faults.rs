@@ -248,6 +248,41 @@ fn damage_in_a_sealed_segment_is_said_when_it_is_read() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_read_is_left_and_all_others_are_cleaned() {
+    // A batch's body, its length, its magic.
+    for (byte, bit) in [(2000, 1), (68, 5), (64, 0)] {
+        let disk = log_of(200);
+        let damaged = segment(&disk, 1);
+        assert!(disk.corrupt(&damaged, byte, bit));
+        let world = World::open(&disk, 2, 5000).unwrap();
+        let (archive, before) = (world.archive(), disk.used());
+        let end = archive.last();
+        for _ in 0..200 {
+            archive.clean(end, &mut |_| false).unwrap();
+        }
+        assert!(disk.used() < before - 150_000, "{} of {before} are left", disk.used());
+        assert!(disk.list().unwrap().contains(&damaged), "what can't be read stays as it is");
+        assert_eq!(world.engine.metrics().clean_failures.get(), 1, "and is said once");
+        disk.kill();
+        World::open(&disk, 3, 6000).expect("the next start is not disturbed");
+    }
+}
+
+#[test]
+fn who_reads_beside_damage_is_not_touched() {
+    let disk = log_of(30);
+    // The batch of offset 5 or so; its neighbours are found over the same place of the index.
+    assert!(disk.corrupt(&segment(&disk, 0), 5000, 1));
+    let world = World::open(&disk, 2, 5000).unwrap();
+    let is_read = |offset: u64| world.archive().get(&[Offset(offset)]).is_ok_and(|records| records.len() == 1);
+    let unread: Vec<u64> = (1..=30).filter(|offset| !is_read(*offset)).collect();
+    assert_eq!(unread.len(), 1, "{unread:?}");
+    let others: Vec<Offset> = (1..=30).filter(|offset| *offset != unread[0]).map(Offset).collect();
+    assert_eq!(world.archive().get(&others).unwrap().len(), 29);
+    assert!(world.archive().get(&[Offset(unread[0])]).is_err(), "who wants it is told");
+}
+
+#[test]
 fn a_power_cut_does_not_hide_damage_before_the_end() {
     // The mark may be lost with the power; the batches behind the damage prove that it is damage all the same.
     for seed in 0..20 {
