@@ -254,6 +254,8 @@ pub struct Subscribed {
     pub cursor: Cursor,
     /// The filters that were not granted, each with its reason; all others were.
     pub refused: Vec<(Filter, Refusal)>,
+    /// Whether its cursor can't be honoured: what was lost isn't known, and a gap comes before any message.
+    pub gap: bool,
 }
 
 /// What ends a connection's interest in some filters.

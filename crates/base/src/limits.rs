@@ -82,6 +82,10 @@ pub struct Limits {
     pub session_expiry_max: Duration,
     /// How long a client may stay away after a restart of the server before its will is published.
     pub will_grace: Duration,
+    /// Wills of a worker that wait for their delay; one more is published at once.
+    pub wills: usize,
+    /// How many of them one user may leave, or all anonymous clients of one address; one more is published at once.
+    pub wills_each: usize,
     /// Asks of one connection that wait for their answer at the same time; further input is not read.
     pub pipelined_asks: usize,
     /// Credentials that wait to be checked, over all workers, for each of those who check them: what is known, the static
@@ -141,6 +145,8 @@ impl Default for Limits {
             session_claims: 131_072,
             session_expiry_max: Duration::from_hours(24 * 7),
             will_grace: Duration::from_secs(10),
+            wills: 65_536,
+            wills_each: 4096,
             pipelined_asks: 1024,
             auth_queue: 1024,
             auth_per_address: 64,

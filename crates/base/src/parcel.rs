@@ -39,6 +39,8 @@ impl Format {
 pub struct Parcel {
     record: Arc<Record>,
     epoch: Epoch,
+    /// Where its subscription stands, if it is a retained message: those are outside the order.
+    stands: Option<Box<Cursor>>,
     renditions: RefCell<SmallVec<[(Format, Rendition); 2]>>,
 }
 
@@ -46,7 +48,14 @@ impl Parcel {
     /// Wraps a record that is a message; other kinds are never delivered and give `None`.
     pub fn new(record: Arc<Record>, epoch: Epoch) -> Option<Self> {
         record.message()?;
-        Some(Self { record, epoch, renditions: RefCell::default() })
+        Some(Self { record, epoch, stands: None, renditions: RefCell::default() })
+    }
+
+    /// Wraps a retained message for a subscription that stands at `cursor`: whoever goes on from it has missed nothing,
+    /// and reads nothing old again.
+    pub fn retained(record: Arc<Record>, cursor: Cursor) -> Option<Self> {
+        let epoch = cursor.epoch;
+        Some(Self { stands: Some(Box::new(cursor)), ..Self::new(record, epoch)? })
     }
 
     /// The record.
@@ -59,8 +68,11 @@ impl Parcel {
         self.record.message().expect("checked when the parcel was made")
     }
 
-    /// The cursor of this one message.
+    /// The cursor of this one message; of a retained one that of its subscription.
     pub fn cursor(&self) -> Cursor {
+        if let Some(stands) = &self.stands {
+            return Cursor::clone(stands);
+        }
         Cursor::new(self.epoch, [(self.record.partition, self.record.offset)]).expect("one position")
     }
 

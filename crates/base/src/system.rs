@@ -23,10 +23,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::ask::{Draft, Will};
-use crate::identity::encode;
+use crate::identity::{Identity, encode};
 use crate::record::{Durability, Message};
 use crate::terms::Terms;
-use crate::topic::Topic;
+use crate::topic::{Filter, Topic};
 
 /// The topic of kicks.
 pub const KICK: &str = "$kick";
@@ -263,6 +263,37 @@ pub struct WillState {
     pub message: Box<str>,
     /// What publishing it promises.
     pub durability: Durability,
+    /// Who leaves it; none is an anonymous client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<Publisher>,
+}
+
+/// What of an identity says where it may publish.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Publisher {
+    /// The user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Box<str>>,
+    /// Where its token lets it publish, if that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<Vec<Box<str>>>,
+    /// Whether it may use all topics.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub admin: bool,
+}
+
+impl Publisher {
+    fn of(who: &Identity) -> Self {
+        let publish = who.publish.as_ref().map(|filters| filters.iter().map(|f| f.as_str().into()).collect());
+        Self { user: who.user.clone(), publish, admin: who.admin }
+    }
+
+    /// The identity, as far as it says where it may publish. What can't be read allows nothing.
+    fn identity(&self) -> Identity {
+        let filters = |texts: &Vec<Box<str>>| texts.iter().filter_map(|text| Filter::parse(text).ok()).collect();
+        let publish = self.publish.as_ref().map(filters);
+        Identity { user: self.user.clone(), publish, admin: self.admin, ..Identity::default() }
+    }
 }
 
 /// A filter of a session.
@@ -286,7 +317,7 @@ fn usual_terms() -> u32 {
 
 impl WillState {
     /// What is written of a will.
-    pub fn of(will: &Will, owner: Box<str>) -> Self {
+    pub fn of(will: &Will, owner: Box<str>, who: Option<&Identity>) -> Self {
         let millis = |time: Duration| time.as_millis() as u64;
         Self {
             owner,
@@ -294,7 +325,13 @@ impl WillState {
             ttl_ms: will.ttl.map(millis),
             message: STANDARD.encode(will.draft.message.encode()).into(),
             durability: will.draft.durability,
+            who: who.map(Publisher::of),
         }
+    }
+
+    /// Who leaves it, as far as that says where it may publish.
+    pub fn identity(&self) -> Option<Identity> {
+        self.who.as_ref().map(Publisher::identity)
     }
 
     /// The will that was written.

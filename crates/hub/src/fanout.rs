@@ -46,6 +46,14 @@ impl Walk {
         self.lists.iter_mut().filter(|l| **l == list).for_each(|l| *l = NONE);
     }
 
+    /// It goes on in another turn: what expires lives less long by then.
+    fn renew(&mut self) {
+        if self.parcel.message().expires.is_some() {
+            let again = Parcel::new(Arc::clone(self.parcel.record()), self.parcel.cursor().epoch);
+            self.parcel = again.map_or_else(|| Rc::clone(&self.parcel), Rc::new);
+        }
+    }
+
     /// Whether a connection gets the record by this list.
     fn is_for(&self, list: ListId, index: u32) -> bool {
         self.drawn.iter().find(|(shared, _)| *shared == list).is_none_or(|(_, drawn)| *drawn == index)
@@ -89,6 +97,9 @@ impl Walk {
 impl Hub {
     /// Goes from the mark to the head, as far as the budget allows.
     pub(crate) fn fan_out(&mut self, budget: &mut usize, now: Now, to: &mut dyn Deliver) {
+        if let Some(walk) = &mut self.walk {
+            walk.renew();
+        }
         if !self.walk_on(budget, to) {
             return;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use everywire_base::ask::{Page, ReadKind};
 use everywire_base::clock::Now;
-use everywire_base::cursor::Offset;
+use everywire_base::cursor::{Cursor, Offset};
 use everywire_base::id::Slot;
 use everywire_base::parcel::{Delivery, Parcel, Taken};
 use everywire_base::record::Record;
@@ -41,8 +41,8 @@ impl Hub {
             // A newer one comes as a live message.
             let is_expired = record.message().is_some_and(|message| message.is_expired(now.wall));
             let is_due = record.offset <= greeting.start[partition] && !is_expired;
-            let epoch = self.setup.lineages[partition].epoch;
-            if let Some(parcel) = Parcel::new(Arc::clone(record), epoch).filter(|_| is_due) {
+            let begun = self.cursor(&greeting.start);
+            if let Some(parcel) = Parcel::retained(Arc::clone(record), begun).filter(|_| is_due) {
                 if let Err(state) = self.send_retained(slot, &parcel, greeting.terms, to) {
                     lag.state = state;
                     return false;
@@ -88,7 +88,7 @@ impl Hub {
                 lag.state = State::Window;
                 return false;
             }
-            if self.send_one_again(slot, *sent, record.as_ref(), to) == Taken::Full {
+            if self.send_one_again(slot, (*sent, record.as_ref()), self.cursor(&lag.positions), to) == Taken::Full {
                 lag.state = State::Full;
                 return false;
             }
@@ -103,14 +103,21 @@ impl Hub {
         false
     }
 
-    fn send_one_again(&mut self, slot: Slot, sent: Sent, record: Option<&Arc<Record>>, to: &mut dyn Deliver) -> Taken {
+    fn send_one_again(
+        &mut self,
+        slot: Slot,
+        (sent, record): (Sent, Option<&Arc<Record>>),
+        stands: Cursor,
+        to: &mut dyn Deliver,
+    ) -> Taken {
         let Some(tag) = NonZeroU16::new(sent.tag) else { return Taken::Yes };
-        let epoch = self.setup.lineages[usize::from(sent.partition)].epoch;
         let who = self.caller(slot.index);
         let may_have = |topic: &Topic| self.grants(who.as_deref(), &Filter::Exact(topic.clone())).is_ok();
         let is_wanted =
             |r: &&Arc<Record>| sent.stage != Stage::Released && r.message().is_some_and(|m| may_have(&m.topic));
-        let parcel = record.filter(is_wanted).and_then(|r| Parcel::new(Arc::clone(r), epoch));
+        let parcel = record.filter(is_wanted).cloned().and_then(|record| {
+            if sent.retained { Parcel::retained(record, stands) } else { Parcel::new(record, stands.epoch) }
+        });
         let Some(parcel) = parcel else { return self.give_up(slot, sent, tag, to) };
         let identifiers = self.identifiers(slot.index, &parcel);
         let manner =

@@ -168,7 +168,7 @@ impl Hub {
 
     /// A connection is gone: the registry forgets it, but for when it was last seen.
     pub(crate) fn leave_registry(&mut self, slot: Slot, origin: Origin, now: Now) {
-        self.end_session(slot, now);
+        self.end_session(slot, origin.address.ip(), now);
         self.remove_user(slot.index);
         let Some(member) = self.connections.reach(slot.index).member.take() else { return };
         let Some(identity) = member.identity else { return };

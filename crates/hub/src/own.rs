@@ -19,7 +19,7 @@ impl Hub {
         if topic.starts_with(system::SESSIONS) {
             self.session_record(record, message, now);
         } else if topic.starts_with(system::WILLS) {
-            self.will_record(message, now);
+            self.will_record(record, message, now);
         } else if topic.starts_with(system::GROUPS) {
             self.group_record(record, message, now);
         } else if topic == system::KICK {

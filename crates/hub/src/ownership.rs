@@ -64,12 +64,19 @@ impl Hub {
         let window = Window::new(kind, bound, topic.stable_hash());
         let mut session = Session::new(id, topic, expiry.min(longest), window);
         session.fresh = matches!(login.session, SessionWish::Named { fresh: true, .. });
-        session.will = login.will.take();
         let Some(member) = &mut self.connections.reach(slot.index).member else { return false };
         member.session = Some(Box::new(session));
         self.index_session(slot.index);
         let (inbox, applied) = (login.inbox, Offset::BEGINNING);
-        let opening = Box::new(Opening { ask, inbox, applied, again: false, found: Vec::new(), next: None });
+        let opening = Box::new(Opening {
+            ask,
+            inbox,
+            applied,
+            again: false,
+            found: Vec::new(),
+            next: None,
+            will: login.will.take(),
+        });
         if is_new {
             self.make(slot, opening, now);
         } else {
@@ -102,9 +109,9 @@ impl Hub {
     }
 
     /// Writes the record of ownership, after that of the will; what is not kept is open at once.
-    fn own(&mut self, slot: Slot, state: SessionState, opening: Box<Opening>, now: Now) {
+    fn own(&mut self, slot: Slot, state: SessionState, mut opening: Box<Opening>, now: Now) {
         let owner = Some(self.name(slot));
-        let writes_will = self.write_will(slot);
+        let writes_will = self.write_will(slot, opening.will.take());
         let Some(session) = self.session_mut(slot.index) else { return };
         let state = SessionState { owner, expiry_s: session.expiry.as_secs(), ..state };
         if !session.is_durable() && !writes_will {
@@ -125,7 +132,7 @@ impl Hub {
         let at = record.offset;
         let claim = if message.retain { None } else { system::read::<Claim>(message) };
         if let Some(claim) = &claim {
-            self.returned(&message.topic, claim.fresh, now);
+            self.returned(&message.topic, claim.fresh);
         }
         for index in self.of_session(&message.topic) {
             let slot = self.slot_at(index);

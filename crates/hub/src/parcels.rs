@@ -1,9 +1,11 @@
 //! The parcels that lagging connections share: those that fell behind together replay the same records, and each is
-//! rendered once. Bounded; what falls out is rendered again.
+//! rendered once. Bounded; what falls out is rendered again. So is what expires: a rendition says how long it still lives
+//! (MQTT-5.0 §3.3.2.3.3), which holds for the moment in which it is made.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Epoch;
 use everywire_base::parcel::Parcel;
 use everywire_base::record::{Message, Record};
@@ -14,13 +16,13 @@ const MAX_BYTES: usize = 1 << 20;
 /// Recent parcels by offset.
 #[derive(Default)]
 pub(crate) struct Parcels {
-    places: Vec<Option<Rc<Parcel>>>,
+    places: Vec<Option<(UnixMillis, Rc<Parcel>)>>,
     bytes: usize,
 }
 
 impl Parcels {
     /// The parcel of a record; `None` if the record is no message.
-    pub(crate) fn of(&mut self, record: &Arc<Record>, epoch: Epoch) -> Option<Rc<Parcel>> {
+    pub(crate) fn of(&mut self, record: &Arc<Record>, epoch: Epoch, now: UnixMillis) -> Option<Rc<Parcel>> {
         if self.bytes > MAX_BYTES {
             self.clear();
         }
@@ -28,13 +30,14 @@ impl Parcels {
             self.places.resize_with(PLACES, || None);
         }
         let place = &mut self.places[record.offset.0 as usize % PLACES];
-        if let Some(parcel) = place.as_ref().filter(|p| same(p.record(), record)) {
+        let is_true = |made: UnixMillis| made == now || record.message().is_some_and(|m| m.expires.is_none());
+        if let Some((_, parcel)) = place.as_ref().filter(|(made, p)| same(p.record(), record) && is_true(*made)) {
             return Some(Rc::clone(parcel));
         }
         let parcel = Rc::new(Parcel::new(Arc::clone(record), epoch)?);
         // Renditions come later, and there may be several.
         self.bytes += 2 * record.message().map_or(0, Message::weight);
-        *place = Some(Rc::clone(&parcel));
+        *place = Some((now, Rc::clone(&parcel)));
         Some(parcel)
     }
 

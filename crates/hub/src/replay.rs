@@ -85,7 +85,7 @@ impl Replay<'_> {
     /// Hands a record over that some filters take: whether it went out, or what it waits for.
     fn send(&mut self, lag: &Lag, record: &Arc<Record>, takers: &[Held]) -> Result<bool, State> {
         let (slot, partition) = (self.slot, self.partition);
-        let Some(parcel) = self.parcels.of(record, self.epoch) else { return Ok(false) };
+        let Some(parcel) = self.parcels.of(record, self.epoch, self.now.wall) else { return Ok(false) };
         let mut deliver = |delivery: &Delivery<'_>| self.to.deliver(slot, delivery);
         let plain = Delivery::Message(&parcel, Manner::PLAIN);
         let Some(window) = self.window.as_deref_mut().filter(|window| window.is_tagged()) else {

@@ -7,6 +7,7 @@
 //! * Subscriptions are durable before they are confirmed; acknowledgements are written lazily, and at the end.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use everywire_base::topic::{Filter, Topic};
 use crate::lag::State;
 use crate::once::Received;
 use crate::table::Held;
+use crate::wills::LastWill;
 use crate::window::Window;
 use crate::{Hub, OWN, Said};
 
@@ -63,7 +65,7 @@ pub(crate) struct Session {
     /// When it is to be looked at again; zero is not at all.
     pub(crate) due: Monotonic,
     /// What is published if the connection ends without a goodbye.
-    pub(crate) will: Option<Box<Will>>,
+    pub(crate) will: Option<Box<LastWill>>,
 }
 
 /// What a session has not come to an end with, besides its deliveries.
@@ -112,6 +114,8 @@ pub(crate) struct Opening {
     pub(crate) found: Vec<Arc<Record>>,
     /// Where the next page goes on.
     pub(crate) next: Option<Topic>,
+    /// The will, until it is on its way to the log.
+    pub(crate) will: Option<Box<Will>>,
 }
 
 impl Session {
@@ -312,8 +316,8 @@ impl Hub {
     }
 
     /// The connection is gone; its session waits for the next.
-    pub(crate) fn end_session(&mut self, slot: Slot, now: Now) {
-        self.leave_will(slot, now);
+    pub(crate) fn end_session(&mut self, slot: Slot, address: IpAddr, now: Now) {
+        self.leave_will(slot, address, now);
         if self.session(slot.index).is_some_and(Session::is_held) {
             self.write_last(slot, now);
         }

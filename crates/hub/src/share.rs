@@ -38,7 +38,11 @@ impl Hub {
                 let too_long = || Refusal::TooMany("bytes of a group's name with its filter".into());
                 let refusal = refusal.filter(|_| topic.is_some()).unwrap_or_else(too_long);
                 let cursor = self.cursor(&self.current(slot.index));
-                self.say(slot, ask, Said::Subscribed(Subscribed { cursor, refused: vec![(filter.clone(), refusal)] }));
+                self.say(
+                    slot,
+                    ask,
+                    Said::Subscribed(Subscribed { cursor, refused: vec![(filter.clone(), refusal)], gap: false }),
+                );
             }
         }
     }
@@ -358,7 +362,11 @@ impl Hub {
         let given_up = self.groups.take_joining(slot, topic);
         let cursor = self.cursor(&self.current(slot.index));
         for ask in given_up.iter().filter_map(|joining| joining.ask) {
-            self.say(slot, ask, Said::Subscribed(Subscribed { cursor: cursor.clone(), refused: Vec::new() }));
+            self.say(
+                slot,
+                ask,
+                Said::Subscribed(Subscribed { cursor: cursor.clone(), refused: Vec::new(), gap: false }),
+            );
         }
         !given_up.is_empty()
     }

@@ -45,7 +45,7 @@ impl Hub {
         let who = subscribe.identity.clone().or_else(|| self.caller(index));
         let (granted, refused) = self.grant(index, subscribe, who.as_deref());
         if granted.is_empty() {
-            return Subscribed { cursor: self.cursor(&current), refused };
+            return Subscribed { cursor: self.cursor(&current), refused, gap: false };
         }
         let greeting = if subscribe.start == Start::Latest && subscribe.group.is_none() {
             self.greeting(&granted, &opening.positions, subscribe)
@@ -56,9 +56,9 @@ impl Hub {
         let at_once =
             is_live && greeting.is_none() && current == target && self.has_nothing(&granted, &opening, &target);
         if at_once {
-            return Subscribed { cursor: self.cursor(&target), refused };
+            return Subscribed { cursor: self.cursor(&target), refused, gap: false };
         }
-        let cursor = self.cursor(&opening.positions);
+        let (cursor, gap) = (self.cursor(&opening.positions), opening.owed.is_some());
         let mut lag = self.lag_from(index, fresh, &current, &granted, &opening);
         for (partition, until) in lag.kept_until.iter_mut().enumerate() {
             if opening.earliest[partition] {
@@ -67,7 +67,7 @@ impl Hub {
         }
         lag.greetings.extend(greeting);
         self.let_lag(index, lag);
-        Subscribed { cursor, refused }
+        Subscribed { cursor, refused, gap }
     }
 
     /// Takes over the place from an earlier connection, should that not have been closed.

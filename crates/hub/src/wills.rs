@@ -1,13 +1,16 @@
 //! Wills: what is published when a connection ends without a goodbye (MQTT-5.0 §3.1.2.5, RULES 16).
 //!
 //! * A will is a record before its connection is welcomed: `$wills/USER/ID`, with the generation of the session's owner.
+//! * In memory there is only whose it is, where it lies and when it is due. The message is read when the will fires.
 //! * It waits for the smaller of its delay and the session's life; whoever claims the session in the meantime ends the
-//!   wait: the will is gone, or, if the session was thrown away, published at once.
+//!   wait: the will is gone, or, if the session was thrown away, published at once. So is one for which there is no room.
+//! * Whether its publisher may publish it is judged when it fires, by the rules that hold then.
 //! * Publishing it is the message, under a key of its connection, and then the removal of the record; what the log
 //!   refuses is tried again. So a crash in between publishes nothing twice within the keys' window.
 //! * What a former life of the node has left is published after a grace in which clients may come back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +18,11 @@ use everywire_base::ask::{Append, Draft, Interest, Page, PublishError, Published
 use everywire_base::clock::{Monotonic, Now};
 use everywire_base::cursor::{Offset, Partition};
 use everywire_base::id::{AskId, Slot, Ticket};
-use everywire_base::record::{Durability, Message};
+use everywire_base::identity::Identity;
+use everywire_base::limits::Limits;
+use everywire_base::notice::{Notice, Refused};
+use everywire_base::publish;
+use everywire_base::record::{Durability, Message, Record};
 use everywire_base::system::{self, WillState};
 use everywire_base::topic::{Filter, Topic};
 
@@ -24,10 +31,22 @@ use crate::{Hub, OWN};
 
 /// In place of a generation: the outcome is that of a will.
 const WILL: u32 = u32::MAX - 1;
-/// The most wills that are read at once.
-const PAGE: usize = 1024;
+/// The most wills that are read at once, when a node starts.
+const PAGE: usize = 64;
 /// The place of who reads wills.
 const READER: Slot = Slot { index: OWN, generation: WILL };
+/// The ask that reads what a former life of the node has left; others are numbers of wills that fire.
+const ADOPTION: AskId = AskId(0);
+/// What the keys of wills begin with. A client's key has no control characters, so that it is never one of these.
+const KEY: &str = "\0will of ";
+
+/// The will of a connection that is there.
+#[derive(Debug)]
+pub(crate) struct LastWill {
+    delay: Duration,
+    /// Where its record lies; the beginning while that is on its way.
+    at: Offset,
+}
 
 /// The wills that wait, by the topics of their sessions.
 #[derive(Debug, Default)]
@@ -35,9 +54,11 @@ pub(crate) struct Wills {
     /// Each with the moment that it waits for.
     waiting: BTreeMap<Topic, (Monotonic, Waiting)>,
     due: BTreeSet<(Monotonic, Topic)>,
+    /// How many of them are whose.
+    shares: BTreeMap<Sharer, usize>,
     /// On their way to the log: nobody takes them back.
     fired: BTreeMap<u32, (Topic, Waiting)>,
-    /// Those of them that the log has refused, and when they are tried again.
+    /// Those of them that could not be read or that the log has refused, and when they are tried again.
     again: BTreeSet<(Monotonic, u32)>,
     last: u32,
     /// Sessions that were claimed while the wills of a former life are being read.
@@ -53,9 +74,41 @@ pub(crate) struct Wills {
 /// A will whose connection is gone.
 #[derive(Clone, Debug)]
 struct Waiting {
-    will: Will,
+    /// Where its record lies.
+    at: Offset,
     owner: Box<str>,
     generation: u64,
+    who: Leaver,
+    sharer: Sharer,
+}
+
+/// Who leaves a will.
+#[derive(Clone, Debug)]
+enum Leaver {
+    /// Somebody who was connected to this life of the node; `None` is anonymous.
+    Known(Option<Arc<Identity>>),
+    /// Whom the record names.
+    Recorded,
+}
+
+/// Who may have so many wills waiting: a user, or those who are at one address.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Sharer {
+    User(Box<str>),
+    Address(IpAddr),
+    /// Somebody of a former life of the node.
+    Former,
+}
+
+impl Sharer {
+    fn of(who: Option<&Identity>, address: IpAddr) -> Self {
+        match (who.and_then(|who| who.user.clone()), address) {
+            (Some(user), _) => Sharer::User(user),
+            // Whoever has one IPv6 address has its whole network of 64 bits.
+            (None, IpAddr::V6(address)) => Sharer::Address(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
+            (None, address) => Sharer::Address(address),
+        }
+    }
 }
 
 impl Wills {
@@ -69,7 +122,13 @@ impl Wills {
         self.waiting.len() + self.fired.len()
     }
 
+    fn has_room(&self, sharer: &Sharer, limits: &Limits) -> bool {
+        let own = self.shares.get(sharer).copied().unwrap_or_default();
+        self.waiting.len() < limits.wills && own < limits.wills_each
+    }
+
     fn wait(&mut self, session: Topic, waiting: Waiting, until: Monotonic) {
+        *self.shares.entry(waiting.sharer.clone()).or_default() += 1;
         self.due.insert((until, session.clone()));
         self.waiting.insert(session, (until, waiting));
     }
@@ -77,6 +136,12 @@ impl Wills {
     fn take(&mut self, session: &Topic) -> Option<Waiting> {
         let (session, (until, waiting)) = self.waiting.remove_entry(session)?;
         self.due.remove(&(until, session));
+        if let Some(own) = self.shares.get_mut(&waiting.sharer) {
+            *own -= 1;
+            if *own == 0 {
+                self.shares.remove(&waiting.sharer);
+            }
+        }
         Some(waiting)
     }
 }
@@ -84,13 +149,14 @@ impl Wills {
 impl Hub {
     /// Writes the will of a session that is being opened; without one it removes what may be there. Says whether there
     /// is one.
-    pub(crate) fn write_will(&mut self, slot: Slot) -> bool {
-        let owner = self.name(slot);
-        let Some(session) = self.session(slot.index) else { return false };
+    pub(crate) fn write_will(&mut self, slot: Slot, will: Option<Box<Will>>) -> bool {
+        let (owner, who) = (self.name(slot), self.caller(slot.index));
+        let Some(session) = self.session_mut(slot.index) else { return false };
         let Some(topic) = system::will_topic(&session.topic) else { return false };
         let generation = session.generation;
-        if let Some(will) = &session.will {
-            let message = system::message(topic, &WillState::of(will, owner), true);
+        if let Some(will) = will {
+            session.will = Some(Box::new(LastWill { delay: will.delay, at: Offset::BEGINNING }));
+            let message = system::message(topic, &WillState::of(&will, owner, who.as_deref()), true);
             self.append_for(slot, Message { generation, ..message }, Durability::Fsync);
             return true;
         }
@@ -105,14 +171,18 @@ impl Hub {
         self.append_own(nothing, Durability::Fsync);
     }
 
-    /// A record on a will's topic has come out of the log: a session of which nothing else is kept is open.
-    pub(crate) fn will_record(&mut self, message: &Message, now: Now) {
+    /// A record on a will's topic has come out of the log. A session of which nothing else is kept is open then.
+    pub(crate) fn will_record(&mut self, record: &Record, message: &Message, now: Now) {
         let Some(session) = system::session_of_will(&message.topic) else { return };
         let Some(state) = system::read::<WillState>(message).filter(|_| message.retain) else { return };
         for index in self.of_session(&session) {
             let slot = self.slot_at(index);
             let is_own = self.name(slot) == state.owner;
-            if is_own && self.session(index).is_some_and(|session| !session.is_durable()) {
+            let Some(session) = self.session_mut(index).filter(|_| is_own) else { continue };
+            if let Some(will) = &mut session.will {
+                will.at = record.offset;
+            }
+            if !session.is_durable() {
                 self.written(slot, message.generation, now);
             }
         }
@@ -129,28 +199,31 @@ impl Hub {
 
     /// The connection is gone without a goodbye. If another has claimed its session, the client has come back, which
     /// ends the wait before it began.
-    pub(crate) fn leave_will(&mut self, slot: Slot, now: Now) {
+    pub(crate) fn leave_will(&mut self, slot: Slot, address: IpAddr, now: Now) {
         let is_draining = self.wills.is_draining;
-        let owner = self.name(slot);
+        let (owner, who) = (self.name(slot), self.caller(slot.index));
+        let sharer = Sharer::of(who.as_deref(), address);
         let Some(session) = self.session_mut(slot.index).filter(|s| s.is_held()) else { return };
         let Some(will) = session.will.take().filter(|_| !is_draining) else { return };
-        let (topic, generation) = (session.topic.clone(), session.generation);
-        let delay = will.delay.min(session.expiry);
-        let waiting = Waiting { will: *will, owner, generation };
+        let (topic, generation, delay) = (session.topic.clone(), session.generation, will.delay.min(session.expiry));
+        let has_returned = matches!(session.stage, Stage::Lost);
+        let waiting = Waiting { at: will.at, owner, generation, who: Leaver::Known(who), sharer };
         if delay.is_zero() {
-            self.fire(topic, waiting, now);
-        } else if !matches!(session.stage, Stage::Lost) {
+            self.fire(topic, waiting);
+        } else if !has_returned && self.wills.has_room(&waiting.sharer, &self.setup.limits) {
             self.wills.wait(topic, waiting, now.monotonic + delay);
+        } else if !has_returned {
+            self.fire(topic, waiting);
         }
     }
 
     /// A session was claimed: who had it before has come back in time, or has thrown it away.
-    pub(crate) fn returned(&mut self, session: &Topic, fresh: bool, now: Now) {
+    pub(crate) fn returned(&mut self, session: &Topic, fresh: bool) {
         if let Some(claimed) = &mut self.wills.claimed {
             claimed.insert(session.clone());
         }
         if let Some(waiting) = self.wills.take(session).filter(|_| fresh) {
-            self.fire(session.clone(), waiting, now);
+            self.fire(session.clone(), waiting);
         }
     }
 
@@ -158,12 +231,12 @@ impl Hub {
     pub(crate) fn see_to_wills(&mut self, now: Now) {
         while let Some((_, session)) = self.wills.due.first().filter(|(at, _)| *at <= now.monotonic).cloned() {
             if let Some(waiting) = self.wills.take(&session) {
-                self.fire(session, waiting, now);
+                self.fire(session, waiting);
             }
         }
         while let Some((_, number)) = self.wills.again.first().filter(|(at, _)| *at <= now.monotonic).copied() {
             self.wills.again.pop_first();
-            self.publish_will(number, now);
+            self.read_will(number);
         }
         if self.wills.reads_again.take_if(|at| *at <= now.monotonic).is_some() {
             let after = self.wills.reading.0.clone();
@@ -171,20 +244,61 @@ impl Hub {
         }
     }
 
-    fn fire(&mut self, session: Topic, waiting: Waiting, now: Now) {
-        self.wills.last = self.wills.last.wrapping_add(1);
+    fn fire(&mut self, session: Topic, waiting: Waiting) {
+        self.wills.last = self.wills.last.wrapping_add(1).max(1);
         self.wills.fired.insert(self.wills.last, (session, waiting));
-        self.publish_will(self.wills.last, now);
+        self.read_will(self.wills.last);
     }
 
-    fn publish_will(&mut self, number: u32, now: Now) {
-        let Some((_, waiting)) = self.wills.fired.get(&number) else { return };
-        let Draft { message, durability } = waiting.will.draft.clone();
-        let expires = waiting.will.ttl.map(|ttl| now.wall.after(ttl));
-        let key = Some(format!("will of {}", waiting.owner).into());
-        let draft = Draft { message: Message { expires, key, ..message }, durability };
+    /// Asks the store for the message of a will that fires, by its place: its client may have left another since.
+    fn read_will(&mut self, number: u32) {
+        let Some((_, Waiting { at, .. })) = self.wills.fired.get(&number) else { return };
+        let (applied, kind) = (*at, ReadKind::Records(Arc::new([*at])));
         let ticket = Ticket { worker: self.setup.worker, slot: READER, ask: AskId(number) };
-        self.appends.push(Append::new(ticket, draft));
+        self.reads.push_back(Read { ticket, partition: Partition(0), interests: Arc::new([]), applied, kind });
+        self.counters.reads += 1;
+    }
+
+    /// Publishes a will that was read, if its publisher may publish it now.
+    fn publish_will(&mut self, number: u32, page: &Page, now: Now) {
+        let Some((_, waiting)) = self.wills.fired.get(&number) else { return };
+        if page.failed {
+            self.wills.again.insert((now.monotonic + RETRY, number));
+            return;
+        }
+        let is_its = |state: &WillState| state.owner == waiting.owner;
+        let mut found = page.records.iter().filter_map(|record| system::read::<WillState>(record.message()?));
+        let Some((state, will)) = found.find(is_its).and_then(|state| state.will().map(|will| (state, will))) else {
+            return self.lose_will(number, "its record is gone from the log");
+        };
+        let who = match &waiting.who {
+            Leaver::Known(who) => who.clone(),
+            Leaver::Recorded => state.identity().map(Arc::new),
+        };
+        let key = Some(format!("{KEY}{}", waiting.owner).into());
+        match publish::check(will.draft.message, who.as_deref(), &self.setup.rules, &self.setup.limits) {
+            Ok(Draft { message, durability }) => {
+                let expires = will.ttl.map(|ttl| now.wall.after(ttl));
+                let draft = Draft { message: Message { expires, key, ..message }, durability };
+                let ticket = Ticket { worker: self.setup.worker, slot: READER, ask: AskId(number) };
+                self.appends.push(Append::new(ticket, draft));
+            }
+            Err(unfit) => self.lose_will(number, &unfit.to_string()),
+        }
+    }
+
+    /// A will is not published.
+    fn lose_will(&mut self, number: u32, why: &str) {
+        let Some((session, waiting)) = self.wills.fired.remove(&number) else { return };
+        let whose = session.as_str().trim_start_matches(system::SESSIONS);
+        self.notices.push((None, Notice::new(Refused::Will, why).of(whose)));
+        self.forget_will(&session, waiting.generation);
+    }
+
+    fn forget_will(&mut self, session: &Topic, generation: u64) {
+        if let Some(topic) = system::will_topic(session) {
+            self.remove_will(topic, generation);
+        }
     }
 
     /// What came of an append, if it was a will's.
@@ -193,17 +307,15 @@ impl Hub {
             return false;
         }
         let number = ticket.ask.0;
-        if !matches!(result, Ok(_) | Err(PublishError::KeyConflict | PublishError::Closing)) {
-            self.wills.again.insert((now.monotonic + RETRY, number));
-            return true;
-        }
-        let fired = self.wills.fired.remove(&number);
-        // When the node goes down the record stays, and its next life goes on.
-        let done = fired.filter(|_| !matches!(result, Err(PublishError::Closing)));
-        if let Some((session, waiting)) = done
-            && let Some(topic) = system::will_topic(&session)
-        {
-            self.remove_will(topic, waiting.generation);
+        match result {
+            Ok(_) | Err(PublishError::KeyConflict) => {
+                if let Some((session, waiting)) = self.wills.fired.remove(&number) {
+                    self.forget_will(&session, waiting.generation);
+                }
+            }
+            // The record stays, and the node's next life goes on.
+            Err(PublishError::Closing) => drop(self.wills.fired.remove(&number)),
+            Err(_) => drop(self.wills.again.insert((now.monotonic + RETRY, number))),
         }
         true
     }
@@ -221,7 +333,7 @@ impl Hub {
         self.wills.reading = (after.clone(), self.marks[0]);
         let filter = Filter::parse(&format!("{}#", system::WILLS)).expect("a filter");
         let read = Read {
-            ticket: Ticket { worker: self.setup.worker, slot: READER, ask: AskId(0) },
+            ticket: Ticket { worker: self.setup.worker, slot: READER, ask: ADOPTION },
             partition: Partition(0),
             interests: Arc::new([Interest { filter, since: Offset::BEGINNING }]),
             applied: self.marks[0],
@@ -236,12 +348,16 @@ impl Hub {
         if page.ticket.slot != READER {
             return false;
         }
+        if page.ticket.ask != ADOPTION {
+            self.publish_will(page.ticket.ask.0, page, now);
+            return true;
+        }
         if page.failed || page.upto < self.wills.reading.1 {
             self.wills.reads_again = Some(now.monotonic + RETRY);
             return true;
         }
-        for message in page.records.iter().filter_map(|record| record.message()) {
-            self.adopt_will(message, now);
+        for record in &page.records {
+            self.adopt_will(record, now);
         }
         match &page.next {
             Some(next) => self.read_wills(Some(next.clone())),
@@ -250,7 +366,8 @@ impl Hub {
         true
     }
 
-    fn adopt_will(&mut self, message: &Message, now: Now) {
+    fn adopt_will(&mut self, record: &Record, now: Now) {
+        let Some(message) = record.message() else { return };
         let (Some(session), Some(state)) =
             (system::session_of_will(&message.topic), system::read::<WillState>(message))
         else {
@@ -261,9 +378,12 @@ impl Hub {
         if is_of_this_life || has_returned || self.wills.waiting.contains_key(&session) {
             return;
         }
-        let Some(will) = state.will() else { return };
-        let grace: Duration = self.setup.limits.will_grace;
-        let until = now.monotonic + will.delay.max(grace);
-        self.wills.wait(session, Waiting { will, owner: state.owner, generation: message.generation }, until);
+        let until = now.monotonic + Duration::from_millis(state.delay_ms).max(self.setup.limits.will_grace);
+        let (at, owner, generation) = (record.offset, state.owner, message.generation);
+        self.wills.wait(
+            session,
+            Waiting { at, owner, generation, who: Leaver::Recorded, sharer: Sharer::Former },
+            until,
+        );
     }
 }

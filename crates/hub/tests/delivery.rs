@@ -5,6 +5,7 @@ mod world;
 use std::sync::Arc;
 
 use everywire_base::ask::Subscribe;
+use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Epoch, Lineage, Offset, Start};
 use everywire_base::id::Slot;
 use everywire_base::limits::Limits;
@@ -157,6 +158,66 @@ fn each_topic_that_lost_something_is_named() {
     world.subscribe(slot(1), &["a", "b", "c"], at(5));
     world.settle();
     assert_eq!(seen(&mut world), ["1:gap a 5->7:5", "1:gap b 5->7:5", "1:14", "1:15"]);
+}
+
+#[test]
+fn only_a_loss_is_a_gap() {
+    let mut world = World::new(Shape::default());
+    let first = world.publish("a");
+    world.publish("b");
+    world.turn();
+    for filters in [&["a"][..], &["b"], &["a", "b"], &["#"], &["+"], &["none"]] {
+        world.apply();
+        let subscribed = world.subscribe(slot(1), filters, Start::After(Cursor::single(EPOCH, first)));
+        assert!(!subscribed.gap, "nothing of {filters:?} is lost");
+        world.settle();
+        world.unsubscribe(slot(1));
+    }
+    assert!(world.outside.seen.iter().all(|seen| !seen.contains("gap")), "{:?}", world.outside.seen);
+    for (epoch, offset) in [(Epoch(99), 1), (EPOCH, 1_000)] {
+        let subscribed = world.subscribe(slot(1), &["a"], Start::After(Cursor::single(epoch, Offset(offset))));
+        assert!(subscribed.gap, "what came after {epoch}:{offset} isn't known");
+        world.settle();
+        world.unsubscribe(slot(1));
+    }
+}
+
+#[test]
+fn a_retained_message_carries_the_cursor_at_which_its_subscription_began() {
+    let mut world = World::new(Shape::default());
+    for name in ["a", "b"] {
+        let offset = world.publish_message(0, 1, Message { retain: true, ..Message::new(topic(name), "kept") });
+        let record = world.outside.records[0].iter().find(|r| r.offset == offset).unwrap();
+        world.outside.retained.insert(topic(name), Arc::clone(record));
+        world.hint.add(&topic(name));
+    }
+    for _ in 0..5 {
+        world.publish("a/x");
+    }
+    world.turn();
+    world.apply();
+    let wanted = Subscribe { greet: Greet::Always, ..Subscribe::to([filter("a"), filter("b")]) };
+    let subscribed = world.ask(slot(1), wanted);
+    world.settle();
+    assert_eq!(world.outside.cursors, [subscribed.cursor.clone(), subscribed.cursor]);
+}
+
+#[test]
+fn what_expires_says_how_long_it_lives_when_it_is_handed_over() {
+    let mut world = World::new(Shape::default());
+    let message = Message { expires: Some(UnixMillis(100_000)), ..Message::new(topic("a"), "x") };
+    world.publish_message(0, 1, message);
+    world.turn();
+    world.apply();
+    for index in 1..=3 {
+        // One that is stuck keeps what laggards share.
+        let start = Start::After(Cursor::single(EPOCH, Offset(0)));
+        world.subscribe(slot(index), &["a"], start);
+        world.room(slot(index), usize::from(index > 1));
+        world.settle();
+        world.outside.now.wall.0 += 10_000;
+    }
+    assert_eq!(world.outside.messages, 2);
 }
 
 /// A hole from 11 to 20, after a crash.

@@ -304,7 +304,7 @@ fn some_orders(mut begin: impl FnMut() -> Order, mut check: impl FnMut(&mut Orde
     }
 }
 
-const SOME: u64 = 150;
+const SOME: u64 = 60;
 
 struct Random(u64);
 

@@ -10,6 +10,7 @@ use everywire_base::cursor::Offset;
 use everywire_base::id::MessageId;
 use everywire_base::record::Record;
 use everywire_base::rules::Rules;
+use everywire_base::system;
 use everywire_base::topic::{Filter, Topic};
 use everywire_log::hint::RetainedHint;
 
@@ -150,12 +151,17 @@ fn records(shared: &Shared, offsets: &[Offset], now: UnixMillis) -> Result<Found
     for offset in offsets {
         let record = there.binary_search_by_key(offset, |record| record.offset).ok().map(|at| &there[at]);
         if let Some(record) = record
-            && is_given(shared, record, now)?
+            && (is_will(record) || is_given(shared, record, now)?)
         {
             records.push(Arc::clone(record));
         }
     }
     Ok(Found { records, upto, ..Found::default() })
+}
+
+/// Wills are read by their place when they fire: another may have come in the place of one that is still to be published.
+fn is_will(record: &Record) -> bool {
+    record.message().is_some_and(|message| message.topic.as_str().starts_with(system::WILLS))
 }
 
 /// Whether a record that the log has is given to readers: it is kept, or its topic's retained message.

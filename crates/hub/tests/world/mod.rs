@@ -14,7 +14,7 @@ use everywire_base::clock::{Monotonic, Now, UnixMillis};
 use everywire_base::cursor::{Cursor, Epoch, Lineage, Offset, Partition, Start};
 use everywire_base::id::{AskId, Slot};
 use everywire_base::limits::Limits;
-use everywire_base::parcel::{Delivery, Taken};
+use everywire_base::parcel::{Delivery, Format, Parcel, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::record::{Durability, Entry, Message, Record};
 use everywire_base::rules::{Rules, TopicRule};
@@ -90,6 +90,8 @@ pub(crate) struct Outside {
     pub(crate) asked: HashMap<Slot, AskId>,
     /// How many messages were taken.
     pub(crate) messages: u64,
+    /// The cursors of retained messages.
+    pub(crate) cursors: Vec<Cursor>,
     /// What happened, for tests that look at it.
     pub(crate) seen: Vec<String>,
     pub(crate) settled: Vec<Slot>,
@@ -136,6 +138,7 @@ impl World {
             peers: HashMap::new(),
             asked: HashMap::new(),
             messages: 0,
+            cursors: Vec::new(),
             seen: Vec::new(),
             settled: Vec::new(),
             ended: Vec::new(),
@@ -407,6 +410,13 @@ impl Outside {
         }
     }
 
+    /// What expires says how long it still lives, as of now.
+    fn check_rendition(&self, parcel: &Parcel) {
+        let now = self.now.wall.0.to_string();
+        let made = parcel.rendition(Format::bare("now"), |_, out| out.extend(now.as_bytes()));
+        assert!(parcel.message().expires.is_none() || *made == *now.as_bytes(), "a remaining time of long ago");
+    }
+
     fn take_message(&mut self, slot: Slot, record: &Record) {
         let peer = &self.peers[&slot];
         let partition = usize::from(record.partition.0);
@@ -455,11 +465,16 @@ impl Deliver for Outside {
         match delivery {
             Delivery::Message(parcel, _) => {
                 self.messages += 1;
+                self.check_rendition(parcel);
                 self.take_message(slot, parcel.record());
                 self.seen.push(format!("{index}:{}", parcel.record().offset));
             }
             Delivery::Release(_) => panic!("nothing is acknowledged by tags"),
-            Delivery::Retained(parcel, _) => self.seen.push(format!("{index}:retained {}", parcel.record().offset)),
+            Delivery::Retained(parcel, _) => {
+                self.check_rendition(parcel);
+                self.cursors.push(parcel.cursor());
+                self.seen.push(format!("{index}:retained {}", parcel.record().offset));
+            }
             Delivery::Gap(gap) => {
                 self.take_gap(slot, &gap.earliest);
                 let after = gap.after.map_or("?".into(), |a| a.to_string());

@@ -285,6 +285,7 @@ impl Node {
             }
         };
         let filters: Vec<_> = subscribe.filters.iter().map(|filter| (filter.clone(), subscribe.terms)).collect();
+        let is_lost = after.is_some();
         let gap = after.map(|after| Gap {
             topic: filters[0].0.as_str().into(),
             after,
@@ -301,7 +302,7 @@ impl Node {
         });
         self.place(bench);
         let cursor = Cursor::single(EPOCH, position);
-        bench.answer(ask, Answer::Subscribed(Subscribed { cursor, refused }));
+        bench.answer(ask, Answer::Subscribed(Subscribed { cursor, refused, gap: is_lost }));
     }
 
     /// Tells the bench where its connection stands.

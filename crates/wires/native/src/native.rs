@@ -82,7 +82,6 @@ enum Waiting {
     },
     Subscribe {
         id: u64,
-        after: Start,
         /// How many filters were asked for.
         filters: usize,
     },
@@ -298,7 +297,7 @@ impl Native {
             return;
         }
         let greet = if start == Start::Latest { Greet::Always } else { Greet::Never };
-        let waiting = Waiting::Subscribe { id, after: start.clone(), filters: filters.len() };
+        let waiting = Waiting::Subscribe { id, filters: filters.len() };
         self.ask(cx, Ask::Subscribe(Subscribe { start, greet, ..Subscribe::to(filters) }), waiting);
     }
 
@@ -323,9 +322,9 @@ impl Native {
         }
     }
 
-    fn subscribed(&self, cx: &mut Carrier<'_, '_>, id: u64, after: &Start, subscribed: &Subscribed) {
-        let gap = if let Start::After(asked) = after { !is_honoured(asked, &subscribed.cursor) } else { false };
-        self.send(cx, &Response::Subscribed { id, cursor: subscribed.cursor.to_string(), gap });
+    fn subscribed(&self, cx: &mut Carrier<'_, '_>, id: u64, subscribed: &Subscribed) {
+        let Subscribed { cursor, gap, .. } = subscribed;
+        self.send(cx, &Response::Subscribed { id, cursor: cursor.to_string(), gap: *gap });
     }
 
     fn unsubscribe(&mut self, cx: &mut Carrier<'_, '_>, id: u64, topics: &[String]) {
@@ -419,11 +418,11 @@ impl Carried for Native {
         match (self.take(ask), answer) {
             (Some(Waiting::Hello(hello)), Answer::Authenticated(result)) => self.authenticated(cx, &hello, result),
             (Some(Waiting::Login { is_asked }), Answer::Welcomed(result)) => self.welcomed(cx, is_asked, result),
-            (Some(Waiting::Subscribe { id, after, filters }), Answer::Subscribed(subscribed)) => {
+            (Some(Waiting::Subscribe { id, filters }), Answer::Subscribed(subscribed)) => {
                 self.refusals(cx, id, &subscribed);
                 // Errors alone are the answer where nothing was granted.
                 if subscribed.refused.len() < filters {
-                    self.subscribed(cx, id, &after, &subscribed);
+                    self.subscribed(cx, id, &subscribed);
                 }
                 self.flow(cx)
             }
@@ -510,12 +509,6 @@ fn wish(hello: &Hello) -> SessionWish {
         Some("new") => SessionWish::New { expiry },
         Some(id) => SessionWish::Resume { id: id.into(), expiry },
     }
-}
-
-/// Whether a subscription begins where it was asked to.
-fn is_honoured(asked: &Cursor, granted: &Cursor) -> bool {
-    asked.epoch == granted.epoch
-        && asked.positions().iter().all(|(p, at)| granted.position(*p).is_none_or(|g| g == *at))
 }
 
 #[cfg(test)]

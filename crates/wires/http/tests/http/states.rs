@@ -176,7 +176,7 @@ fn a_short_poll_waits_for_its_history_but_not_for_ever() {
     let asks = send_only(&mut pair, "GET /v1/messages?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let cursor = pair.bench.position.cursor.clone();
     pair.bench.position.live = false;
-    let granted = Subscribed { cursor, refused: vec![] };
+    let granted = Subscribed { cursor, refused: vec![], gap: false };
     pair.bench.answer(asks[0].0, Answer::Subscribed(granted));
     pair.bench.settle();
     assert_eq!(output(&mut pair), "");
@@ -236,7 +236,7 @@ fn answers_and_verbs_that_a_state_does_not_expect_change_nothing() {
         send_only(&mut pair, request);
         let (open, deadline) = (pair.bench.is_open(), pair.bench.next_deadline());
         let cursor = pair.bench.position.cursor.clone();
-        let granted = Subscribed { cursor, refused: vec![] };
+        let granted = Subscribed { cursor, refused: vec![], gap: false };
         let stranger = AskId(77);
         for answer in [published(&pair, 1), Answer::Subscribed(granted), Answer::Called(None)] {
             pair.bench.answer(stranger, answer);

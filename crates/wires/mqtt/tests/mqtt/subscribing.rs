@@ -278,7 +278,7 @@ fn a_subscribe_with_very_many_filters_is_asked_for_a_bounded_number_at_a_time() 
             break;
         }
         for (ask, _) in asks {
-            let subscribed = Subscribed { cursor: "a:0".parse().unwrap(), refused: Vec::new() };
+            let subscribed = Subscribed { cursor: "a:0".parse().unwrap(), refused: Vec::new(), gap: false };
             client.pair.bench.answer(ask, Answer::Subscribed(subscribed));
         }
     }
