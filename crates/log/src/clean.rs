@@ -14,7 +14,7 @@ use everywire_base::cursor::Offset;
 use everywire_base::record::Record;
 
 use crate::archive::decode;
-use crate::disk::DiskFile;
+use crate::disk::{Disk as _, DiskFile};
 use crate::engine::ArchiveError;
 use crate::files::Files;
 use crate::format::{

@@ -3,12 +3,14 @@
 //! One flat directory of files. A write is durable after [`DiskFile::sync`]; a file's name after [`Disk::sync_dir`].
 
 mod real;
+mod reserve;
 mod sim;
 
 use std::io;
 use std::sync::Arc;
 
 pub use real::RealDisk;
+pub(crate) use reserve::Reserve;
 pub use sim::{Fault, SimDisk};
 
 /// A directory of files.

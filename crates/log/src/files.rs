@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use everywire_base::cursor::{Offset, Partition};
 
 use crate::clean::Cleaning;
-use crate::disk::{Disk, fill_with_zeros};
+use crate::disk::{Disk as _, Reserve, fill_with_zeros};
 use crate::embedded::Options;
 use crate::meta::write_names;
 use crate::metrics::LogMetrics;
@@ -19,8 +19,11 @@ use crate::segment::Segment;
 const BALLAST: &str = "ballast";
 const BALLAST_BYTES: u64 = 256 << 10;
 
+/// So many of the newest segments keep their files open once they were read.
+const OPEN_SEGMENTS: usize = 64;
+
 pub(crate) struct Files {
-    pub disk: Arc<dyn Disk>,
+    pub disk: Arc<Reserve>,
     pub options: Options,
     pub metrics: Arc<LogMetrics>,
     pub partition: Partition,
@@ -42,7 +45,7 @@ pub(crate) struct Files {
 
 impl Files {
     pub(crate) fn new(
-        disk: Arc<dyn Disk>,
+        disk: Arc<Reserve>,
         options: Options,
         metrics: Arc<LogMetrics>,
         segments: Vec<Arc<Segment>>,
@@ -72,9 +75,13 @@ impl Files {
         crate::mix(self.salt.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) ^ 0x5a17)
     }
 
-    /// Adds the next segment.
+    /// Adds the next segment. Of those before it only some keep their files open, and none when descriptors are short.
     pub(crate) fn add(&self, segment: Arc<Segment>) -> io::Result<()> {
-        self.change(|segments| segments.push(segment))
+        let kept_open = if self.disk.is_low() { 0 } else { OPEN_SEGMENTS };
+        self.change(|segments| {
+            segments.iter().rev().skip(kept_open).for_each(|segment| segment.close_file());
+            segments.push(segment);
+        })
     }
 
     /// Puts one segment, or none, in the place of adjacent ones, which are removed.
@@ -83,6 +90,10 @@ impl Files {
         self.change(|segments| {
             let at = segments.iter().position(is_old).unwrap_or(segments.len());
             segments.retain(|segment| !is_old(segment));
+            // Who reads in them meanwhile needs them open, since they lose their names.
+            for segment in old {
+                drop(segment.file());
+            }
             if let Some(new) = new {
                 segments.insert(at, Arc::clone(new));
             }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Epoch, Lineage, Offset};
 
-use crate::disk::{Disk, DiskFile, LockError, read_up_to};
+use crate::disk::{Disk, DiskFile, LockError, Reserve, read_up_to};
 use crate::embedded::Options;
 use crate::files::Files;
 use crate::format::{BATCH_HEAD, BatchHead, FORMAT, FormatError, HEAD, Head, IndexEntry};
@@ -107,7 +107,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, options: Options, metrics: Arc<LogMetric
         Err(LockError::Held(holder)) => return Err(OpenError::Locked { place, holder: format!("process {holder}") }),
         Err(LockError::Io(error)) => return Err(OpenError::Io { place, error }),
     };
-    recover(disk, options, metrics, lock).map_err(|trouble| match trouble {
+    recover(Reserve::new(disk, META), options, metrics, lock).map_err(|trouble| match trouble {
         Trouble::Io(error) => OpenError::Io { place, error },
         Trouble::Damaged(what) => OpenError::Damaged { place, what },
         Trouble::Newer(file, found) => OpenError::Newer { place, file, found },
@@ -115,7 +115,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, options: Options, metrics: Arc<LogMetric
 }
 
 fn recover(
-    disk: Arc<dyn Disk>,
+    disk: Arc<Reserve>,
     options: Options,
     metrics: Arc<LogMetrics>,
     lock: Box<dyn Send + Sync>,
@@ -184,7 +184,7 @@ struct Tail {
     index: Vec<IndexEntry>,
 }
 
-fn find(disk: &Arc<dyn Disk>, meta: &Meta) -> Result<Found, Trouble> {
+fn find(disk: &Arc<Reserve>, meta: &Meta) -> Result<Found, Trouble> {
     let listed = read_names(&*open_listed(disk, SEGMENTS)?).map_err(of_small_file(SEGMENTS))?;
     let mut segments = Vec::with_capacity(listed.len());
     let (mut tail, mut loss) = (None, None);
@@ -232,7 +232,7 @@ fn first_start(disk: &dyn Disk, names: &[String], options: Options) -> Result<()
     Ok(())
 }
 
-fn open_listed(disk: &Arc<dyn Disk>, name: &str) -> Result<Arc<dyn DiskFile>, Trouble> {
+fn open_listed(disk: &Arc<Reserve>, name: &str) -> Result<Arc<dyn DiskFile>, Trouble> {
     match disk.open(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => damaged(format!("`{name}` is missing")),
         other => Ok(other?),
@@ -244,7 +244,7 @@ enum Opened {
     Unsealed(Arc<dyn DiskFile>, Head),
 }
 
-fn open_segment(disk: &Arc<dyn Disk>, name: &str) -> Result<Opened, Trouble> {
+fn open_segment(disk: &Arc<Reserve>, name: &str) -> Result<Opened, Trouble> {
     let file = open_listed(disk, name)?;
     let head = match Head::decode(&read_up_to(&*file, 0, HEAD)?) {
         Ok(head) if name_of(head) == name => head,
@@ -340,7 +340,7 @@ fn number_on(meta: &mut Meta, written: Offset) -> Offset {
 /// Goes on with the last segment if it was closed in good order; else cuts what is torn and seals it, since behind its
 /// end may stand what must never come back.
 fn settle_tail(
-    disk: &Arc<dyn Disk>,
+    disk: &Arc<Reserve>,
     tail: Tail,
     was_closed: bool,
     segments: &mut Vec<Arc<Segment>>,

@@ -6,12 +6,12 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Offset;
 
-use crate::disk::{Disk, DiskFile, read_up_to};
+use crate::disk::{Disk as _, DiskFile, Reserve, read_up_to};
 use crate::engine::ArchiveError;
 use crate::format::{BATCH_HEAD, BATCH_TARGET, BatchHead, HEAD, Head, IndexEntry, TRAILER, Trailer};
 
@@ -21,8 +21,9 @@ pub(crate) const ENDING: &str = ".seg";
 pub(crate) struct Segment {
     pub head: Head,
     pub name: String,
-    disk: Arc<dyn Disk>,
-    file: OnceLock<Arc<dyn DiskFile>>,
+    disk: Arc<Reserve>,
+    /// Open once it was read; closed again when descriptors are short.
+    file: Mutex<Option<Arc<dyn DiskFile>>>,
     /// Readable up to here.
     end: AtomicU64,
     last: AtomicU64,
@@ -93,7 +94,7 @@ pub(crate) fn index_batch(index: &mut Vec<IndexEntry>, first: Offset, position: 
 impl Segment {
     /// A segment whose file is open; with its index, unless that stands in its foot.
     pub(crate) fn new(
-        disk: Arc<dyn Disk>,
+        disk: Arc<Reserve>,
         file: Option<Arc<dyn DiskFile>>,
         head: Head,
         contents: Contents,
@@ -103,7 +104,7 @@ impl Segment {
             head,
             name: name_of(head),
             disk,
-            file: file.map(OnceLock::from).unwrap_or_default(),
+            file: Mutex::new(file),
             end: AtomicU64::new(0),
             last: AtomicU64::new(0),
             records: AtomicU64::new(0),
@@ -158,12 +159,21 @@ impl Segment {
         self.publish(contents);
     }
 
-    pub(crate) fn file(&self) -> io::Result<&Arc<dyn DiskFile>> {
-        if let Some(file) = self.file.get() {
-            return Ok(file);
+    pub(crate) fn file(&self) -> io::Result<Arc<dyn DiskFile>> {
+        let mut kept = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*kept {
+            return Ok(Arc::clone(file));
         }
         let file = self.disk.open(&self.name)?;
-        Ok(self.file.get_or_init(|| file))
+        if !self.disk.is_low() {
+            *kept = Some(Arc::clone(&file));
+        }
+        Ok(file)
+    }
+
+    /// Closes its file until it is read again.
+    pub(crate) fn close_file(&self) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Writes the foot behind the batches and cuts the file there. May be tried again.
@@ -197,7 +207,7 @@ impl Segment {
         }
         let file = self.file()?;
         let length = file.len()?;
-        let loaded = read_foot(&**file, length)?.map(|(_, index)| index).ok_or_else(|| self.damage("a broken foot"))?;
+        let loaded = read_foot(&*file, length)?.map(|(_, index)| index).ok_or_else(|| self.damage("a broken foot"))?;
         let found = look(&loaded);
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(loaded);
         Ok(found)
@@ -270,7 +280,7 @@ impl From<io::Error> for WalkError {
 impl Walk {
     /// Walks over what readers of the segment see.
     pub(crate) fn over(segment: &Segment, position: u64, piece: usize) -> io::Result<Self> {
-        let file = Arc::clone(segment.file()?);
+        let file = segment.file()?;
         Ok(Self::new(file, segment.head, position, segment.bytes(), piece))
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::disk::{DiskFile, fill_with_zeros};
+use crate::disk::{Disk as _, DiskFile, fill_with_zeros};
 use crate::files::Files;
 use crate::meta::UNFINISHED;
 

@@ -14,7 +14,7 @@ use everywire_base::cursor::Offset;
 use everywire_base::record::{Durability, Record};
 
 use crate::appender::is_stored;
-use crate::disk::{DiskFile, read_up_to};
+use crate::disk::{Disk as _, DiskFile, read_up_to};
 use crate::files::Files;
 use crate::format::{
     BATCH_HEAD, BATCH_TARGET, BatchFacts, BatchHead, ENTRY, HEAD, Head, IndexEntry, TRAILER, add_record, begin_batch,

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Disk, DiskFile, LockError, Space};
@@ -13,6 +13,8 @@ const LOCK: &str = "lock";
 /// A directory of the operating system.
 pub struct RealDisk {
     directory: PathBuf,
+    /// Held open, so that names can be synced when descriptors are used up.
+    opened: File,
 }
 
 impl RealDisk {
@@ -20,16 +22,13 @@ impl RealDisk {
     pub fn new(directory: impl Into<PathBuf>) -> io::Result<Self> {
         let directory = directory.into();
         fs::create_dir_all(&directory)?;
-        Ok(Self { directory })
+        let opened = File::open(&directory)?;
+        Ok(Self { directory, opened })
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 impl Disk for RealDisk {
@@ -69,7 +68,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        sync_directory(&self.directory)
+        self.opened.sync_all()
     }
 
     fn space(&self) -> io::Result<Space> {

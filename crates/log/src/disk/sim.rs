@@ -38,6 +38,9 @@ struct State {
     steps: Vec<Step>,
     next_file: u64,
     capacity: Option<u64>,
+    /// The handles that are open, and how many may be.
+    handles: usize,
+    most_handles: Option<usize>,
     fault: Option<Fault>,
     is_locked: bool,
     /// Counts crashes; handles and locks of before a crash are dead.
@@ -87,6 +90,12 @@ impl SimDisk {
     /// From now on files take at most so many bytes together.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
+    }
+
+    /// From now on so many more files may be open at the same time.
+    pub fn set_spare_handles(&self, more: Option<usize>) {
+        let mut state = self.state();
+        state.most_handles = more.map(|more| state.handles + more);
     }
 
     /// Injects an error.
@@ -194,6 +203,14 @@ impl State {
         }
     }
 
+    fn take_handle(&mut self) -> io::Result<()> {
+        if self.most_handles.is_some_and(|most| self.handles >= most) {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        self.handles += 1;
+        Ok(())
+    }
+
     fn make(&mut self, name: &str) -> u64 {
         let number = self.next_file;
         self.next_file += 1;
@@ -273,13 +290,15 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.state();
+        let mut state = self.state();
         let file = *state.names.get(name).ok_or_else(|| no_such(name))?;
+        state.take_handle()?;
         Ok(Arc::new(Handle { disk: self.clone(), file, life: state.life }))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
+        state.take_handle()?;
         let file = state.make(name);
         Ok(Arc::new(Handle { disk: self.clone(), file, life: state.life }))
     }
@@ -339,6 +358,12 @@ struct Handle {
     disk: SimDisk,
     file: u64,
     life: u64,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.disk.state().handles -= 1;
+    }
 }
 
 impl Handle {

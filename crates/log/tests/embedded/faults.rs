@@ -283,6 +283,24 @@ fn who_reads_beside_damage_is_not_touched() {
 }
 
 #[test]
+fn the_log_goes_on_when_others_have_used_up_the_descriptors() {
+    let disk = SimDisk::new();
+    let mut world = World::open(&disk, 1, 1000).unwrap();
+    world.publish_one(0, 1000).unwrap();
+    disk.set_spare_handles(Some(0));
+    // Many segments, some of which are cleaned and read meanwhile.
+    for n in 1..1000 {
+        world.publish_one(n, 1000).unwrap_or_else(|error| panic!("message {n}: {error}"));
+        if n % 100 == 0 {
+            let (archive, end) = (world.archive(), world.archive().last());
+            archive.clean(end, &mut |record| record.offset.0 % 2 == 0).unwrap();
+            assert_eq!(archive.get(&[Offset(2), end]).unwrap().len(), 2);
+        }
+    }
+    assert_eq!(world.engine.metrics().clean_failures.get(), 0);
+}
+
+#[test]
 fn a_power_cut_does_not_hide_damage_before_the_end() {
     // The mark may be lost with the power; the batches behind the damage prove that it is damage all the same.
     for seed in 0..20 {
