@@ -1,11 +1,12 @@
 """A network between a client and a server that fails when it is told to."""
 
+import contextlib
 import socket
 import threading
 
 
 class Proxy:
-    """Passes bytes on, and cuts all connections when it is told to."""
+    """Passes bytes on, and the end of either side, and cuts all connections when it is told to."""
 
     def __init__(self, port):
         self.target, self.pairs = ("127.0.0.1", port), []
@@ -16,25 +17,40 @@ class Proxy:
     def accept(self):
         while True:
             near, _ = self.listener.accept()
-            far = socket.create_connection(self.target)
-            self.pairs.append((near, far))
-            for one, other in [(near, far), (far, near)]:
-                threading.Thread(target=self.pump, args=(one, other), daemon=True).start()
+            threading.Thread(target=self.serve, args=(near,), daemon=True).start()
 
-    def pump(self, one, other):
-        try:
-            while data := one.recv(65536):
-                other.sendall(data)
-        except OSError:
-            pass
-        for end in (one, other):
-            end.close()
+    def serve(self, near):
+        """One connection to its end. A socket is closed only when nobody reads it any more: until then no FIN would go out."""
+        with near:
+            try:
+                far = socket.create_connection(self.target)
+            except OSError:
+                return
+            with far:
+                self.pairs.append((near, far))
+                back = threading.Thread(target=pump, args=(far, near), daemon=True)
+                back.start()
+                pump(near, far)
+                back.join()
 
     def cut(self):
         pairs, self.pairs = self.pairs, []
         for pair in pairs:
-            for end in pair:
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
+            shut(*pair)
+
+
+def pump(one, other):
+    """Passes on what one side says until it ends, and then that it has ended."""
+    try:
+        while data := one.recv(65536):
+            other.sendall(data)
+        other.shutdown(socket.SHUT_WR)
+    except OSError:
+        shut(one, other)
+
+
+def shut(*ends):
+    """Ends connections in both directions, whoever reads them."""
+    for end in ends:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
