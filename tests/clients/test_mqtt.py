@@ -446,3 +446,45 @@ def test_mosquitto(node, version):
     got = [line.strip() for line in lines if line[0].isdigit()]
     assert got == ["0 hello 0", "1 hello 1", "2 hello 2"]
     assert reader.wait(timeout=WAIT) == 0
+
+
+class TestGoodbyes:
+    """What a client has sent before its goodbye arrives, however much it is, and its will isn't published (MQTT-3.14.4-3)."""
+
+    COUNT = 3000
+
+    @pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
+    @pytest.mark.parametrize("qos", [0, 1, 2])
+    def test_all_lines_of_mosquitto_pub(self, node, qos, version):
+        host, port = address(node["mqtt"])
+        lines = "".join(f"{n}\n" for n in range(self.COUNT))
+        with Client(node, "reader") as reader:
+            reader.subscribe([("lines", 2), ("gone", 2)])
+            command = ["mosquitto_pub", "-h", host, "-p", str(port), "-V", version, "-q", str(qos), "-t", "lines", "-l"]
+            subprocess.run([*command, "--will-topic", "gone", "--will-payload", "x"], input=lines, text=True, check=True, timeout=10 * WAIT)
+            reader.publish("gone", "end", 2)
+            assert [reader.hear().payload for _ in range(self.COUNT + 1)] == [b"%d" % n for n in range(self.COUNT)] + [b"end"]
+
+    def burst(self, qos):
+        """A whole life in one piece: CONNECT with a will, many messages, DISCONNECT."""
+        connect = field(b"MQTT") + b"\x04\x06\0\x0a" + field(b"burst") + field(b"gone") + field(b"x")
+        messages = []
+        for n in range(self.COUNT):
+            number = (n + 1).to_bytes(2, "big") if qos else b""
+            messages.append(bytes([0x30 | qos << 1]) + counted(field(b"lines") + number + b"%d" % n))
+        return b"\x10" + counted(connect) + b"".join(messages) + b"\xe0\0"
+
+    @pytest.mark.parametrize("qos", [0, 1, 2])
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_whole_life_in_one_piece(self, node, way, qos):
+        with Client(node, "reader") as reader:
+            reader.subscribe([("lines", 2), ("gone", 2)])
+            if way == "tcp":
+                with socket.create_connection(address(node["mqtt"]), WAIT) as link:
+                    link.sendall(self.burst(qos))
+            else:
+                with websocket(f"ws://{node['http']}{way}", subprotocols=["mqtt"]) as link:
+                    link.send(self.burst(qos))
+            assert [int(reader.hear().payload) for _ in range(self.COUNT)] == list(range(self.COUNT))
+            reader.publish("gone", "end", 2)
+            assert reader.hear().payload == b"end", "no will"
