@@ -230,8 +230,7 @@ fn known(id: u32, place: u16) -> Result<(Id, Shape), PacketError> {
     let found = TABLE.iter().find(|(known, ..)| *known as u32 == id);
     let (id, shape, places) = found.ok_or(PacketError::malformed("no property has this identifier"))?;
     if places & place == 0 {
-        // §2.2.2.2 calls that malformed.
-        return Err(PacketError::malformed("a property stands where it may not"));
+        return Err(PacketError::protocol("a property stands where it may not"));
     }
     Ok((*id, *shape))
 }

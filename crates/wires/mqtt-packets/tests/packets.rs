@@ -199,7 +199,7 @@ const WRONG: &[(&str, Version, Side, &[u8], Reason)] = &[
     ("MQTT-2.2.1-3 PUBACK", V3, Client, b"\x40\x02\0\0", PROTOCOL),
     // §2.2.2: properties.
     ("§2.2.2.2 unknown", V5, Client, b"\x30\x06\0\x01a\x01\x04x", MALFORMED),
-    ("§2.2.2.2 in the wrong place", V5, Client, b"\x30\x0a\0\x01a\x05\x11\0\0\0\x01x", MALFORMED),
+    ("§2.2.2.2 in the wrong place", V5, Client, b"\x30\x0a\0\x01a\x05\x11\0\0\0\x01x", PROTOCOL),
     ("§2.2.2.2 twice", V5, Client, b"\x30\x09\0\x01a\x04\x01\0\x01\0x", PROTOCOL),
     ("§2.2.2.1 longer than the packet", V5, Client, b"\x30\x05\0\x01a\x09x", MALFORMED),
     ("§2.2.2.1 cut within a property", V5, Client, b"\x30\x06\0\x01a\x01\x02x", MALFORMED),
