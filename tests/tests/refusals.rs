@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use everywire_tests::mqtt::{Mqtt, Opening, packet, text};
+use everywire_tests::mqtt::{Mqtt, Opening, packet, publish, text};
 use everywire_tests::{Request, Server, until};
 
 /// A server that lets nobody in who shows no token.
@@ -23,11 +23,14 @@ fn logged(server: &Server, line: &str) {
 }
 
 fn refusals(server: &Server, reason: &str) -> u64 {
+    metric(server, &format!("everywire_refusals_total{{reason=\"{reason}\"}}"))
+}
+
+fn metric(server: &Server, name: &str) -> u64 {
     let admin = std::fs::read_to_string(server.setup().data_directory().join("admin.token")).expect("a token");
     let request = Request::get("/metrics").header("Authorization", &format!("Bearer {}", admin.trim()));
     let text = server.send(&request).text();
-    let name = format!("everywire_refusals_total{{reason=\"{reason}\"}} ");
-    let value = text.lines().find_map(|line| line.strip_prefix(&name)).expect("the metric");
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).expect("the metric");
     value.parse::<f64>().expect("a number") as u64
 }
 
@@ -85,4 +88,21 @@ fn what_clients_say_can_neither_end_the_line_nor_steer_a_terminal() {
     say(&server, "mqtt", &Opening::new("a\n\u{1b}[2Jb").bytes());
     logged(&server, "login refused of ");
     assert!(!server.setup().errors().contains('\u{1b}'), "{:?}", server.setup().errors());
+}
+
+#[test]
+fn messages_whose_publisher_cannot_be_told_are_counted_and_logged_with_their_client() {
+    let server = Server::start();
+    let mut client = Mqtt::open(server.address_of("mqtt"), &Opening::new("sensor-9"));
+    let long = "x".repeat(300 << 10);
+    let numbered = |number: u8| packet(0x32, &[&text("t")[..], &[0, number], long.as_bytes()].concat());
+    for number in 1..=3 {
+        client.send(&numbered(number));
+        assert_eq!(client.packet_of(4), Some(vec![0, number]), "3.1.1 has no word for it");
+    }
+    client.send(&publish("$mine", "x"));
+    logged(&server, "message refused of \"sensor-9\" from 127.0.0.1 over mqtt: a message for t: the body is too large");
+    until("four are counted", || refusals(&server, "publish") == 4);
+    assert_eq!(metric(&server, "everywire_messages_dropped_total{reason=\"refused\"}"), 4);
+    assert_eq!(server.setup().errors().matches("message refused").count(), 1, "{}", server.setup().errors());
 }

@@ -135,6 +135,11 @@ impl WorkerMetrics {
         Refused::WORDS.iter().copied().zip(self.refusals.iter().map(Cell::get))
     }
 
+    /// How much of this kind was refused.
+    pub fn refused_of(&self, refused: Refused) -> u64 {
+        self.refusals[refused.index()].get()
+    }
+
     pub(crate) fn refused(&self, refused: Refused) {
         self.refusals[refused.index()].add(1);
     }

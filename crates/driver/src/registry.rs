@@ -60,7 +60,7 @@ impl<N: Net> Registry<'_, N> {
 
     fn describe(&mut self, slot: Slot) -> Option<ConnectionInfo> {
         let connection = self.connections.table.get_mut(slot).filter(|c| c.is_alive())?;
-        let Description { user, device, agent, session, cursor, lag, outstanding, acknowledged, subscriptions } =
+        let Description { user, device, agent, session, cursor, lag, outstanding, acknowledged, subscriptions, .. } =
             self.hub.describe(slot);
         Some(ConnectionInfo {
             name: self.plate.name(self.worker, slot),

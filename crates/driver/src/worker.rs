@@ -438,7 +438,8 @@ impl<N: Net> Worker<N> {
         }
         for (slot, from, mut notice) in std::mem::take(&mut self.connections.notices) {
             if notice.who.is_none() {
-                notice.who = slot.and_then(|slot| self.hub.describe(slot).user).map(|user| user.as_ref().into());
+                let known = slot.map(|slot| self.hub.describe(slot));
+                notice.who = known.and_then(|known| known.user.or(known.client));
             }
             self.connections.metrics.refused(notice.refused);
             if let Some(line) = self.notices.note(now, &notice, from) {

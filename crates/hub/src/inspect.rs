@@ -22,6 +22,8 @@ pub struct Description {
     pub agent: Option<Box<str>>,
     /// Its session.
     pub session: Option<Box<str>>,
+    /// The name that the client has chosen for its session, which is no secret.
+    pub client: Option<Box<str>>,
     /// Up to where it has everything.
     pub cursor: Cursor,
     /// How many records it is behind the log.
@@ -77,6 +79,7 @@ impl Hub {
             device: member.and_then(|m| m.device()).map(Into::into),
             agent: member.and_then(|m| m.agent.clone()),
             session: session.map(|s| s.id.clone()),
+            client: session.filter(|s| s.window.is_tagged()).map(|s| s.id.clone()),
             cursor: self.cursor(&positions),
             lag,
             outstanding: session.map_or(0, |s| s.window.outstanding() as u64),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use everywire_base::notice::Refused;
 use everywire_driver::WorkerMetrics;
 use everywire_driver::metrics::{DELAY_BUCKETS_MS, WireMetrics};
 use everywire_log::metrics::{Counter as LogCounter, HistogramValues, LogMetrics};
@@ -146,7 +147,12 @@ impl Collector for Numbers {
         page.counters("everywire_messages_published", "Messages acknowledged", "wire", &published)?;
         let delivered = self.by_wire(|w| w.delivered.get());
         page.counters("everywire_messages_delivered", "Messages put into outboxes", "wire", &delivered)?;
-        let dropped = [("expired", self.sum(|w| w.expired.get())), ("session_ended", self.sum(|w| w.ended.get()))];
+        let dropped = [
+            ("expired", self.sum(|w| w.expired.get())),
+            ("session_ended", self.sum(|w| w.ended.get())),
+            ("refused", self.sum(|w| w.refused_of(Refused::Publish))),
+            ("too_large", self.sum(|w| w.refused_of(Refused::Delivery))),
+        ];
         page.counters("everywire_messages_dropped", "Messages not delivered", "reason", &dropped)?;
         let refused = ["share", "full"].into_iter().zip(self.log.refused_keys.iter().map(LogCounter::get));
         let refused: Vec<_> = refused.collect();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use everywire_base::ask::Ack as Acknowledge;
 use everywire_base::cursor::Cursor;
+use everywire_base::notice::{Notice, Refused};
 use everywire_base::parcel::{Format, Parcel, Rendition};
 use everywire_base::record::Message;
 use everywire_base::terms::Manner;
@@ -155,7 +156,12 @@ impl Mqtt {
         if let (true, Some(alias), false, Some(aliases)) = (is_sent, alias, is_known, &mut client.aliases) {
             aliases.ours.insert(message.topic.clone(), alias);
         }
-        if let (false, Some(tag)) = (is_sent, manner.tag) {
+        if is_sent {
+            return;
+        }
+        let why = format!("a message of {} is longer than the {most} bytes that the client takes", message.topic);
+        cx.cx.notice(Notice::new(Refused::Delivery, why));
+        if let Some(tag) = manner.tag {
             self.ask(cx, Ask::Acknowledge(Acknowledge::Done(tag.get())));
         }
     }

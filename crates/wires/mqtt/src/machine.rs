@@ -241,7 +241,7 @@ impl Mqtt {
         self.flow(cx)
     }
 
-    fn received(id: NonZeroU16) -> Packet<'static> {
+    pub(crate) fn received(id: NonZeroU16) -> Packet<'static> {
         Packet::Ack(Ack::new(AckKind::Pubrec, id, Reason::Success))
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use everywire_base::ask::{PublishError, Published};
 use everywire_base::clock::UnixMillis;
 use everywire_base::id::AskId;
+use everywire_base::notice::{Notice, Refused};
 use everywire_base::publish::Unfit;
 use everywire_base::reason::Reason as End;
 use everywire_base::record::{Extras, Message};
@@ -30,14 +31,14 @@ impl Mqtt {
             Ok(topic) => topic,
             Err(error) => return self.fail(cx, error),
         };
-        let message = match self.message(topic, publish, cx.cx.now.wall) {
+        let message = match self.message(topic.clone(), publish, cx.cx.now.wall) {
             Ok(message) => message,
-            Err(error) => return self.refuse_publish(cx, publish, error.reason, error.what),
+            Err(error) => return self.refuse_publish(cx, publish, &topic, (error.reason, error.what)),
         };
         let State::Open(client) = &self.state else { return self.flow(cx) };
         let draft = match cx.cx.draft(message, client.identity.as_deref()) {
             Ok(draft) => draft,
-            Err(unfit) => return self.unfit(cx, publish, &unfit),
+            Err(unfit) => return self.unfit(cx, publish, &topic, &unfit),
         };
         let ask = match publish.packet_id {
             Some(number) if publish.qos == 2 => Ask::PublishOnce(draft, number.get()),
@@ -82,19 +83,29 @@ impl Mqtt {
         Ok(message)
     }
 
-    fn unfit(&mut self, cx: &mut Carrier<'_, '_>, publish: &Publish<'_>, unfit: &Unfit) -> Flow {
+    fn unfit(&mut self, cx: &mut Carrier<'_, '_>, publish: &Publish<'_>, topic: &Topic, unfit: &Unfit) -> Flow {
         match unfit {
             // Later it may be published: nothing is acknowledged, and the client comes again with it.
             Unfit::TooFast(wait) if self.version != Version::V5 && publish.qos > 0 => {
                 Flow::Closed(End::Overloaded(*wait))
             }
-            _ => self.refuse_publish(cx, publish, words::unfit(unfit), &unfit.to_string()),
+            _ => self.refuse_publish(cx, publish, topic, (words::unfit(unfit), &unfit.to_string())),
         }
     }
 
     /// What can't be published, now or later. 5.0 is told. 3.1.1 has no word for it, and a client whose connection ended
-    /// would come with it again and again: it is acknowledged and dropped (MQTT-3.3.5-2 of 3.1.1).
-    fn refuse_publish(&mut self, cx: &mut Carrier<'_, '_>, publish: &Publish<'_>, reason: Reason, why: &str) -> Flow {
+    /// would come with it again and again: it is acknowledged and dropped (MQTT-3.3.5-2 of 3.1.1). Nor is there an answer at
+    /// QoS 0. Operators are told then.
+    fn refuse_publish(
+        &mut self,
+        cx: &mut Carrier<'_, '_>,
+        publish: &Publish<'_>,
+        topic: &Topic,
+        (reason, why): (Reason, &str),
+    ) -> Flow {
+        if publish.packet_id.is_none() || self.version != Version::V5 {
+            cx.cx.notice(Notice::new(Refused::Publish, format!("a message for {topic}: {why}")));
+        }
         if let Some(number) = publish.packet_id {
             let kind = if publish.qos == 1 { AckKind::Puback } else { AckKind::Pubrec };
             let mut ack = Ack::new(kind, number, reason);
@@ -114,17 +125,25 @@ impl Mqtt {
         ask: AskId,
         result: Result<Published, PublishError>,
     ) -> Flow {
+        let is_awaited = self.is_awaited(ask);
         let word = match result {
             Ok(_) => Some((Reason::Success, None)),
-            Err(error) => words::not_published(error).map(|reason| (reason, Some(error.to_string()))),
+            Err(error) => {
+                if !is_awaited {
+                    cx.cx.notice(Notice::new(Refused::Publish, format!("a message of QoS 0: {error}")));
+                }
+                words::not_published(error).map(|reason| (reason, Some(error.to_string())))
+            }
         };
         // Nothing is acknowledged that isn't kept: without a word for it the client comes again.
         let Some((reason, text)) = word.filter(|(reason, _)| !reason.is_failure() || self.version == Version::V5)
         else {
-            if !self.is_awaited(ask) {
-                return self.flow(cx);
+            if is_awaited {
+                return self.end(cx, Reason::ServerBusy, End::Overloaded(Duration::from_secs(1)));
             }
-            return self.end(cx, Reason::ServerBusy, End::Overloaded(Duration::from_secs(1)));
+            // Of QoS 0 nothing is answered, but those behind it wait for their turn.
+            self.fill(cx, ask, |_, number| Self::received(number));
+            return self.flow(cx);
         };
         self.fill(cx, ask, |qos, number| {
             let mut ack = Ack::new(if qos == 1 { AckKind::Puback } else { AckKind::Pubrec }, number, reason);

@@ -7,10 +7,11 @@ use std::num::NonZeroU16;
 use everywire_base::ask::{self, Subscribed};
 use everywire_base::cursor::{Cursor, CursorError, Start};
 use everywire_base::id::AskId;
+use everywire_base::notice::{Notice, Refused};
 use everywire_base::terms::{Greet, Terms};
 use everywire_base::topic::Filter;
 use everywire_mqtt_packets::{
-    Id, Options, Packet, Properties, Reason, SHARED, Suback, Subscribe, Unsuback, Unsubscribe, names,
+    Id, Options, Packet, Properties, Reason, SHARED, Suback, Subscribe, Unsuback, Unsubscribe, Version, names,
 };
 use everywire_wire::{Ask, Carrier, Flow};
 
@@ -107,11 +108,20 @@ impl Mqtt {
 
     fn filters(&mut self, cx: &mut Carrier<'_, '_>, mut filters: Filters) -> Flow {
         self.ask_more(cx, &mut filters);
-        match filters.answer() {
+        match self.answer_filters(cx, &mut filters) {
             Some(answer) => self.answer_in_turn(cx, answer),
             None => self.wait(What::Filters(Box::new(filters))),
         }
         self.flow(cx)
+    }
+
+    /// The answer, when nothing is missing. 3.1.1 has no words for why something is refused: operators are told.
+    fn answer_filters(&self, cx: &mut Carrier<'_, '_>, filters: &mut Filters) -> Option<Packet<'static>> {
+        let answer = filters.answer()?;
+        if let Some(why) = filters.why.take().filter(|_| self.version != Version::V5) {
+            cx.cx.notice(Notice::new(Refused::Subscribe, why));
+        }
+        Some(answer)
     }
 
     /// Asks for queued filters, as many as may wait for their answer at a time.
@@ -195,7 +205,7 @@ impl Mqtt {
         let What::Filters(mut filters) = std::mem::replace(&mut self.waiting[at].what, What::Nothing) else { return };
         fill(client, &cx.cx.position.cursor, &mut filters, filter);
         self.ask_more(cx, &mut filters);
-        match filters.answer() {
+        match self.answer_filters(cx, &mut filters) {
             None => self.waiting[at].what = What::Filters(filters),
             answer => self.waiting[at].answer = answer,
         }

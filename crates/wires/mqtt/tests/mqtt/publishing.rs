@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use everywire_base::ask::PublishError;
 use everywire_base::clock::UnixMillis;
+use everywire_base::notice::Refused;
 use everywire_base::reason::Reason as End;
 use everywire_mqtt::MqttConfig;
 use everywire_mqtt_packets::{AckKind, Connect, Id, Packet, Properties, Publish, Reason, Value, Will};
 
-use crate::setup::{Client, V3, V5, ack, hello, message, numbered};
+use crate::setup::{Client, V3, V5, V31, ack, hello, message, numbered};
 
 fn reasons(packets: &[Packet<'_>]) -> Vec<(AckKind, u16, Reason)> {
     let acks = packets.iter().filter_map(|packet| match packet {
@@ -87,6 +88,39 @@ fn what_may_not_be_published_is_refused_for_itself() {
             [(AckKind::Puback, 1, reason), (AckKind::Pubrec, 2, reason), (AckKind::Puback, 3, Reason::Success)];
         assert_eq!(reasons(&client.hear()), expected);
         assert_eq!(client.pair.node.published().len(), 1);
+    }
+}
+
+#[test]
+fn what_a_client_cannot_be_told_operators_are() {
+    let told = |client: &Client| -> Vec<(Refused, String)> {
+        client.pair.node.notices().iter().map(|notice| (notice.refused, notice.why.to_string())).collect()
+    };
+    let long: &'static str = "x".repeat(300 << 10).leak();
+    let event = Properties::default().with_pair("everywire-event", "open");
+    let json = Properties::default().with_text(Id::ContentType, "application/json");
+    for version in [V31, V3, V5] {
+        let mut client = Client::connected(version);
+        client.say(&Packet::Publish(message("$users/ann", "x")));
+        assert!(told(&client)[0].1.starts_with("a message for $users/ann: not allowed"), "{:?}", told(&client));
+        client.say(&Packet::Publish(message("a", long)));
+        assert!(told(&client)[1].1.starts_with("a message for a: the body is too large"), "{:?}", told(&client));
+        client.say(&Packet::Publish(numbered("a", long, 1, 1)));
+        client.say(&Packet::Publish(numbered("a", long, 2, 2)));
+        // 5.0 is told.
+        assert_eq!(told(&client).len(), if version == V5 { 2 } else { 4 });
+        if version == V5 {
+            client.say(&Packet::Publish(Publish { properties: event.clone(), ..message("a", "x") }));
+            client.say(&Packet::Publish(Publish { properties: json.clone(), ..message("a", "{") }));
+            assert_eq!(told(&client).len(), 4);
+        }
+        assert!(told(&client).iter().all(|(refused, _)| *refused == Refused::Publish));
+        client.pair.node.failures.push_back(PublishError::Busy);
+        client.say(&Packet::Publish(message("a", "x")));
+        assert_eq!(told(&client).len(), 5);
+        client.hear();
+        client.say(&Packet::Publish(numbered("a", "x", 1, 3)));
+        assert_eq!(reasons(&client.hear()), [(AckKind::Puback, 3, Reason::Success)], "those behind it are answered");
     }
 }
 

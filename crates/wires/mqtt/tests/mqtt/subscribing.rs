@@ -36,6 +36,7 @@ fn each_filter_is_answered_for_itself() {
         let Packet::Suback(Suback { packet_id, reasons, .. }) = client.hear_one() else { panic!("no SUBACK") };
         assert_eq!(packet_id, id(9));
         assert_eq!(reasons, [Reason::Success, refused, Reason::GrantedQos2, too_long]);
+        assert_eq!(client.pair.node.notices().len(), usize::from(version == V3), "3.1.1 isn't told why");
     }
 }
 
@@ -246,6 +247,9 @@ fn a_message_above_the_clients_maximum_counts_as_delivered() {
     client.others_publish("a", long, 1);
     client.others_publish("a", "short", 1);
     assert_eq!(messages(&client.hear()), [("short".into(), 1, Some(2))]);
+    let notices = client.pair.node.notices();
+    assert_eq!(notices.len(), 1);
+    assert_eq!(&*notices[0].why, "a message of a is longer than the 100 bytes that the client takes");
 }
 
 #[test]
