@@ -23,6 +23,7 @@ pub struct Setup {
     config: Option<String>,
     http: Option<String>,
     arguments: Vec<OsString>,
+    open_files: Option<u32>,
 }
 
 /// A running server; dropping it kills it.
@@ -57,7 +58,14 @@ impl Setup {
     pub fn new() -> Self {
         let home = TempDir::with_prefix("everywire-test-").expect("a temporary directory");
         let data = home.path().join("data");
-        Self { home: Arc::new(home), data, config: None, http: Some("127.0.0.1:0".into()), arguments: Vec::new() }
+        Self {
+            home: Arc::new(home),
+            data,
+            config: None,
+            http: Some("127.0.0.1:0".into()),
+            arguments: Vec::new(),
+            open_files: None,
+        }
     }
 
     /// With this configuration file.
@@ -78,6 +86,13 @@ impl Setup {
     #[must_use]
     pub fn http(mut self, http: Option<&str>) -> Self {
         self.http = http.map(str::to_owned);
+        self
+    }
+
+    /// With at most so many open files.
+    #[must_use]
+    pub fn open_files(mut self, most: u32) -> Self {
+        self.open_files = Some(most);
         self
     }
 
@@ -133,7 +148,14 @@ impl Setup {
     fn spawn(&self) -> Child {
         let ready = self.ready_file();
         let _ = fs::remove_file(&ready);
-        let mut command = Command::new(binary());
+        let mut command = match self.open_files {
+            None => Command::new(binary()),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -n {most} && exec \"$@\"")).arg("sh").arg(binary());
+                shell
+            }
+        };
         command.arg("serve").arg("--data").arg(&self.data).arg("--ready-file").arg(ready);
         // Tests run side by side: the default ports would be somebody else's.
         command.env("EVERYWIRE_TCP", "127.0.0.1:0").env("EVERYWIRE_MQTT", "127.0.0.1:0");

@@ -19,10 +19,14 @@ fn clients_that_spoke_while_the_server_stood_still_stay() {
     server.signal(Signal::STOP);
     // The pause is what is tested: it is longer than the patience with a client.
     for _ in 0..3 {
-        clients.iter_mut().for_each(|client| client.send(&PINGREQ));
+        for client in &mut clients {
+            client.send(&PINGREQ);
+        }
         sleep(Duration::from_millis(800));
     }
-    clients.iter_mut().for_each(|client| client.send(&PINGREQ));
+    for client in &mut clients {
+        client.send(&PINGREQ);
+    }
     server.signal(Signal::CONT);
     for (n, client) in clients.iter_mut().enumerate() {
         for ping in 0..4 {

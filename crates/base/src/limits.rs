@@ -25,6 +25,14 @@ pub struct Limits {
     pub json_depth: usize,
     /// A head or body must be complete within this; else 408.
     pub slow_request: Duration,
+    /// Bytes of messages that have not come whole, over all connections of a worker.
+    pub unfinished_bytes: usize,
+    /// The same over all connections of an address that nobody has logged in on.
+    pub unfinished_bytes_per_address: usize,
+    /// The same of one connection before login, where login is on.
+    pub unfinished_bytes_before_login: usize,
+    /// Open files that are kept for the log, the store and its readers: further connections wait.
+    pub reserved_files: usize,
     /// A kept-alive connection without a request is closed after this.
     pub idle_keep_alive: Duration,
     /// The longest `wait` of a long poll; longer ones are clamped.
@@ -88,6 +96,8 @@ pub struct Limits {
     pub wills_each: usize,
     /// Asks of one connection that wait for their answer at the same time; further input is not read.
     pub pipelined_asks: usize,
+    /// Asks of one connection that are seen to in one turn; the others wait for the next, after those of others.
+    pub asks_per_turn: usize,
     /// Credentials that wait to be checked, over all workers, for each of those who check them: what is known, the static
     /// users, the application, keys that are read again.
     pub auth_queue: usize,
@@ -117,6 +127,10 @@ impl Default for Limits {
             batch_messages: 1000,
             json_depth: 100,
             slow_request: Duration::from_secs(10),
+            unfinished_bytes: 256 << 20,
+            unfinished_bytes_per_address: 32 << 20,
+            unfinished_bytes_before_login: 64 << 10,
+            reserved_files: 256,
             idle_keep_alive: Duration::from_secs(75),
             long_poll_max: Duration::from_mins(1),
             long_poll_default: Duration::from_secs(20),
@@ -148,6 +162,7 @@ impl Default for Limits {
             wills: 65_536,
             wills_each: 4096,
             pipelined_asks: 1024,
+            asks_per_turn: 512,
             auth_queue: 1024,
             auth_per_address: 64,
             guests_per_address: 30,

@@ -10,6 +10,7 @@ use everywire_base::reason::Reason;
 use everywire_wire::{Outbox, Wire};
 
 use crate::tls::Transport;
+use crate::unfinished::Held;
 
 pub(crate) struct Connection<S> {
     pub(crate) socket: S,
@@ -31,6 +32,8 @@ pub(crate) struct Connection<S> {
     pub(crate) bytes_in: u64,
     /// Bytes that went to it.
     pub(crate) bytes_out: u64,
+    /// What of its messages has not come whole.
+    pub(crate) held: Held,
     /// What its address has used of its bounds, if it has any.
     pub(crate) account: Option<Arc<Account>>,
     pub(crate) phase: Phase,
@@ -41,6 +44,8 @@ pub(crate) struct Connection<S> {
     pub(crate) is_deaf: bool,
     /// The wire refused a delivery, and the hub waits to be told of room.
     pub(crate) full: bool,
+    /// How much more it may ask in this turn.
+    pub(crate) asks_left: u32,
     /// In which of the worker's lists it stands, so that it stands there once.
     lists: u8,
 }
@@ -76,6 +81,8 @@ pub(crate) enum List {
     Settle = 2,
     /// To be flushed.
     Flush = 4,
+    /// To be asked again what it has asked beyond its share of a turn.
+    Ask = 8,
 }
 
 /// Where a connection is in its life.
@@ -112,12 +119,14 @@ impl<S> Connection<S> {
             heard: now.monotonic,
             bytes_in: 0,
             bytes_out: 0,
+            held: Held::default(),
             account: None,
             phase: Phase::Open,
             inbound: Inbound::Nothing,
             is_ending: false,
             is_deaf: false,
             full: false,
+            asks_left: 0,
             lists: 0,
         }
     }
@@ -133,9 +142,8 @@ impl<S> Connection<S> {
 
     /// Whether nothing has come from it that is still to be read, as far as is known.
     pub(crate) fn is_quiet(&self) -> bool {
-        let is_listed = self.lists & List::Serve as u8 != 0;
         match self.phase {
-            Phase::Open => !is_listed,
+            Phase::Open => !self.is_listed(List::Serve),
             Phase::Paused => !self.has_input(),
             Phase::Closing(_) | Phase::Lingering => true,
         }
@@ -146,6 +154,11 @@ impl<S> Connection<S> {
         let before = self.lists;
         self.lists |= list as u8;
         before != self.lists
+    }
+
+    /// Whether it stands in a list.
+    pub(crate) fn is_listed(&self, list: List) -> bool {
+        self.lists & list as u8 != 0
     }
 
     /// Notes that it was taken from a list.

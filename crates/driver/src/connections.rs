@@ -15,6 +15,7 @@ use everywire_base::rules::Rules;
 use everywire_hub::{Deliver, Origin};
 use everywire_wire::{Ask, Context, Outbox, Peer, Position, Then, Wire};
 
+use crate::closed::Closed;
 use crate::connection::{Connection, Inbound, Leaving, List, Phase};
 use crate::mail::Accepted;
 use crate::metrics::WorkerMetrics;
@@ -22,6 +23,7 @@ use crate::net::{Listener, Net};
 use crate::notices::From;
 use crate::table::Table;
 use crate::tls::Transport;
+use crate::unfinished::Unfinished;
 use crate::wheel::Wheel;
 use crate::writing;
 
@@ -59,6 +61,7 @@ pub(crate) struct Connections<N: Net> {
     pub(crate) dirty: Vec<Slot>,
     /// Where live connections stand, for pushes.
     pub(crate) here: Position,
+    pub(crate) unfinished: Unfinished,
     asks: Vec<(AskId, Ask)>,
     #[expect(clippy::vec_box, reason = "connections hold their outbox boxed, to be small while they have none")]
     pub(crate) spare: Vec<Box<Outbox>>,
@@ -96,6 +99,7 @@ impl<N: Net> Connections<N> {
             leaving: Vec::new(),
             dirty: Vec::new(),
             here,
+            unfinished: Unfinished::default(),
             asks: Vec::new(),
             spare: Vec::new(),
             names: Vec::new(),
@@ -181,6 +185,7 @@ impl<N: Net> Connections<N> {
                 List::Serve => self.serve.push(slot),
                 List::Settle => self.settle.push(slot),
                 List::Flush => self.dirty.push(slot),
+                List::Ask => {} // its questions themselves wait at the worker
             }
         }
     }
@@ -241,6 +246,9 @@ impl<N: Net> Connections<N> {
             Then::Open => {
                 // While bytes are being offered none are kept, so that only other verbs come back to kept ones.
                 let reopened = connection.phase == Phase::Paused || !connection.input.is_empty();
+                if connection.phase == Phase::Paused {
+                    connection.held.since = self.now.monotonic;
+                }
                 connection.phase = Phase::Open;
                 if reopened && connection.has_input() {
                     self.enlist(slot, List::Serve);
@@ -256,17 +264,50 @@ impl<N: Net> Connections<N> {
         self.note_wire(slot);
     }
 
+    /// Whether a connection may ask one more thing in this turn; one that has ended may ask all that it has.
+    pub(crate) fn may_ask(&mut self, slot: Slot) -> bool {
+        let Some(connection) = self.table.get_mut(slot).filter(|c| c.is_alive()) else { return true };
+        if connection.asks_left == 0 {
+            connection.enlist(List::Ask);
+            return false;
+        }
+        connection.asks_left -= 1;
+        true
+    }
+
+    /// A connection has its share of a turn again.
+    pub(crate) fn renew(&mut self, slot: Slot) {
+        let share = self.limits.asks_per_turn as u32;
+        if let Some(connection) = self.table.get_mut(slot) {
+            connection.delist(List::Ask);
+            connection.asks_left = share;
+        }
+    }
+
+    /// Whether a connection has asked more than is seen to yet: until then it isn't read.
+    pub(crate) fn waits_its_turn(&mut self, slot: Slot) -> bool {
+        self.table.get_mut(slot).is_some_and(|c| c.is_listed(List::Ask) && c.is_alive())
+    }
+
     /// A message of this connection was acknowledged.
     pub(crate) fn count_published(&mut self, slot: Slot) {
         let label = self.table.get_mut(slot).map_or(0, |c| c.label);
         self.metrics.wire(label).published.add(1);
     }
 
+    /// Sets when the connection is looked at next: what its wire wants, and what isn't whole.
+    pub(crate) fn set_deadline(&mut self, slot: Slot) {
+        let unfinished = self.unfinished_until(slot);
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        let deadline = [connection.wire.deadline(), unfinished].into_iter().flatten().min();
+        self.wheel.set(slot.index, deadline);
+    }
+
     /// Looks at the wire's deadline and name again, after a verb.
     fn note_wire(&mut self, slot: Slot) {
         let Some(connection) = self.table.get_mut(slot) else { return };
-        let (deadline, name, label) = (connection.wire.deadline(), connection.wire.name(), connection.label);
-        self.wheel.set(slot.index, deadline);
+        let (name, label) = (connection.wire.name(), connection.label);
+        self.set_deadline(slot);
         let new_label = self.label(name);
         if new_label != label {
             self.metrics.wire(label).connections.sub(1);
@@ -308,6 +349,9 @@ impl<N: Net> Connections<N> {
         let notice = notice_of(&reason);
         connection.phase = Phase::Closing(Box::new(reason));
         connection.input = Vec::new();
+        connection.wire = Box::new(Closed(connection.wire.name()));
+        let held = std::mem::take(&mut connection.held);
+        self.unweigh(address.ip(), held);
         self.enlist(slot, List::Flush);
         if let Some(notice) = notice {
             self.note(slot, notice);
@@ -345,6 +389,7 @@ impl<N: Net> Connections<N> {
         self.metrics.outbox_bytes.sub(connection.outbox.as_ref().map_or(0, |o| o.len()) as u64);
         writing::put_back(&mut self.spare, &mut connection.outbox);
         self.part(slot, connection.label, connection.address);
+        self.unweigh(connection.address.ip(), connection.held);
         self.net.close(connection.socket);
         if let Some(account) = &connection.account {
             account.disconnect();
@@ -356,7 +401,10 @@ impl<N: Net> Connections<N> {
     pub(crate) fn tick(&mut self, slot: Slot, position: &Position) {
         let Some(connection) = self.table.get_mut(slot) else { return };
         match &connection.phase {
-            Phase::Open | Phase::Paused => self.call_then(slot, position, |wire, cx| wire.tick(cx)),
+            Phase::Open | Phase::Paused => {
+                self.call_then(slot, position, |wire, cx| wire.tick(cx));
+                self.give_up_late(slot, position);
+            }
             Phase::Closing(_) => self.drop_now(slot, &Reason::Timeout),
             Phase::Lingering => self.drop_now(slot, &Reason::Done),
         }

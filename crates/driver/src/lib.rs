@@ -6,7 +6,9 @@
 //!
 //! mio and rustls live only in this crate. [`net::Net`] lets a simulation run the same turn without them.
 
+mod accepting;
 mod addresses;
+mod closed;
 mod connection;
 mod connections;
 pub mod mail;
@@ -19,6 +21,7 @@ mod reading;
 mod registry;
 mod table;
 pub mod tls;
+mod unfinished;
 mod wheel;
 pub mod worker;
 mod writing;

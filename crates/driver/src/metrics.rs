@@ -64,6 +64,10 @@ pub struct WorkerMetrics {
     pub inbox_records: Cell,
     /// Appends that the engine had no room for yet.
     pub waiting_appends: Cell,
+    /// How many connections all workers may have together.
+    pub most_connections: Cell,
+    /// Bytes of messages that have not come whole.
+    pub unfinished_bytes: Cell,
     /// All open connections.
     pub connections: Cell,
     /// Connections accepted.

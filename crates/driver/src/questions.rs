@@ -22,6 +22,9 @@ impl<N: Net> Worker<N> {
     /// Gives a wire an answer. What it asks because of it waits.
     fn give(&mut self, slot: Slot, ask: AskId, answer: Answer) {
         let refusal = refusal_of(&answer);
+        if matches!(answer, Answer::Authenticated(Ok(_))) {
+            self.connections.is_known(slot);
+        }
         let position = self.hub.position(slot);
         self.connections.call_then(slot, &position, |wire, cx| wire.answer(cx, ask, answer));
         self.note_login(slot, refusal);
@@ -45,7 +48,11 @@ impl<N: Net> Worker<N> {
             if let Some((slot, ask, said)) = self.hub.answers().pop_front() {
                 self.give(slot, ask, answer_of(said));
             } else if let Some((slot, ask, question)) = self.connections.questions.pop_front() {
-                self.see_to(slot, ask, question);
+                if self.connections.may_ask(slot) {
+                    self.see_to(slot, ask, question);
+                } else {
+                    self.later.push_back((slot, ask, question));
+                }
             } else {
                 return;
             }
@@ -56,6 +63,27 @@ impl<N: Net> Worker<N> {
     fn append(&mut self, ticket: Ticket, draft: Draft) {
         let address = draft.message.key.is_some().then(|| self.connections.whereabouts(ticket.slot).0);
         self.hub.appends().push(Append { ticket, draft, address });
+    }
+
+    /// Goes on with what connections asked beyond their share of the last turn.
+    pub(crate) fn go_on_with_questions(&mut self) {
+        for (slot, _, _) in &self.later {
+            self.connections.renew(*slot);
+        }
+        self.connections.questions.append(&mut self.later);
+        self.see_to_questions();
+    }
+
+    /// Sees to all that ended connections have asked, before they are forgotten: a goodbye may be in it.
+    pub(crate) fn finish_questions(&mut self) {
+        for (slot, ask, question) in std::mem::take(&mut self.later) {
+            if self.connections.waits_its_turn(slot) {
+                self.later.push_back((slot, ask, question));
+            } else {
+                self.see_to(slot, ask, question);
+            }
+        }
+        self.see_to_questions();
     }
 
     fn see_to(&mut self, slot: Slot, ask: AskId, question: Ask) {

@@ -27,6 +27,7 @@ impl<N: Net> Connections<N> {
         }
         let mut kept = std::mem::take(&mut connection.input);
         let mut buffer = std::mem::take(&mut self.buffer);
+        self.renew(slot);
         match self.receive(slot, &mut buffer, kept.len()) {
             Err(error) => {
                 self.note(slot, Notice::new(Refused::Handshake, format!("TLS: {error}")));
@@ -36,12 +37,14 @@ impl<N: Net> Connections<N> {
             Ok(n) if kept.is_empty() => {
                 let used = self.offer(slot, position, &buffer[..n]);
                 self.keep(slot, buffer[used..n].to_vec());
+                self.weigh(slot, n, position);
             }
             Ok(n) => {
                 kept.extend_from_slice(&buffer[..n]);
                 let used = self.offer(slot, position, &kept);
                 kept.drain(..used);
                 self.keep(slot, kept);
+                self.weigh(slot, n, position);
             }
         }
         self.buffer = buffer;
@@ -51,7 +54,7 @@ impl<N: Net> Connections<N> {
     /// paused or the log has no room, it is only noted that it came.
     pub(crate) fn look(&mut self, slot: Slot, position: &Position, holds: bool) {
         let Some(connection) = self.table.get_mut(slot).filter(|c| c.is_alive()) else { return };
-        let is_served = connection.phase == Phase::Open && !holds;
+        let is_served = connection.phase == Phase::Open && !holds && !connection.is_listed(List::Ask);
         if connection.inbound == Inbound::Nothing {
             connection.inbound = Inbound::Bytes;
         }

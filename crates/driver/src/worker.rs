@@ -1,6 +1,6 @@
 //! A worker: one event loop that owns its connections and its hub.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,28 +9,27 @@ use std::time::Duration;
 use everywire_base::ask::{Append, Authenticate, Call, Outcome, Read, Reply};
 use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Offset;
-use everywire_base::id::{Nameplate, Slot};
+use everywire_base::id::{AskId, Nameplate, Slot};
 use everywire_base::limits::Limits;
-use everywire_base::notice::{Notice, Refused};
 use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
 use everywire_hub::{Hub, OWN};
 use everywire_log::tail::Tail;
-use everywire_wire::Answer;
+use everywire_wire::{Answer, Ask};
 
 use crate::addresses::Addresses;
 use crate::connection::{Leaving, List};
 use crate::connections::Connections;
-use crate::mail::{Accepted, Mail, Mailbox, Post, Question};
+use crate::mail::{Mail, Mailbox, Post, Question};
 use crate::metrics::WorkerMetrics;
 use crate::net::{Event, Listener, Net};
 use crate::notices::{From, Notices};
 use crate::registry::Registry;
 
-/// Connections accepted in one turn.
-const ACCEPTS: usize = 256;
-/// How soon a worker tries again what had no room: appends, reads, accepts.
+/// How soon a worker tries again what had no room: appends, reads.
 const RETRY: Duration = Duration::from_millis(1);
+/// How soon it tries again to accept.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// How often a drained worker tries to hand over its last appends.
 const LAST_SUBMITS: usize = 1000;
 /// A slot that no connection has: it stands where the live ones stand.
@@ -80,6 +79,8 @@ pub struct Setup<N: Net> {
     pub rules: Arc<Rules>,
     /// What the node's connections are named after.
     pub plate: Nameplate,
+    /// How many connections all workers may have together: what open files are left for them.
+    pub most_connections: u64,
 }
 
 /// One event loop with its connections and its hub.
@@ -91,21 +92,24 @@ pub struct Worker<N: Net> {
     seen: Vec<Offset>,
     pub(crate) ports: Box<dyn Ports>,
     mailbox: Mailbox<N::Socket>,
-    posts: Vec<Post<N::Socket>>,
-    all_metrics: Vec<Arc<WorkerMetrics>>,
+    pub(crate) posts: Vec<Post<N::Socket>>,
+    pub(crate) all_metrics: Vec<Arc<WorkerMetrics>>,
     /// How many connections were handed to each worker.
-    handed: Vec<u64>,
+    pub(crate) handed: Vec<u64>,
     pub(crate) connections: Connections<N>,
-    addresses: Addresses,
+    pub(crate) addresses: Addresses,
     plate: Nameplate,
     appends: Vec<Append>,
     events: Vec<Event>,
     expired: Vec<u32>,
     /// Listeners with connections to accept.
-    accepting: Vec<u16>,
+    pub(crate) accepting: Vec<u16>,
     /// Listeners that failed to accept, to be tried again in a later turn.
-    stalled: Vec<u16>,
-    accept_failures: u64,
+    pub(crate) stalled: Vec<u16>,
+    pub(crate) accept_failures: u64,
+    pub(crate) most_connections: u64,
+    /// What connections have asked beyond their share of a turn.
+    pub(crate) later: VecDeque<(Slot, AskId, Ask)>,
     /// The hub or a socket has more to do at once.
     pub(crate) busy: bool,
     /// Whom those say to be who wait for their password to be checked.
@@ -117,8 +121,20 @@ pub struct Worker<N: Net> {
 impl<N: Net> Worker<N> {
     /// Makes a worker. Its listeners accept from the first turn on.
     pub fn new(setup: Setup<N>, hub: Hub) -> io::Result<Self> {
-        let Setup { number, mut net, tails, ports, mailbox, posts, metrics, mut listeners, limits, rules, plate } =
-            setup;
+        let Setup {
+            number,
+            mut net,
+            tails,
+            ports,
+            mailbox,
+            posts,
+            metrics,
+            mut listeners,
+            limits,
+            rules,
+            plate,
+            most_connections,
+        } = setup;
         for (index, listener) in listeners.iter_mut().enumerate() {
             if let Some(socket) = &mut listener.socket {
                 net.listen(socket, index as u16)?;
@@ -126,6 +142,7 @@ impl<N: Net> Worker<N> {
         }
         let here = hub.position(NOBODY);
         let own = Arc::clone(&metrics[usize::from(number)]);
+        own.most_connections.set(most_connections);
         Ok(Self {
             number,
             hub,
@@ -145,6 +162,8 @@ impl<N: Net> Worker<N> {
             accepting: Vec::new(),
             stalled: Vec::new(),
             accept_failures: 0,
+            most_connections,
+            later: VecDeque::new(),
             busy: true,
             logins: HashMap::new(),
             notices: Notices::default(),
@@ -180,6 +199,7 @@ impl<N: Net> Worker<N> {
         self.take_mail();
         self.accept();
         self.commits();
+        self.go_on_with_questions();
         if self.appends.is_empty() {
             self.reads();
         }
@@ -232,18 +252,19 @@ impl<N: Net> Worker<N> {
     fn timeout(&mut self) -> Option<Duration> {
         let connections = &self.connections;
         // What an answer within the last settling has left to settle.
-        let unsettled = !connections.settle.is_empty();
+        let unsettled = !connections.settle.is_empty() || !self.later.is_empty();
         let readable = !connections.serve.is_empty() && self.appends.is_empty();
         if self.busy || unsettled || readable || !self.accepting.is_empty() {
             return Some(Duration::ZERO);
         }
-        let retry = !self.appends.is_empty() || !self.hub.reads().is_empty() || !self.stalled.is_empty();
+        let retry = !self.appends.is_empty() || !self.hub.reads().is_empty();
         let now = self.connections.now.monotonic;
         let hub = self.hub.deadline().map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
         let wheel = self.connections.wheel.sleep(now);
         let [leaver, drain, notices] = [self.connections.next_leaver(), self.draining, self.notices.deadline()]
             .map(|at| at.map(|at| Duration::from_millis(at.0.saturating_sub(now.0))));
-        [retry.then_some(RETRY), hub, leaver, drain, notices, wheel].into_iter().flatten().min()
+        let accept = (!self.stalled.is_empty()).then_some(ACCEPT_AGAIN);
+        [retry.then_some(RETRY), accept, hub, leaver, drain, notices, wheel].into_iter().flatten().min()
     }
 
     fn take_mail(&mut self) {
@@ -295,64 +316,6 @@ impl<N: Net> Worker<N> {
         self.answer(slot, ask, Answer::Called(Some(reply)));
     }
 
-    /// Accepts a bounded number of connections from each listener that has some.
-    fn accept(&mut self) {
-        let mut listeners = std::mem::take(&mut self.accepting);
-        listeners.retain(|listener| (0..ACCEPTS).all(|_| self.accept_one(*listener)));
-        self.accepting.extend(listeners);
-    }
-
-    /// Accepts one connection; says whether there may be more.
-    fn accept_one(&mut self, listener: u16) -> bool {
-        let connections = &mut self.connections;
-        let Some(socket) = &mut connections.listeners[usize::from(listener)].socket else { return false };
-        match connections.net.accept(socket) {
-            Ok((socket, address)) => {
-                if let Ok(account) = self.addresses.enter(address.ip()) {
-                    self.place(Accepted { socket, address, listener, account });
-                } else {
-                    self.connections.metrics.refused.add(1);
-                    let from = From { address: Some(address.ip()), wire: "" };
-                    let notice = Notice::new(Refused::Connection, "limits.per_address.connections are open");
-                    self.connections.notices.push((None, from, notice));
-                    self.connections.net.close(socket);
-                }
-            }
-            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                self.accept_failures = 0;
-                return false;
-            }
-            Err(e) => {
-                // Out of descriptors or memory: those who wait stay in the kernel's queue until one closes.
-                if self.accept_failures == 0 {
-                    tracing::warn!(error = %e, "can't accept connections; raise the limit of open files");
-                }
-                self.accept_failures += 1;
-                self.stalled.push(listener);
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Gives a connection to the worker with the fewest.
-    fn place(&mut self, accepted: Accepted<N::Socket>) {
-        let load = |w: usize| {
-            let metrics = &self.all_metrics[w];
-            metrics.connections.get() + self.handed[w].saturating_sub(metrics.adopted.get())
-        };
-        let own = usize::from(self.number);
-        let least = (0..self.posts.len()).min_by_key(|w| (load(*w), *w != own)).unwrap_or(own);
-        if least == own {
-            return self.connections.adopt(accepted);
-        }
-        self.handed[least] += 1;
-        if let Err(Mail::Accepted(accepted)) = self.posts[least].send(Mail::Accepted(accepted)) {
-            self.connections.adopt(accepted);
-        }
-    }
-
     /// Whether some head has moved since the hub last looked.
     fn has_news(&self) -> bool {
         self.tails.iter().zip(&self.seen).any(|(tail, seen)| tail.head() != *seen)
@@ -382,6 +345,10 @@ impl<N: Net> Worker<N> {
 
     fn reads(&mut self) {
         for slot in std::mem::take(&mut self.connections.serve) {
+            if self.connections.waits_its_turn(slot) {
+                self.connections.serve.push(slot);
+                continue;
+            }
             let position = self.hub.position(slot);
             self.connections.serve(slot, &position);
             self.see_to_questions();
@@ -455,6 +422,9 @@ impl<N: Net> Worker<N> {
 
     /// Tells the hub of connections that are gone, or have room again.
     fn forget(&mut self) {
+        if !self.connections.gone.is_empty() {
+            self.finish_questions();
+        }
         for (slot, origin) in self.connections.gone.drain(..) {
             self.ports.is_gone(origin.address.ip(), self.number, slot);
             self.logins.remove(&slot);

@@ -79,6 +79,12 @@ const GAUGES: &[Gauge] = &[
     ("process_resident_memory_bytes", "Memory in use", |_| process::resident_bytes()),
     ("process_open_fds", "Open file descriptors", |_| process::open_files()),
     ("everywire_outbox_bytes", "Bytes that wait for sockets", |n| n.sum(|w| w.outbox_bytes.get())),
+    ("everywire_connections_max", "Connections for which there are files", |n| {
+        n.workers.first().map_or(0, |w| w.most_connections.get())
+    }),
+    ("everywire_unfinished_bytes", "Bytes of messages that have not come whole", |n| {
+        n.sum(|w| w.unfinished_bytes.get())
+    }),
     ("everywire_worker_inbox_records", "Records that workers have not fanned out", |n| {
         n.sum(|w| w.inbox_records.get())
     }),

@@ -33,6 +33,7 @@ use crate::control::NodeControl;
 use crate::doorbell::{Appends, Doorbell, wall_clock};
 use crate::guests::Guests;
 use crate::open::{Opened, open};
+use crate::process;
 use crate::readers::Readers;
 use crate::sys::Sys;
 use crate::threads;
@@ -314,6 +315,7 @@ fn spawn_workers(
     let workers = seats.len();
     hubs.tails().iter().for_each(|tail| tail.set_readers(workers));
     let rules = Arc::new(hubs.config.rules.clone());
+    let most_connections = process::files_for_connections(hubs.config.limits.reserved_files);
     let spawn = |(number, (net, mailbox)): (usize, (MioNet, Mailbox<Socket>))| {
         // Each listener is accepted from by one worker, which spreads its connections over all.
         let share = |(i, listener): (usize, &mut Listener<MioNet>)| Listener {
@@ -336,6 +338,7 @@ fn spawn_workers(
             limits: Arc::clone(&hubs.config.limits),
             rules: Arc::clone(&rules),
             plate: hubs.plate.clone(),
+            most_connections,
         };
         let hub = hubs.seed(number, &rules);
         let run = move || {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::process::{Resource, getrlimit};
+
 /// Seconds of processor time, in user and kernel mode, of all threads.
 pub(crate) fn cpu_seconds() -> f64 {
     let read = || -> Option<f64> {
@@ -28,4 +30,11 @@ pub(crate) fn resident_bytes() -> u64 {
 /// Open file descriptors.
 pub(crate) fn open_files() -> u64 {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
+}
+
+/// How many files may still be opened for connections: all that the system allows, without those that are open and a reserve
+/// for the log, the store and its readers. The reserve is at most a quarter of all.
+pub(crate) fn files_for_connections(reserved: usize) -> u64 {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    most.saturating_sub(open_files()).saturating_sub((most / 4).min(reserved as u64)).max(1)
 }

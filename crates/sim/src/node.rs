@@ -171,6 +171,7 @@ impl SimNode {
             limits: Arc::clone(limits),
             rules: Arc::clone(rules),
             plate,
+            most_connections: u64::MAX,
         };
         let worker = Worker::new(setup, hub).map_err(|e| e.to_string())?;
         Ok(Self { worker, post, bell, appender, store, applier, reads })

@@ -37,6 +37,9 @@ pub trait Carried {
     /// Says goodbye in the protocol's words; the carrier closes the connection after it.
     fn farewell(&mut self, cx: &mut Carrier<'_, '_>, reason: &Reason);
 
+    /// Bytes of something that has not come whole, as [`Wire::holds`](crate::Wire::holds).
+    fn holds(&self) -> usize;
+
     /// What the connection speaks, for metrics and the registry: `ws`, `tcp`, …
     fn name(&self) -> &'static str;
 }

@@ -12,6 +12,7 @@
 //! | [`Wire::deadline`] | after each of the others: when to call `tick` |
 //! | [`Wire::tick`] | the deadline has passed |
 //! | [`Wire::farewell`] | the server wants to end the connection |
+//! | [`Wire::holds`], [`Wire::name`] | whenever it wants to know |
 
 mod carried;
 #[cfg(feature = "kit")]
@@ -68,6 +69,9 @@ pub trait Wire {
 
     /// Ends the connection from our side, in the protocol's words.
     fn farewell(&mut self, cx: &mut Context<'_>, reason: &Reason) -> Then;
+
+    /// Bytes of a message that has not come whole, as far as the wire keeps them: the driver gives them a time and a bound.
+    fn holds(&self) -> usize;
 
     /// What the connection speaks now, for metrics and the registry: `http`, `poll`, `longpoll`, `sse`, `stream`,
     /// `ws`, …

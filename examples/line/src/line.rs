@@ -135,6 +135,10 @@ impl Wire for Line {
         Then::Closed(reason.clone())
     }
 
+    fn holds(&self) -> usize {
+        0
+    }
+
     fn name(&self) -> &'static str {
         "line"
     }

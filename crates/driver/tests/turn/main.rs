@@ -1,6 +1,8 @@
 //! The worker's turn on a scripted network: what is done in which order, and how much of it.
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod ends;
 #[cfg(test)]
 mod many;

@@ -16,6 +16,8 @@ pub(crate) struct State {
     pub(crate) paused: bool,
     /// They use this many bytes at once at most.
     pub(crate) bite: Option<usize>,
+    /// How many bytes of what they have used they hold.
+    pub(crate) holds: usize,
     /// They go on after the end of their peer's side, and write when they are ticked.
     pub(crate) stays: bool,
     /// When they want to be ticked.
@@ -94,6 +96,10 @@ impl Wire for Recorder {
     fn farewell(&mut self, _: &mut Context<'_>, reason: &Reason) -> Then {
         self.state().told.push(format!("farewell {}", reason.as_str()));
         Then::Closed(reason.clone())
+    }
+
+    fn holds(&self) -> usize {
+        self.state().holds
     }
 
     fn name(&self) -> &'static str {

@@ -23,6 +23,9 @@ use everywire_wire::Listen;
 
 use crate::net::{Script, ScriptNet};
 
+/// How many connections there are files for.
+pub(crate) const MOST_CONNECTIONS: u64 = 50;
+
 struct NeverAsleep;
 
 impl Wake for NeverAsleep {
@@ -122,6 +125,7 @@ impl World {
             limits,
             rules,
             plate,
+            most_connections: MOST_CONNECTIONS,
         };
         let worker = Worker::new(setup, hub).expect("a scripted network can be watched");
         Self { worker, metrics, post, engine, script, appender }

@@ -72,6 +72,11 @@ impl Collector {
         }
     }
 
+    /// Bytes that have come.
+    pub(crate) fn holds(&self) -> usize {
+        self.content.len()
+    }
+
     /// The content, once complete.
     pub(crate) fn into_content(self) -> Vec<u8> {
         self.content

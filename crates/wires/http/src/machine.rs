@@ -387,6 +387,10 @@ impl Wire for Http {
         })
     }
 
+    fn holds(&self) -> usize {
+        if let Phase::Receiving(receiving) = &self.phase { receiving.holds() } else { 0 }
+    }
+
     fn name(&self) -> &'static str {
         match &self.phase {
             Phase::Polling(polling) if polling.patience() == Patience::Long => "longpoll",

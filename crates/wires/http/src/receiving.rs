@@ -97,6 +97,11 @@ impl Receiving {
         }
     }
 
+    /// Bytes of a body that has not come whole.
+    pub(crate) fn holds(&self) -> usize {
+        if let Incoming::Body(upload) = &self.incoming { upload.collector.holds() } else { 0 }
+    }
+
     /// Whether bytes are wanted.
     pub(crate) fn takes_input(&self, pipelined: usize) -> bool {
         let waits = match self.incoming {

@@ -64,6 +64,11 @@ impl Incoming {
         !self.partial.is_empty()
     }
 
+    /// Bytes that are kept.
+    pub(crate) fn holds(&self) -> usize {
+        self.partial.len()
+    }
+
     fn keep(&mut self, bytes: &[u8]) -> Next<'static> {
         self.partial = bytes.to_vec();
         Next::Wait(bytes.len())

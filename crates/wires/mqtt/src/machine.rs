@@ -157,6 +157,11 @@ impl Mqtt {
         }
     }
 
+    /// Bytes of a packet that has not come whole.
+    pub(crate) fn holds(&self) -> usize {
+        self.incoming.holds()
+    }
+
     /// The longest packet that is taken, in bytes.
     pub(crate) fn bound(&self, cx: &Carrier<'_, '_>) -> usize {
         self.config.maximum_packet_size.map_or(cx.cx.limits.message_bytes, |bytes| bytes as usize)

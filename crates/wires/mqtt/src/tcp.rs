@@ -78,6 +78,10 @@ impl Wire for MqttTcp {
         Then::Closed(reason.clone())
     }
 
+    fn holds(&self) -> usize {
+        self.0.holds()
+    }
+
     fn name(&self) -> &'static str {
         "mqtt"
     }

@@ -82,6 +82,10 @@ impl Carried for MqttSocket {
         self.mqtt.farewell(cx, reason);
     }
 
+    fn holds(&self) -> usize {
+        self.mqtt.holds() + self.rest.len()
+    }
+
     fn name(&self) -> &'static str {
         "mqtt"
     }

@@ -497,6 +497,10 @@ impl Carried for Native {
         self.send(cx, &close(reason));
     }
 
+    fn holds(&self) -> usize {
+        0 // it takes whole frames
+    }
+
     fn name(&self) -> &'static str {
         self.name
     }

@@ -190,6 +190,10 @@ impl Wire for NativeTcp {
         Then::Closed(reason.clone())
     }
 
+    fn holds(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.0.len())
+    }
+
     fn name(&self) -> &'static str {
         self.native.name()
     }

@@ -44,6 +44,10 @@ impl Carried for Echo {
 
     fn farewell(&mut self, _: &mut Carrier<'_, '_>, _: &Reason) {}
 
+    fn holds(&self) -> usize {
+        0
+    }
+
     fn name(&self) -> &'static str {
         "echo"
     }

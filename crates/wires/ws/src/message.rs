@@ -50,6 +50,11 @@ impl Incoming {
         if len > bound as u64 { Err(Failure::TooLarge) } else { Ok(()) }
     }
 
+    /// Bytes that have come; a message without any counts as one.
+    pub(crate) fn holds(&self) -> usize {
+        self.data.len().max(1)
+    }
+
     /// Whether the frame under way is whole, and another must come.
     pub(crate) fn awaits_frame(&self) -> bool {
         self.read == self.frame.payload && !self.frame.is_final

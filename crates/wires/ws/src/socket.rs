@@ -208,6 +208,10 @@ impl Wire for WebSocket {
         close_for(cx, reason.clone())
     }
 
+    fn holds(&self) -> usize {
+        self.incoming.as_ref().map_or(0, |incoming| incoming.holds()) + self.carried.holds()
+    }
+
     fn name(&self) -> &'static str {
         self.carried.name()
     }

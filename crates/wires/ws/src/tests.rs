@@ -275,6 +275,10 @@ impl Wire for Opening {
     fn farewell(&mut self, _: &mut Context<'_>, _: &Reason) -> Then {
         Then::Open
     }
+    fn holds(&self) -> usize {
+        0
+    }
+
     fn name(&self) -> &'static str {
         "http"
     }

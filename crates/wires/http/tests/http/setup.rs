@@ -129,6 +129,10 @@ impl Wire for Toy {
     fn farewell(&mut self, _: &mut Context<'_>, reason: &Reason) -> Then {
         Then::Closed(reason.clone())
     }
+    fn holds(&self) -> usize {
+        0
+    }
+
     fn name(&self) -> &'static str {
         "toy"
     }

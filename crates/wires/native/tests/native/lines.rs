@@ -78,6 +78,10 @@ impl Wire for Lines {
         carry!(self, cx, native => farewell(reason));
         Then::Closed(reason.clone())
     }
+    fn holds(&self) -> usize {
+        0
+    }
+
     fn name(&self) -> &'static str {
         self.native.name()
     }

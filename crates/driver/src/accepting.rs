@@ -1,0 +1,95 @@
+//! Accepting connections: a bounded number in each turn, as long as there are files for them, each given to the worker with
+//! the fewest.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use everywire_base::notice::{Notice, Refused};
+
+use crate::mail::{Accepted, Mail};
+use crate::net::Net;
+use crate::notices::From;
+use crate::worker::Worker;
+
+/// Connections accepted in one turn.
+const ACCEPTS: usize = 256;
+
+impl<N: Net> Worker<N> {
+    /// Accepts a bounded number of connections from each listener that has some.
+    pub(crate) fn accept(&mut self) {
+        let mut listeners = std::mem::take(&mut self.accepting);
+        listeners.retain(|listener| (0..ACCEPTS).all(|_| self.accept_one(*listener)));
+        self.accepting.extend(listeners);
+    }
+
+    /// Accepts one connection; says whether there may be more.
+    fn accept_one(&mut self, listener: u16) -> bool {
+        let open = self.open_connections();
+        let connections = &mut self.connections;
+        let Some(socket) = &mut connections.listeners[usize::from(listener)].socket else { return false };
+        if open >= self.most_connections {
+            let why = format!(
+                "{open} connections are open, and the files that are left are the log's, the store's and its readers': \
+                 further clients wait; raise the limit of open files (LimitNOFILE, ulimit -Hn)"
+            );
+            return self.stall(listener, &why);
+        }
+        match connections.net.accept(socket) {
+            Ok((socket, address)) => self.accepted(socket, address, listener),
+            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.accept_failures = 0;
+                return false;
+            }
+            // Out of descriptors or memory: those who wait stay in the kernel's queue until one closes.
+            Err(e) => return self.stall(listener, &format!("can't accept: {e}; raise the limit of open files")),
+        }
+        true
+    }
+
+    fn accepted(&mut self, socket: N::Socket, address: SocketAddr, listener: u16) {
+        if let Ok(account) = self.addresses.enter(address.ip()) {
+            return self.place(Accepted { socket, address, listener, account });
+        }
+        self.connections.metrics.refused.add(1);
+        self.refused_connection(Some(address.ip()), "limits.address_connections are open");
+        self.connections.net.close(socket);
+    }
+
+    fn refused_connection(&mut self, address: Option<IpAddr>, why: &str) {
+        self.connections.notices.push((None, From { address, wire: "" }, Notice::new(Refused::Connection, why)));
+    }
+
+    /// Accepts later.
+    fn stall(&mut self, listener: u16, why: &str) -> bool {
+        if self.accept_failures == 0 {
+            self.refused_connection(None, why);
+        }
+        self.accept_failures += 1;
+        self.stalled.push(listener);
+        false
+    }
+
+    /// The connections of a worker, and those that are on their way to it from here.
+    fn load(&self, worker: usize) -> u64 {
+        let metrics = &self.all_metrics[worker];
+        metrics.connections.get() + self.handed[worker].saturating_sub(metrics.adopted.get())
+    }
+
+    fn open_connections(&self) -> u64 {
+        (0..self.posts.len()).map(|worker| self.load(worker)).sum()
+    }
+
+    /// Gives a connection to the worker with the fewest.
+    fn place(&mut self, accepted: Accepted<N::Socket>) {
+        let own = usize::from(self.number);
+        let least = (0..self.posts.len()).min_by_key(|w| (self.load(*w), *w != own)).unwrap_or(own);
+        if least == own {
+            return self.connections.adopt(accepted);
+        }
+        self.handed[least] += 1;
+        if let Err(Mail::Accepted(accepted)) = self.posts[least].send(Mail::Accepted(accepted)) {
+            self.connections.adopt(accepted);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What one client can make the server hold, and for how long; how much of a turn it can have.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use everywire_base::limits::Limits;
+
+use crate::packets::{connect, mqtt, native, packet, publish, text};
+use crate::recorder::Recorder;
+use crate::setup::{MOST_CONNECTIONS, World};
+
+const SLOW: Duration = Duration::from_secs(10);
+
+fn recorded(limits: Limits) -> (World, Recorder) {
+    let recorder = Recorder::default();
+    let listen = Arc::new(recorder.clone());
+    (World::new(limits, |_| listen), recorder)
+}
+
+#[test]
+fn no_more_connections_are_accepted_than_there_are_files_for() {
+    let (mut world, _) = recorded(Limits::default());
+    let clients: Vec<_> = (0..MOST_CONNECTIONS + 10).map(|_| world.client()).collect();
+    world.turns(2);
+    assert_eq!(world.metrics.connections.get(), MOST_CONNECTIONS);
+    assert_eq!(world.metrics.refusals().find(|(reason, _)| *reason == "connection"), Some(("connection", 1)));
+    for client in &clients[..10] {
+        world.script().end(*client);
+    }
+    world.turns(4);
+    assert_eq!(world.metrics.connections.get(), MOST_CONNECTIONS, "those that waited come in as others go");
+}
+
+#[test]
+fn a_packet_that_is_not_whole_in_time_ends_its_connection() {
+    let long = |first: u8| [&[first, 0x80, 0x80, 0x20][..], &vec![0; 20_000]].concat();
+    for (what, rest) in [("a short part", vec![0x30]), ("a part that the wire keeps", long(0x30))] {
+        let mut world = World::new(Limits::default(), mqtt);
+        let client = world.client();
+        world.script().send(client, &connect("c", 2, 0));
+        world.turns(4);
+        world.script().send(client, &rest);
+        world.turns(2);
+        // Small parts now and then don't make the time longer.
+        for _ in 0..3 {
+            world.pass(SLOW / 4);
+            world.script().send(client, &[0x80]);
+            world.turns(2);
+            assert!(!world.see().link(client).closed, "{what}: it has time");
+        }
+        world.pass(SLOW / 4 + Duration::from_millis(100));
+        world.turns(2);
+        assert!(world.see().link(client).closed, "{what}: the time is over");
+        assert_eq!(world.metrics.unfinished_bytes.get(), 0, "{what}: nothing is held any more");
+    }
+}
+
+#[test]
+fn whoever_finishes_and_begins_again_has_its_time_anew() {
+    let mut world = World::new(Limits::default(), mqtt);
+    let client = world.client();
+    world.script().send(client, &connect("c", 2, 0));
+    world.turns(4);
+    let whole = publish("t", "some text");
+    let (first, second) = whole.split_at(5);
+    for _ in 0..10 {
+        world.script().send(client, first);
+        world.turns(2);
+        world.pass(SLOW / 2);
+        world.script().send(client, second);
+        world.turns(2);
+    }
+    // And a stream of packets that is cut anywhere.
+    let stream = whole.repeat(100);
+    for part in stream.chunks(7) {
+        world.script().send(client, part);
+        world.pass(Duration::from_millis(900));
+        world.turns(1);
+    }
+    assert!(!world.see().link(client).closed);
+    world.turns(2);
+    assert_eq!(world.messages().len(), 110);
+}
+
+#[test]
+fn strangers_of_one_address_hold_bounded_bytes_together() {
+    let limits = Limits { unfinished_bytes_per_address: 300_000, ..Limits::default() };
+    let mut world = World::new(limits, native);
+    let part = [&b"EVERYW/1\x80\x80\x20"[..], &vec![0; 100_000]].concat();
+    let clients: Vec<_> = (0..5).map(|_| world.client()).collect();
+    for client in &clients {
+        world.script().send(*client, &part);
+        world.turns(4);
+    }
+    let closed = clients.iter().filter(|client| world.see().link(**client).closed).count();
+    world.pass(Duration::from_secs(3));
+    world.turns(2);
+    let gone = clients.iter().filter(|client| world.see().link(**client).closed).count();
+    assert_eq!((closed.max(gone), world.metrics.unfinished_bytes.get() <= 300_000), (2, true), "three of five fit");
+}
+
+#[test]
+fn a_paused_wire_is_not_late() {
+    let (mut world, recorder) = recorded(Limits::default());
+    let client = world.client();
+    (recorder.state().paused, recorder.state().holds) = (true, 5);
+    world.script().send(client, b"a");
+    world.turns(2);
+    world.pass(SLOW * 3);
+    world.turns(2);
+    assert_eq!(recorder.take(), ["read a"], "it is the wire that doesn't go on");
+}
+
+#[test]
+fn thousands_of_asks_of_one_connection_do_not_hold_up_others() {
+    let limits = Limits { asks_per_turn: 100, filters_per_subscription: 10_000, ..Limits::default() };
+    let mut world = World::new(limits, mqtt);
+    let clients: Vec<_> = (0..2).map(|_| world.client()).collect();
+    for client in &clients {
+        world.script().send(*client, &connect(&format!("c{client}"), 2, 0));
+        world.turns(4);
+        world.script().receive(*client);
+    }
+    let filters = (0..5000).flat_map(|n| [&text(&format!("a/{n}"))[..], &[0]].concat());
+    let many: Vec<u8> = [0, 9].into_iter().chain(filters).collect();
+    world.script().send(clients[0], &packet(0x82, &many));
+    world.script().send(clients[1], &packet(0x82, &[&[0, 9][..], &text("b"), &[0]].concat()));
+    world.turns(2);
+    assert_eq!(world.script().receive(clients[0]), b"", "it waits for its other turns");
+    assert_eq!(world.script().receive(clients[1]), [0x90, 3, 0, 9, 0], "others don't");
+    world.turns(60);
+    assert_eq!(world.script().receive(clients[0]).len(), 5000 + 2 + 3, "and then it has all");
+}
+
+#[test]
+fn what_an_ended_connection_has_asked_is_seen_to_before_it_is_forgotten() {
+    let mut world = World::new(Limits { asks_per_turn: 10, ..Limits::default() }, mqtt);
+    let client = world.client();
+    world.script().send(client, &crate::packets::connect_with_will("c", "will", "died"));
+    world.turns(4);
+    let burst = publish("t", "x").repeat(200);
+    world.script().send(client, &[burst, packet(0xe0, &[])].concat());
+    world.script().end(client);
+    world.turns(10);
+    assert_eq!(world.messages().len(), 200, "all, and no will");
+}
