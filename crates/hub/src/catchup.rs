@@ -9,10 +9,11 @@ use everywire_base::ask::{Interest, Read, ReadKind};
 use everywire_base::clock::Now;
 use everywire_base::cursor::{Offset, Partition};
 use everywire_base::id::{AskId, Slot, Ticket};
+use everywire_base::notice::{Notice, Refused};
 use everywire_base::topic::Filter;
 
 use crate::connection::Connection;
-use crate::lag::{Lag, Positions, State};
+use crate::lag::{KEPT, Lag, Positions, State};
 use crate::replay::Replay;
 use crate::{Deliver, Hub};
 
@@ -96,8 +97,9 @@ impl Hub {
     }
 
     /// Puts the lag state back, or ends it.
-    pub(crate) fn put_back(&mut self, slot: Slot, lag: Box<Lag>, next: Next, delivered: u64, to: &mut dyn Deliver) {
+    pub(crate) fn put_back(&mut self, slot: Slot, mut lag: Box<Lag>, next: Next, delivered: u64, to: &mut dyn Deliver) {
         let has_delivered = lag.delivered > delivered;
+        self.tell_of_loss(slot, &mut lag);
         let Some(connection) = self.connections.get_mut(slot.index) else { return };
         if next == Next::Live {
             if let Some(walk) = &self.walk {
@@ -120,6 +122,14 @@ impl Hub {
         }
     }
 
+    /// Tells operators that a session has lost something: not every wire has a word for it.
+    fn tell_of_loss(&mut self, slot: Slot, lag: &mut Lag) {
+        let Some(topic) = lag.lost.take() else { return };
+        let Some(session) = self.session(slot.index) else { return };
+        let why = format!("of {topic}: they were not kept until it came for them; raise `history` of the topic's rule");
+        self.notices.push((Some(slot), Notice::new(Refused::Lost, why).of(&session.id)));
+    }
+
     fn step(&mut self, slot: Slot, lag: &mut Lag, share: &mut usize, now: Now, to: &mut dyn Deliver) -> Next {
         if self.session(slot.index).is_some_and(|session| session.window.is_held()) {
             lag.state = State::Unconfirmed;
@@ -137,6 +147,9 @@ impl Hub {
                     return Next::Waits;
                 }
                 continue;
+            }
+            if !self.offer_rest(slot, lag, share, now, to) {
+                return if lag.state == State::Ready { Next::Later } else { Next::Waits };
             }
             let target = self.target();
             if !self.say_holes(slot, lag, &target, now, to) {
@@ -208,16 +221,36 @@ impl Hub {
                 return is_taken;
             }
         }
-        let kind = self.history(lag.positions[partition], up_to);
+        let kind = self.history(slot, lag.positions[partition], up_to);
         self.ask(slot, lag, partition, kind);
         false
     }
 
-    fn history(&self, after: Offset, up_to: Offset) -> ReadKind {
+    /// A page as large as there is room for: more would be read in vain.
+    fn history(&self, slot: Slot, after: Offset, up_to: Offset) -> ReadKind {
         let limits = &self.setup.limits;
-        // More than an outbox takes would be read in vain.
         let max_bytes = limits.page_bytes.min(limits.outbox_bytes);
-        ReadKind::History { after, up_to, max_records: limits.page_messages_max, max_bytes }
+        let window = self.connections.get(slot.index).filter(|c| c.windowed).and(self.session(slot.index));
+        let room = window.map_or(usize::MAX, |session| session.window.room().saturating_add(KEPT.0));
+        ReadKind::History { after, up_to, max_records: limits.page_messages_max.min(room), max_bytes }
+    }
+
+    /// Offers what of the last page there was no room for; `false` if there is none now.
+    fn offer_rest(&mut self, slot: Slot, lag: &mut Lag, share: &mut usize, now: Now, to: &mut dyn Deliver) -> bool {
+        let Some(mut rest) = lag.rest.take() else { return true };
+        let mut replay = self.replay(slot, rest.partition, now, to);
+        while let Some(record) = rest.records.front() {
+            if *share == 0 || !replay.offer(lag, record, share) {
+                if lag.state == State::Saving {
+                    let _ = rest.records.iter().skip(1).all(|record| replay.reserve(lag, record));
+                }
+                lag.rest = Some(rest);
+                return false;
+            }
+            rest.records.pop_front();
+        }
+        lag.positions[rest.partition] = lag.positions[rest.partition].max(rest.up_to);
+        true
     }
 
     /// Whether the tail is the place to read on: it reaches back that far, and the store wouldn't be faster.

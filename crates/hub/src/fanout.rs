@@ -16,6 +16,7 @@ use everywire_base::record::Record;
 use everywire_base::terms::{Manner, Terms};
 use smallvec::SmallVec;
 
+use crate::chunked::Chunked;
 use crate::connection::Connection;
 use crate::lag::{Lag, State};
 use crate::manner::{Matched, Outgoing};
@@ -24,6 +25,9 @@ use crate::trie::{ListId, NONE};
 use crate::window::Sent;
 use crate::{Deliver, Hub};
 
+/// Filters that are looked at for the price of one delivery.
+pub(crate) const FINDS_PER_DELIVERY: usize = 16;
+
 /// A record on its way to its subscribers.
 pub(crate) struct Walk {
     pub(crate) partition: usize,
@@ -31,7 +35,7 @@ pub(crate) struct Walk {
     /// What stamps those that it has reached.
     pub(crate) stamp: u64,
     parcel: Rc<Parcel>,
-    /// The lists that it goes to, and those of them that are still to come.
+    /// The lists that it goes to, ascending, and those of them that are still to come.
     all: SmallVec<[ListId; 4]>,
     lists: SmallVec<[ListId; 4]>,
     /// Of those that are shared, which connection gets it; none if it is another worker's.
@@ -54,9 +58,14 @@ impl Walk {
         }
     }
 
+    /// The connection that was drawn, if the list is shared; none if it is another worker's.
+    fn drawn(&self, list: ListId) -> Option<u32> {
+        self.drawn.iter().find(|(shared, _)| *shared == list).map(|(_, drawn)| *drawn)
+    }
+
     /// Whether a connection gets the record by this list.
     fn is_for(&self, list: ListId, index: u32) -> bool {
-        self.drawn.iter().find(|(shared, _)| *shared == list).is_none_or(|(_, drawn)| *drawn == index)
+        self.drawn(list).is_none_or(|drawn| drawn == index)
     }
 
     /// Hands the record to a live connection by its `nth` filter: whether it got it, or what it waits for.
@@ -88,8 +97,8 @@ impl Walk {
     fn matching<'a>(&'a self, held: &'a [Held], (index, nth): (u32, usize)) -> impl Iterator<Item = &'a Held> {
         // Of one list there can be no other.
         let only = self.all.len() == 1;
-        let all =
-            held.iter().filter(move |held| !only && self.all.contains(&held.list) && self.is_for(held.list, index));
+        let is_matched = |held: &Held| self.all.binary_search(&held.list).is_ok();
+        let all = held.iter().filter(move |held| !only && is_matched(held) && self.is_for(held.list, index));
         held.get(nth).filter(|_| only).into_iter().chain(all)
     }
 }
@@ -128,6 +137,8 @@ impl Hub {
         if let Some(message) = record.message() {
             self.own_record(record, message, now);
             self.table.matching(&message.topic, &mut lists);
+            // Finding them is work too, however few subscribers each has.
+            *budget = budget.saturating_sub(lists.len() / FINDS_PER_DELIVERY);
             if !lists.is_empty() && message.is_expired(now.wall) {
                 self.counters.expired += 1;
                 lists.clear();
@@ -143,7 +154,8 @@ impl Hub {
         self.remember(record, now);
         self.stamp += 1;
         let (offset, stamp) = (record.offset, self.stamp);
-        let (all, parcel) = (lists.clone(), Rc::new(parcel));
+        let (mut all, parcel) = (lists.clone(), Rc::new(parcel));
+        all.sort_unstable();
         let draw = |list: &ListId| {
             let topic = self.table.share(*list)?;
             Some((*list, self.groups.drawn(topic, self.setup.worker, offset).unwrap_or(NONE)))
@@ -158,17 +170,16 @@ impl Hub {
         let Some(walk) = &mut self.walk else { return true };
         while let Some(list) = walk.lists.last() {
             let subscribers = self.table.subscribers(*list);
-            let mut place = walk.place.min(subscribers.len());
-            while place > 0 {
+            // Of a list that is shared only one gets it.
+            let drawn = walk.drawn(*list).map(|index| place_of(&self.connections, index, *list).unwrap_or_default());
+            let (mut place, end) = drawn.unwrap_or_else(|| (walk.place.min(subscribers.len()), 0));
+            while place > end {
                 if *budget == 0 {
                     walk.place = place;
                     return false;
                 }
                 place -= 1;
                 let index = subscribers[place].connection;
-                if !walk.is_for(*list, index) {
-                    continue;
-                }
                 *budget -= 1;
                 let Some(connection) = self.connections.get_mut(index) else { continue };
                 // Only live ones are pushed to: a lagging one reads this record itself.
@@ -177,6 +188,10 @@ impl Hub {
                 }
                 let slot = Slot { index, generation: connection.generation };
                 let nth = subscribers[place].nth as usize;
+                if walk.all.len() > 1 {
+                    // Its other filters are looked at, once for the record.
+                    *budget = budget.saturating_sub(connection.holding.as_slice().len() / FINDS_PER_DELIVERY);
+                }
                 let sent = walk.push(connection, (index, nth), |delivery| to.deliver(slot, delivery));
                 let Err(state) = sent else {
                     connection.stamp = walk.stamp;
@@ -220,4 +235,10 @@ impl Hub {
             }
         }
     }
+}
+
+/// The place of a connection in a list, as the range that ends behind it and begins with it.
+fn place_of(connections: &Chunked<Connection>, index: u32, list: ListId) -> Option<(usize, usize)> {
+    let held = connections.get(index)?.holding.as_slice().iter().find(|held| held.list == list)?;
+    Some((held.place as usize + 1, held.place as usize))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Offset;
 use everywire_base::id::AskId;
-use everywire_base::record::Record;
+use everywire_base::record::{Message, Record};
 use everywire_base::terms::Terms;
 use everywire_base::topic::{Filter, Topic};
 use smallvec::SmallVec;
@@ -29,6 +29,10 @@ pub(crate) struct Lag {
     pub(crate) kept_until: Positions,
     /// Where no page has come yet: what is lost there is where "the earliest kept" begins, and no gap.
     pub(crate) opening: SmallVec<[bool; 1]>,
+    /// What of the last page there was no room for.
+    pub(crate) rest: Option<Rest>,
+    /// The topic of a gap that was said, and that operators haven't been told of.
+    pub(crate) lost: Option<Box<str>>,
     /// A gap that must be said before anything else.
     pub(crate) owed: Option<Owed>,
     /// What was sent before and is sent again, before anything else.
@@ -56,6 +60,32 @@ pub(crate) struct Since {
     pub(crate) offsets: Positions,
     /// Whether that is the earliest kept message.
     pub(crate) earliest: bool,
+}
+
+/// The rest of a page: everything that the connection wants from its position on, up to an offset.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    pub(crate) partition: usize,
+    pub(crate) records: VecDeque<Arc<Record>>,
+    pub(crate) up_to: Offset,
+}
+
+/// So many records of a page are kept when there is no room for them, and so many bytes.
+pub(crate) const KEPT: (usize, usize) = (64, 16 << 10);
+
+impl Rest {
+    /// Keeps the beginning of what is left of a page that reaches up to an offset.
+    pub(crate) fn of(partition: usize, left: &[Arc<Record>], up_to: Offset) -> Option<Self> {
+        let mut bytes = 0;
+        let fits = |record: &&Arc<Record>| {
+            bytes += record.message().map_or(0, Message::weight);
+            bytes <= KEPT.1
+        };
+        let records: VecDeque<_> = left.iter().take(KEPT.0).take_while(fits).cloned().collect();
+        let last = records.back()?.offset;
+        let up_to = if records.len() == left.len() { up_to } else { last };
+        Some(Self { partition, records, up_to })
+    }
 }
 
 /// A gap that a connection's cursor came with.
@@ -129,6 +159,8 @@ impl Lag {
             told,
             kept_until: SmallVec::from_elem(Offset::BEGINNING, partitions),
             opening: SmallVec::from_elem(false, partitions),
+            rest: None,
+            lost: None,
             owed: None,
             again: VecDeque::new(),
             found: VecDeque::new(),

@@ -8,7 +8,7 @@ use everywire_base::cursor::Offset;
 use everywire_base::id::Slot;
 
 use crate::catchup::Next;
-use crate::lag::{Lag, State};
+use crate::lag::{Lag, Rest, State};
 use crate::replay::Told;
 use crate::{Deliver, Hub};
 
@@ -70,7 +70,7 @@ impl Hub {
         to: &mut dyn Deliver,
     ) -> Next {
         let partition = usize::from(page.partition.0);
-        let (from, before) = (lag.positions[partition], lag.delivered);
+        let from = lag.positions[partition];
         let mut replay = self.replay(slot, partition, now, to);
         let mut share = usize::MAX;
         let told = replay.say_lost(lag, page.lost.as_ref());
@@ -83,12 +83,15 @@ impl Hub {
         lag.opening[partition] &= !is_open;
         let refused =
             if is_open { page.records.iter().position(|r| !replay.offer(lag, r, &mut share)) } else { Some(0) };
+        let left = &page.records[refused.unwrap_or(page.records.len())..];
         if lag.state == State::Saving {
-            let rest = &page.records[refused.map_or(page.records.len(), |at| at + 1)..];
-            let _ = rest.iter().all(|record| replay.reserve(lag, record));
+            let _ = left.iter().skip(1).all(|record| replay.reserve(lag, record));
         }
         let is_taken = refused.is_none();
-        self.debt += (lag.delivered - before) as usize;
+        if is_open && !is_taken {
+            lag.rest = Rest::of(partition, left, page.upto.min(up_to));
+        }
+        self.debt += usize::MAX - share;
         if !is_taken {
             return Next::Waits;
         }

@@ -17,6 +17,7 @@ use everywire_base::terms::{Manner, Terms};
 use everywire_base::topic::{Filter, Topic};
 use smallvec::SmallVec;
 
+use crate::fanout::FINDS_PER_DELIVERY;
 use crate::group::Groups;
 use crate::lag::{Lag, State};
 use crate::manner::{Matched, Outgoing};
@@ -62,6 +63,9 @@ impl Replay<'_> {
     pub(crate) fn offer(&mut self, lag: &mut Lag, record: &Arc<Record>, share: &mut usize) -> bool {
         if record.offset <= lag.positions[self.partition] {
             return true;
+        }
+        if self.held.len() > FEW {
+            *share = share.saturating_sub(self.held.len() / FINDS_PER_DELIVERY);
         }
         let takers = self.takers_of(lag, record);
         if !takers.is_empty() {
@@ -133,9 +137,14 @@ impl Replay<'_> {
         let is_few = self.held.len() <= FEW;
         if !is_few {
             self.table.matching(&message.topic, &mut lists);
+            lists.sort_unstable();
         }
         let is_taken = |held: &Held| {
-            if is_few { self.table.filter(held.list).matches(&message.topic) } else { lists.contains(&held.list) }
+            if is_few {
+                self.table.filter(held.list).matches(&message.topic)
+            } else {
+                lists.binary_search(&held.list).is_ok()
+            }
         };
         let is_for = |held: &Held| {
             let share = self.table.share(held.list);
@@ -265,6 +274,7 @@ impl Replay<'_> {
             return false;
         }
         lag.delivered += 1;
+        lag.lost = Some(gap.topic);
         self.counters.gaps += 1;
         true
     }

@@ -172,6 +172,8 @@ impl Hub {
             let told = if opening.resumed { from.clone() } else { self.safe.clone() };
             Box::new(Lag::new(from.clone(), told))
         });
+        // It was read for the filters that were there.
+        lag.rest = None;
         let filters = self.held(index).len();
         lag.sinces.resize_with(filters, || Since { offsets: self.beginning(), earliest: false });
         for (nth, since) in lag.sinces.iter_mut().enumerate() {

@@ -156,6 +156,11 @@ impl Window {
         self.sent.iter().filter(|sent| sent.is_out() && sent.stage != Stage::Done).count()
     }
 
+    /// How many more the client may have.
+    pub(crate) fn room(&self) -> usize {
+        (self.bound as usize).saturating_sub(self.outstanding())
+    }
+
     /// Whether a tag may be made durable ahead of its turn.
     pub(crate) fn may_reserve(&self) -> bool {
         self.sent.len() < self.bound as usize

@@ -220,6 +220,25 @@ fn what_expires_says_how_long_it_lives_when_it_is_handed_over() {
     assert_eq!(world.outside.messages, 2);
 }
 
+#[test]
+fn filters_that_are_looked_at_count_into_the_turn() {
+    let limits = Limits { deliveries_per_turn: 64, filters_per_subscription: 2000, ..Limits::default() };
+    let mut world = World::new(Shape { limits, ..Shape::default() });
+    let mut filters: Vec<String> = (0..1000).map(|n| format!("many/{n}")).collect();
+    filters.extend(["a/#".into(), "a/+".into()]);
+    let filters: Vec<&str> = filters.iter().map(|filter| &**filter).collect();
+    world.subscribe(slot(1), &filters, Start::Latest);
+    let before = world.hub.marks()[0];
+    for _ in 0..100 {
+        world.publish("a/b");
+    }
+    world.turn();
+    let records = world.hub.marks()[0].0 - before.0;
+    assert!(records <= 2, "{records} records in one turn of 64 deliveries, each with a thousand filters");
+    world.settle();
+    assert_eq!(seen(&mut world).len(), 100);
+}
+
 /// A hole from 11 to 20, after a crash.
 fn crashed(durability: Durability) -> World {
     let lineage = Lineage { epoch: EPOCH, parents: Vec::new(), holes: vec![(Offset(11), Offset(20))] };

@@ -11,6 +11,7 @@ use everywire_base::cursor::{Cursor, Epoch, Offset, Partition, Start};
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
+use everywire_base::notice::Refused;
 use everywire_base::quota::{Account, Quota};
 use everywire_base::reason::Reason;
 use everywire_base::record::{Durability, Message};
@@ -353,6 +354,24 @@ fn who_was_too_slow_finds_his_session_as_it_was() {
     world.got(1, 2);
     world.publish("a", "new");
     assert_eq!(world.got(1, 2), ["new"]);
+}
+
+#[test]
+fn operators_are_told_of_a_session_that_lost_messages() {
+    let mut world = World::new(&Rules::default(), Limits { tail_records: 1, ..Limits::default() });
+    let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
+    world.subscribe(0, 1, "a");
+    world.welcome(0, 2, user("bob"), SessionWish::None);
+    world.close(0, 1);
+    for n in 0..600 {
+        world.publish("a", &n.to_string());
+    }
+    world.lost = Some(Lost { topic: "a".into(), up_to: Offset(300) });
+    world.welcome(0, 3, user("ann"), World::resume(&id));
+    let lost = world.hubs[0].notices().drain(..).filter(|(_, notice)| notice.refused == Refused::Lost);
+    let lost: Vec<_> = lost.map(|(slot, notice)| (slot.unwrap().index, notice.who.unwrap(), notice.why)).collect();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert!(lost[0].0 == 3 && lost[0].1 == id && lost[0].2.contains('a'), "{lost:?}");
 }
 
 #[test]

@@ -152,6 +152,43 @@ fn a_retained_message_that_is_outstanding_greets_again() {
     }
 }
 
+#[test]
+fn a_small_window_needs_few_reads_of_what_it_missed() {
+    const MISSED: usize = 2000;
+    for qos in [1, 2] {
+        let limits = everywire_base::limits::Limits { tail_records: 1, ..Default::default() };
+        let mut world = World::new(&everywire_base::rules::Rules::default(), limits);
+        world.enter(0, 1, named("me", EXPIRY, false, WINDOW));
+        world.subscribe_on(0, 1, &to("a/+", qos));
+        world.close(0, 1);
+        for n in 0..MISSED {
+            let message = Message { qos, ..Message::new(Topic::parse("a/b").unwrap(), n.to_string()) };
+            world.append(message, Durability::Fsync);
+        }
+        world.enter(0, 1, named("me", EXPIRY, false, WINDOW));
+        let before = world.hubs[0].counters().reads;
+        let mut seen = Vec::new();
+        loop {
+            let got = world.tagged(0, 1);
+            if got.is_empty() {
+                break;
+            }
+            assert!(got.len() <= usize::from(WINDOW));
+            for (body, tag) in got {
+                seen.push(body);
+                if qos == 2 {
+                    world.tell(0, 1, &Ack::Received(tag)).unwrap();
+                }
+                world.tell(0, 1, &Ack::Done(tag)).unwrap();
+            }
+        }
+        assert_eq!(seen, (0..MISSED).map(|n| n.to_string()).collect::<Vec<_>>());
+        let reads = world.hubs[0].counters().reads - before;
+        eprintln!("{reads} reads for {MISSED} messages at QoS {qos}");
+        assert!(reads <= MISSED as u64 / 50, "{reads} reads");
+    }
+}
+
 struct Random(u64);
 
 impl Random {

@@ -334,9 +334,11 @@ impl World {
         let alive = |r: &&Arc<Record>| takes(r) && !r.message().unwrap().is_expired(now.wall);
         let (records, upto) = match &read.kind {
             ReadKind::Retained { .. } => (self.retained.values().filter(alive).cloned().collect(), self.applied),
-            ReadKind::History { after, up_to, .. } => {
+            ReadKind::History { after, up_to, max_records, .. } => {
                 let within = |r: &&Arc<Record>| r.offset > *after && r.offset <= *up_to && alive(r);
-                (self.records.iter().filter(within).cloned().collect(), *up_to)
+                let page: Vec<_> = self.records.iter().filter(within).take(*max_records).cloned().collect();
+                let last = page.last().filter(|_| page.len() == *max_records).map_or(*up_to, |record| record.offset);
+                (page, last)
             }
             ReadKind::Backwards { .. } => unreachable!("no hub reads backwards"),
             ReadKind::Records(offsets) => {
