@@ -111,6 +111,28 @@ fn a_token_never_waits_behind_wrong_passwords() {
 }
 
 #[test]
+fn a_token_is_for_this_server() {
+    let names = "audience = [\"push\", \"other\"]\nissuer = \"https://id.example.com\"\n";
+    let server = Server::with(&(with_secret("") + names));
+    let signed = |environment: &[(&str, &str)]| {
+        let mut command = Command::new(binary());
+        command.env_clear().env("EVERYWIRE_AUTH_SECRET", SECRET).envs(environment.iter().copied()).current_dir("/");
+        let output = command.args(["token", "--user", "ann"]).output().expect("the binary runs");
+        String::from_utf8(output.stdout).expect("a token").trim().to_owned()
+    };
+    let (aud, iss) = (("EVERYWIRE_AUTH_AUDIENCE", "push"), ("EVERYWIRE_AUTH_ISSUER", "https://id.example.com"));
+    assert_eq!(server.send(&bearer(poll(), &signed(&[aud, iss]))).status, 204);
+    for wrong in [&[][..], &[aud], &[iss], &[("EVERYWIRE_AUTH_AUDIENCE", "Push"), iss]] {
+        let refused = server.send(&bearer(poll(), &signed(wrong)));
+        assert_eq!(refused.status, 401, "{wrong:?}");
+        assert!(refused.text().contains("audience") || refused.text().contains("issuer"), "{}", refused.text());
+    }
+    let open = Server::with(&with_secret(""));
+    let refused = open.send(&bearer(poll(), &signed(&[aud])));
+    assert!(refused.status == 401 && refused.text().contains("audience"), "{}", refused.text());
+}
+
+#[test]
 fn who_may_not_call_learns_it_before_its_body_is_read() {
     let server = Server::with(&(with_secret("") + "anonymous = true\n"));
     let ask = |authorization: &str, target: &str| {

@@ -86,7 +86,7 @@ impl Stay<'_> {
     fn reload(&mut self) {
         let Some(running) = &self.running else { return };
         let fresh = match check::load(self.arguments) {
-            Ok(fresh) => fresh,
+            Ok(fresh) => fresh.with_door_of(&self.settings),
             Err(Failure(lines)) => {
                 for line in lines {
                     error!("{line}");

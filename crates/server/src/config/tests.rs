@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use everywire_base::record::Durability;
-use everywire_base::rules::{Anonymous, SlowConsumer, Who};
+use everywire_base::rules::{Anonymous, Logins, SlowConsumer, Who};
 use everywire_base::topic::Topic;
 
 use super::{EngineKind, File, Layers, Listen, LogFormat, Settings};
@@ -317,6 +317,19 @@ fn a_reload_says_what_needs_a_restart_and_takes_the_rest() {
     running.take_reloadable(fresh.clone());
     assert_eq!((&running.rules, &running.log_level), (&fresh.rules, &fresh.log_level));
     assert_eq!(running.http.unwrap().address.port(), 1);
+}
+
+#[test]
+fn a_reload_shuts_nobody_out_by_what_needs_a_restart() {
+    let running = load(Serve::default(), &[], "").unwrap();
+    let text = "[auth]\nusers = true\nlogins = \"one-per-user\"";
+    let fresh = load(Serve::default(), &[], text).unwrap();
+    assert_eq!(fresh.rules.anonymous, Anonymous::Refused);
+    assert_eq!(running.need_restart(&fresh), ["auth"]);
+    let fresh = fresh.with_door_of(&running);
+    assert_eq!((fresh.rules.anonymous, fresh.rules.logins), (Anonymous::Everything, Logins::OnePerUser));
+    let only_logins = load(Serve::default(), &[], "[auth]\nlogins = \"one-per-user\"").unwrap();
+    assert!(running.need_restart(&only_logins).is_empty());
 }
 
 #[test]
