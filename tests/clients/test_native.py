@@ -45,6 +45,18 @@ def test_a_session_goes_on_where_it_was_acknowledged(node, schema):
     assert [third.message().body for _ in range(4)] == [b"2", b"3", b"4", b"5"]
 
 
+def test_what_was_sent_before_the_end_is_published(node, schema):
+    """More than may be outstanding, and the client is gone before any answer."""
+    count = 3000
+    reader = Client(schema, node["tcp"])
+    reader.subscribe("burst")
+    publisher = Client(schema, node["tcp"])
+    for number in range(count):
+        publisher.send(publish=schema.Publish(id=number, topic="burst", body=str(number).encode()))
+    publisher.cut()
+    assert [reader.message().body for _ in range(count)] == [str(number).encode() for number in range(count)]
+
+
 def test_an_unknown_session_is_a_new_one(node, schema):
     client = Client(schema, node["tcp"])
     welcome = client.hello(session="nobody's")

@@ -31,6 +31,33 @@ def test_a_message_crosses_wires(server, compression):
     assert page["messages"][0]["body"] == {"n": 1}
 
 
+def test_a_retained_message_carries_where_the_subscription_begins(server):
+    """Whoever resumes there reads nothing again."""
+    topic = f"{server}/v1/messages?topic=room/42"
+    requests.post(f"{topic}&retain=1", data="state", timeout=10)
+    requests.post(topic, data="passing", timeout=10)
+    with connect(address(server)) as socket:
+        cursor = ask(socket, {"subscribe": {"id": 1, "topics": ["room/42"]}})["subscribed"]["cursor"]
+        kept = json.loads(socket.recv(timeout=30))["message"]
+        assert (kept["body"], kept["retained"], kept["cursor"]) == ("state", True, cursor)
+    with connect(address(server)) as socket:
+        ask(socket, {"subscribe": {"id": 1, "topics": ["room/42"], "after": kept["cursor"]}})
+        requests.post(topic, data="new", timeout=10)
+        assert json.loads(socket.recv(timeout=30))["message"]["body"] == "new"
+
+
+def test_what_was_sent_before_a_goodbye_is_published(server):
+    """More than may be outstanding, and the client is gone before any answer."""
+    count = 3000
+    with connect(address(server), max_queue=None) as reader:
+        ask(reader, {"subscribe": {"id": 1, "topics": ["burst"]}})
+        with connect(address(server), compression=None, max_queue=None) as socket:
+            for number in range(count):
+                socket.send(json.dumps({"publish": {"id": number, "topic": "burst", "body": str(number)}}))
+        bodies = [json.loads(reader.recv(timeout=30))["message"]["body"] for _ in range(count)]
+    assert bodies == [str(number) for number in range(count)]
+
+
 def test_curl_publishes_and_receives(server):
     with curl.Session() as session:
         socket = session.ws_connect(address(server))

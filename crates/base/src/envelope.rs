@@ -66,6 +66,13 @@ pub fn write(parcel: &Parcel, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// Appends the envelope of a retained message that greets a reader: outside the order.
+pub fn write_retained(parcel: &Parcel, out: &mut Vec<u8>) {
+    write(parcel, out);
+    out.truncate(out.len() - 1);
+    out.extend_from_slice(b",\"retained\":true}");
+}
+
 fn body(message: &Message, out: &mut Vec<u8>) {
     match BodyKind::of(message) {
         BodyKind::Json => {

@@ -66,7 +66,8 @@ struct Reader {
     filters: Vec<(Filter, Terms)>,
     position: Offset,
     gap: Option<Gap>,
-    greetings: VecDeque<Arc<Record>>,
+    /// Retained messages, each with where its subscription begins.
+    greetings: VecDeque<(Arc<Record>, Offset)>,
     full: bool,
     settled: bool,
 }
@@ -293,8 +294,8 @@ impl Node {
             time: bench.now.wall,
         });
         let matches = |r: &&Arc<Record>| r.message().is_some_and(|m| filters.iter().any(|(f, _)| f.matches(&m.topic)));
-        let greetings =
-            self.retained.values().filter(|_| subscribe.greet != Greet::Never).filter(matches).cloned().collect();
+        let wanted = self.retained.values().filter(|_| subscribe.greet != Greet::Never).filter(matches);
+        let greetings = wanted.map(|record| (Arc::clone(record), position)).collect();
         let fresh = Reader { filters, position, gap, greetings, full: false, settled: false };
         self.reader = Some(match self.reader.take() {
             Some(held) => held.joined_by(fresh),
@@ -331,7 +332,9 @@ impl Node {
             // Greetings stand outside the order: what a connection has by then is its start, said when it subscribed.
             bench.position = Position { cursor: Cursor::single(EPOCH, Offset::BEGINNING), live: false };
         }
-        while let Some(parcel) = reader.greetings.pop_front().and_then(|r| Parcel::new(r, EPOCH)) {
+        while let Some(parcel) =
+            reader.greetings.pop_front().and_then(|(r, at)| Parcel::retained(r, Cursor::single(EPOCH, at)))
+        {
             let (qos, identifiers) = reader.terms(parcel.message());
             let manner = self.manner(qos, &identifiers);
             bench.push(&Delivery::Retained(&parcel, Manner { retain: true, ..manner }));

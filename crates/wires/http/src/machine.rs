@@ -310,10 +310,6 @@ impl Wire for Http {
                 let manner = watching.answer(cx);
                 Phase::after(cx, &manner)
             }
-            Phase::Streaming(mut streaming) => {
-                streaming.settle(cx.position);
-                Phase::Streaming(streaming)
-            }
             phase => phase,
         })
     }

@@ -21,7 +21,7 @@ use everywire_base::cursor::Cursor;
 use everywire_base::envelope;
 use everywire_base::parcel::{Delivery, Format as Name, Gap, Parcel, Taken};
 use everywire_base::reason::Reason;
-use everywire_wire::{Context, Position};
+use everywire_wire::Context;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -45,8 +45,6 @@ pub(crate) struct Streaming {
     /// The [`height`] of the position that was told last.
     told: u64,
     heartbeat: Monotonic,
-    /// Where it began, as long as greetings may come that carry it.
-    start: Option<Box<Cursor>>,
 }
 
 impl Streaming {
@@ -69,9 +67,8 @@ impl Streaming {
                 }
             });
         });
-        let start = cursor.cloned().map(Box::new);
         let told = cursor.map_or(0, height);
-        Self { format, coding, quiet: 0, told, heartbeat: cx.now.monotonic + cx.limits.heartbeat, start }
+        Self { format, coding, quiet: 0, told, heartbeat: cx.now.monotonic + cx.limits.heartbeat }
     }
 
     /// Appends to what waits, as one chunk.
@@ -98,19 +95,11 @@ impl Streaming {
                 cx.out.share(&parcel.rendition(name, |parcel, out| coding.frame(out, |out| write(parcel, out))));
             }
             Delivery::Retained(parcel, _) => {
-                let start = self.start.as_deref().unwrap_or(&cx.position.cursor);
-                self.write(cx, |out| write_retained(self.format, parcel, start, out));
+                self.write(cx, |out| write_retained(self.format, parcel, out));
             }
             Delivery::Release(_) => {}
         }
         Taken::Yes
-    }
-
-    /// Forgets where it began, once all greetings were told: an idle stream owns nothing.
-    pub(crate) fn settle(&mut self, position: &Position) {
-        if position.live {
-            self.start = None;
-        }
     }
 
     /// Says that the connection lives, and where its reader stands: a topic may be quiet while others are not.
@@ -307,14 +296,17 @@ fn data_line(line: &str, out: &mut Vec<u8>) {
 
 /// A retained greeting stands outside the order: it carries the cursor at which the subscription begins, not its own
 /// (RULES 5), and leaves the reader's position alone.
-fn write_retained(format: Format, parcel: &Parcel, start: &Cursor, out: &mut Vec<u8>) {
+fn write_retained(format: Format, parcel: &Parcel, out: &mut Vec<u8>) {
     match format {
-        Format::Lines => write_retained_envelope(parcel, start, out),
+        Format::Lines => {
+            envelope::write_retained(parcel, out);
+            out.push(b'\n');
+        }
         Format::EventsJson => {
             write_event_name(parcel, out);
             out.extend_from_slice(b"data: ");
-            write_retained_envelope(parcel, start, out);
-            out.push(b'\n');
+            envelope::write_retained(parcel, out);
+            out.extend_from_slice(b"\n\n");
         }
         Format::EventsBody => {
             write_event_name(parcel, out);
@@ -322,19 +314,6 @@ fn write_retained(format: Format, parcel: &Parcel, start: &Cursor, out: &mut Vec
             out.push(b'\n');
         }
     }
-}
-
-fn write_retained_envelope(parcel: &Parcel, start: &Cursor, out: &mut Vec<u8>) {
-    let mut own = Vec::with_capacity(parcel.message().body.len() + 256);
-    envelope::write(parcel, &mut own);
-    let (own_cursor, start) = (parcel.cursor().to_string(), start.to_string());
-    // Quotes within the topic are escaped, so that the first such bytes are the envelope's own.
-    let field = format!(",\"cursor\":\"{own_cursor}\"");
-    let at = memchr::memmem::find(&own, field.as_bytes()).unwrap_or_default();
-    out.extend_from_slice(&own[..at]);
-    out.extend_from_slice(format!(",\"cursor\":\"{start}\"").as_bytes());
-    out.extend_from_slice(&own[at + field.len()..own.len() - 1]);
-    out.extend_from_slice(b",\"retained\":true}\n");
 }
 
 fn write_gap(format: Format, gap: &Gap, out: &mut Vec<u8>) {

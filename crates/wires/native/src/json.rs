@@ -233,7 +233,7 @@ pub(crate) fn message(parcel: &Parcel, out: &mut Vec<u8>) {
 
 /// Appends a retained message: what is told before the order.
 pub(crate) fn retained(parcel: &Parcel, out: &mut Vec<u8>) {
-    message(parcel, out);
-    out.truncate(out.len() - 2);
-    out.extend_from_slice(b",\"retained\":true}}");
+    out.extend_from_slice(b"{\"message\":");
+    envelope::write_retained(parcel, out);
+    out.push(b'}');
 }

@@ -67,6 +67,20 @@ fn where_nothing_is_granted_an_error_is_the_only_answer() {
 }
 
 #[test]
+fn a_retained_message_carries_the_cursor_at_which_its_subscription_begins() {
+    let mut pair = begun();
+    let publish = pb::Publish { id: 1, topic: "a".into(), body: b"old".to_vec(), retain: true, ..Default::default() };
+    ask(&mut pair, client_frame::Frame::Publish(publish));
+    let other = pb::Publish { id: 2, topic: "b".into(), ..Default::default() };
+    ask(&mut pair, client_frame::Frame::Publish(other));
+    let frames = ask(&mut pair, subscribe(3, "a"));
+    let [server_frame::Frame::Subscribed(begun), server_frame::Frame::Message(kept)] = &frames[..] else {
+        panic!("{frames:?}")
+    };
+    assert_eq!((kept.retained, &kept.cursor, &*kept.cursor), (true, &begun.cursor, "a:2"));
+}
+
+#[test]
 fn a_frame_larger_than_the_drivers_buffer() {
     let mut pair = begun();
     pair.bench.rules = everywire_base::rules::Rules::new(vec![everywire_base::rules::TopicRule {
