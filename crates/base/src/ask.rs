@@ -216,6 +216,54 @@ pub struct Lost {
     pub up_to: Offset,
 }
 
+/// Asks for the last messages of a topic that lie before a position.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LookBack {
+    /// The topic.
+    pub topic: Topic,
+    /// Only messages below this are wanted; `None` begins with the newest.
+    pub before: Option<Cursor>,
+    /// The most messages.
+    pub limit: usize,
+    /// Who asks.
+    pub asker: Asker,
+}
+
+/// Who asks over a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Asker {
+    /// Whoever has logged in there.
+    LoggedIn,
+    /// This one, or nobody in particular: a proxy's connection carries requests of many.
+    Is(Option<Arc<Identity>>),
+}
+
+/// The answer to a [`LookBack`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Past {
+    /// The messages, in order.
+    pub records: Vec<Arc<Record>>,
+    /// Where the page before this one ends.
+    pub before: Cursor,
+    /// Whether there is one.
+    pub more: bool,
+    /// Whether messages before these are lost, or the position was of another log.
+    pub gap: bool,
+    /// Where the log ended when it was asked: whoever goes on from there misses nothing.
+    pub cursor: Cursor,
+}
+
+/// Why there is no answer to a [`LookBack`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoPast {
+    /// Who asks may not read the topic.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The store could not be read in time.
+    #[error("the history could not be read in time: ask again in a moment")]
+    Busy,
+}
+
 /// Subscribes a connection to some filters.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Subscribe {

@@ -107,6 +107,10 @@ impl<N: Net> Worker<N> {
                 self.hub.unsubscribe_from(slot, ask, &which, now);
                 self.busy = true;
             }
+            Ask::LookBack(what) => {
+                self.hub.look_back(slot, ask, what);
+                self.busy = true;
+            }
             Ask::Goodbye(goodbye) => self.hub.goodbye(slot, goodbye),
             Ask::Notice(notice) => self.connections.note(slot, notice),
             Ask::Authenticate(asked) => {
@@ -155,5 +159,6 @@ fn answer_of(said: Said) -> Answer {
         Said::Unsubscribed(was_there) => Answer::Unsubscribed(was_there),
         Said::Released(was_known) => Answer::Released(was_known),
         Said::Received(tag) => Answer::Received(tag),
+        Said::Past(past) => Answer::Past(past),
     }
 }

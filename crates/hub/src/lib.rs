@@ -33,6 +33,7 @@ mod group;
 mod insist;
 mod inspect;
 mod lag;
+mod look_back;
 mod manner;
 mod member;
 mod once;
@@ -55,8 +56,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use everywire_base::ask::{
-    Ack, AckError, Append, Goodbye, Login, Page, PublishError, Published, Read, Subscribe, Subscribed, Unsubscribe,
-    Welcome,
+    Ack, AckError, Append, Goodbye, Login, NoPast, Page, Past, PublishError, Published, Read, Subscribe, Subscribed,
+    Unsubscribe, Welcome,
 };
 use everywire_base::clock::{Monotonic, Now};
 use everywire_base::cursor::{Lineage, Offset, Position};
@@ -78,6 +79,7 @@ use crate::fanout::Walk;
 use crate::group::Groups;
 use crate::inspect::Recent;
 use crate::lag::{Positions, State};
+use crate::look_back::Looks;
 use crate::parcels::Parcels;
 use crate::table::{Held, Table};
 use crate::wills::Wills;
@@ -124,6 +126,8 @@ pub enum Said {
     Released(bool),
     /// An exactly-once delivery was received, and that is durable.
     Received(u16),
+    /// To a look back.
+    Past(Result<Past, NoPast>),
 }
 
 /// Where a connection that is gone came from.
@@ -219,6 +223,7 @@ pub struct Hub {
     recent: VecDeque<Recent>,
     wills: Wills,
     groups: Groups,
+    looks: Looks,
     /// Connections with deliveries whose tags must be durable first.
     wanting: Vec<Slot>,
     counters: Counters,
@@ -254,6 +259,7 @@ impl Hub {
             recent: VecDeque::new(),
             wills: Wills::default(),
             groups: Groups::default(),
+            looks: Looks::default(),
             wanting: Vec::new(),
             counters: Counters::default(),
         };
@@ -457,6 +463,9 @@ impl Hub {
 
     /// Takes the store's answer to a read.
     pub fn page(&mut self, page: &Page, now: Now, to: &mut dyn Deliver) {
+        if self.take_past(page) {
+            return;
+        }
         if !self.take_wills(page, now) && !self.take_group(page, now) && !self.take_session(page, now) {
             self.take_page(page, now, to);
         }

@@ -25,8 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{
-    Ack, AckError, AuthError, Authenticate, Draft, Goodbye, Login, PublishError, Published, Reply, Subscribe,
-    Subscribed, Unsubscribe, Welcome,
+    Ack, AckError, AuthError, Authenticate, Draft, Goodbye, Login, LookBack, NoPast, Past, PublishError, Published,
+    Reply, Subscribe, Subscribed, Unsubscribe, Welcome,
 };
 use everywire_base::clock::{Monotonic, Now};
 use everywire_base::id::AskId;
@@ -177,6 +177,8 @@ pub enum Ask {
     Subscribe(Subscribe),
     /// End subscriptions of the connection; answered only for [`Unsubscribe::One`].
     Unsubscribe(Unsubscribe),
+    /// Read a topic backwards.
+    LookBack(LookBack),
     /// Find out who somebody is.
     Authenticate(Authenticate),
     /// Enter the connection into the registry, with its session.
@@ -204,6 +206,8 @@ pub enum Answer {
     Unsubscribed(bool),
     /// To [`Ask::Subscribe`].
     Subscribed(Subscribed),
+    /// To [`Ask::LookBack`].
+    Past(Result<Past, NoPast>),
     /// To [`Ask::Authenticate`].
     Authenticated(Result<Arc<Identity>, AuthError>),
     /// To [`Ask::Login`].

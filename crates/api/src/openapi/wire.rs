@@ -69,6 +69,8 @@ pub(crate) struct Published {
     /// What the acknowledgement promises: `fsync`, `memory` or `none`.
     #[schema(value_type = String, example = "fsync")]
     durability: Durability,
+    /// `true` if it had been published before, under the same ordered key; then `id` and `cursor` may be absent.
+    duplicate: Option<bool>,
 }
 
 /// Messages to publish.
@@ -115,6 +117,10 @@ pub(crate) struct BatchResult {
     cursor: Option<String>,
     /// What the acknowledgement promises.
     durability: Option<String>,
+    /// `true` if it had been published before, under the same ordered key.
+    duplicate: Option<bool>,
+    /// The number that is accepted next, if an ordered key is ahead of its turn (409).
+    expected: Option<u64>,
     /// The error's status in words.
     title: Option<String>,
     /// What is wrong.
@@ -133,6 +139,8 @@ pub(crate) struct Page {
     gap: bool,
     /// Whether there are further ones already.
     more: bool,
+    /// Backwards: where the page before this one ends.
+    before: Option<String>,
 }
 
 #[derive(IntoParams)]
@@ -151,7 +159,8 @@ struct PublishParams {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 struct PublishHeaders {
-    /// The same key and body within 2 minutes is published once and answered alike; another body is 409.
+    /// The same key and body within 2 minutes is published once and answered alike; another body is 409. An ordered key
+    /// `seq:PRODUCER:N` counts without holes.
     #[param(rename = "Idempotency-Key")]
     idempotency_key: Option<String>,
 }
@@ -159,7 +168,7 @@ struct PublishHeaders {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ReadParams {
-    /// Topics or filters, each as a parameter of its own; `#` is written `%23`, `+` is itself.
+    /// Topics or filters, each as a parameter of its own; `#` is written `%23`; `+` is a space within a level, and else itself.
     #[param(style = Form, explode)]
     topic: Vec<String>,
     /// A cursor, `earliest` or `latest`. Without it a plain read starts at the earliest kept message, and whatever
@@ -174,6 +183,8 @@ struct PollParams {
     limit: Option<u32>,
     /// Long polling: how many seconds to hang until there is a message; 20 without a value, at most 60.
     wait: Option<u32>,
+    /// Reads one topic backwards: the last messages before this cursor, or before `latest`; not with `after` and `wait`.
+    before: Option<String>,
 }
 
 #[derive(IntoParams)]
@@ -208,7 +219,7 @@ struct EventsHeaders {
     (status = 200, description = "It is as durable as the answer says", body = Published),
     (status = 400, description = "The topic or a parameter is malformed, or a JSON body isn't", body = Problem, content_type = "application/problem+json"),
     (status = 403, description = "The topic's rule forbids it", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "The key was used for another message", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "The key was used for another message, or an ordered key is ahead of its turn: then `expected` is the number that is accepted next", body = Problem, content_type = "application/problem+json"),
     (status = 413, description = "The body is longer than the topic's rule allows", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "Not now: the log is busy, the disk is full, the server goes down; or the outcome is unknown", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -223,7 +234,7 @@ pub(crate) fn publish() {}
 ))]
 pub(crate) fn batch() {}
 
-/// Short polling; long polling with `wait`.
+/// Short polling; long polling with `wait`; backwards with `before`.
 #[utoipa::path(get, path = "/v1/messages", tag = "receive", params(ReadParams, PollParams), responses(
     (status = 200, description = "Messages, or a gap", body = Page, headers(("Everywire-Cursor" = String, description = "Ask again with this as `after`"))),
     (status = 204, description = "Nothing new", headers(("Everywire-Cursor" = String, description = "Ask again with this as `after`"))),
@@ -234,7 +245,7 @@ pub(crate) fn poll() {}
 
 /// Server-Sent Events: `id:` is the cursor, `event:` the message's event name, `data:` the envelope.
 #[utoipa::path(get, path = "/v1/events", tag = "receive", params(ReadParams, EventsParams, PadParams, EventsHeaders), responses(
-    (status = 200, description = "Events until one side closes. A heartbeat is a comment and the position as `id:`; `event: gap` with a Gap says that messages were lost; `event: close` says why the server ends, and `retry:` when to come back", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "Events until one side closes. A heartbeat is a comment; an `id:` without data moves the position; `event: gap` with a Gap says that messages were lost; `event: close` says why the server ends, and `retry:` when to come back", body = String, content_type = "text/event-stream"),
     (status = 400, description = "A topic, the cursor or a parameter is malformed", body = Problem, content_type = "application/problem+json"),
     (status = 403, description = "A topic's rule forbids it", body = Problem, content_type = "application/problem+json"),
 ))]

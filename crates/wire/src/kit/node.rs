@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{
-    Ack, AckError, AuthError, Credentials, Draft, Goodbye, Login, PublishError, Published, Reply, SessionWish,
-    Subscribe, Subscribed, Unsubscribe, Welcome,
+    Ack, AckError, Asker, AuthError, Credentials, Draft, Goodbye, Login, LookBack, NoPast, Past, PublishError,
+    Published, Reply, SessionWish, Subscribe, Subscribed, Unsubscribe, Welcome,
 };
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Epoch, Offset, Partition, Position, Start};
@@ -194,6 +194,10 @@ impl Node {
                 }
                 bench.answer(ask, Answer::Unsubscribed(place.is_some()));
             }
+            Ask::LookBack(what) => {
+                let past = self.past(bench, &what);
+                bench.answer(ask, Answer::Past(past));
+            }
             Ask::Goodbye(goodbye) => self.goodbyes.push(goodbye),
             Ask::Notice(notice) => self.notices.push(notice),
             Ask::Authenticate(asked) => {
@@ -254,6 +258,26 @@ impl Node {
                 bench.answer(ask, Answer::Called(reply));
             }
         }
+    }
+
+    fn past(&self, bench: &Bench, what: &LookBack) -> Result<Past, NoPast> {
+        let who = match &what.asker {
+            Asker::LoggedIn => self.logins.last().and_then(|login| login.identity.clone()),
+            Asker::Is(who) => who.clone(),
+        };
+        bench.rules.may_subscribe(who.as_deref(), &Filter::Exact(what.topic.clone())).map_err(NoPast::Refused)?;
+        let is_elsewhere = what.before.as_ref().is_some_and(|cursor| cursor.epoch != EPOCH);
+        let before = what.before.as_ref().filter(|_| !is_elsewhere).map_or(Offset(u64::MAX), |c| c.positions()[0].1);
+        let is_meant = |r: &&Arc<Record>| {
+            r.offset > self.trimmed && r.offset < before && r.message().is_some_and(|m| m.topic == what.topic)
+        };
+        let all: Vec<_> = self.log.iter().filter(is_meant).cloned().collect();
+        let from = all.len().saturating_sub(what.limit);
+        let records = all[from..].to_vec();
+        let first = records.first().filter(|_| from > 0).map_or(Offset::BEGINNING, |r| r.offset);
+        let gap = is_elsewhere || from == 0 && self.trimmed > Offset::BEGINNING;
+        let (before, cursor) = (Cursor::single(EPOCH, first), Cursor::single(EPOCH, self.head()));
+        Ok(Past { records, before, more: from > 0, gap, cursor })
     }
 
     fn append(&mut self, bench: &mut Bench, ask: AskId, draft: Draft) {

@@ -166,5 +166,6 @@ fn failed(problem: &Problem, json: &mut Vec<u8>) {
     envelope::string(reply::phrase(problem.status), json);
     json.extend_from_slice(b",\"detail\":");
     envelope::string(&problem.detail, json);
+    problem.expectation(json);
     json.push(b'}');
 }

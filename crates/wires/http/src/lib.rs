@@ -31,6 +31,7 @@ mod config;
 mod credentials;
 mod guard;
 mod head;
+mod look_back;
 mod machine;
 mod poll;
 mod problem;

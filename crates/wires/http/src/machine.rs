@@ -6,7 +6,7 @@
 //! | [`Subscribing`] | nothing | the hub's answer |
 //! | [`Polling`], [`Watching`] | nothing, but notices the peer's end | a page, or its time |
 //! | [`Streaming`] | nothing that counts | the connection |
-//! | [`Batching`], [`Api`] | nothing | the last answer |
+//! | [`Batching`], [`Api`], [`Looking`] | nothing | the last answer |
 //!
 //! A transition consumes its state. Verbs that a state doesn't know leave it as it is.
 
@@ -22,6 +22,7 @@ use everywire_wire::{Answer, Context, Input, Progress, Then, Wire};
 use crate::batch::Batching;
 use crate::config::Service;
 use crate::credentials::Known;
+use crate::look_back::Looking;
 use crate::poll::{Patience, Polling, Ripe, Watching};
 use crate::reading::Format;
 use crate::receiving::{Receiving, Step};
@@ -97,6 +98,7 @@ pub(crate) enum Phase {
     Streaming(Streaming),
     Batching(Box<Batching>),
     Calling(Api),
+    Looking(Looking),
     /// Another wire takes over.
     Became(Box<dyn Wire>),
     Closed(Reason),
@@ -163,7 +165,7 @@ impl Http {
                 if takes { Then::Open } else { Then::Paused }
             }
             Phase::Polling(_) | Phase::Watching(_) | Phase::Streaming(_) => Then::Open,
-            Phase::Subscribing(_) | Phase::Batching(_) | Phase::Calling(_) => Then::Paused,
+            Phase::Subscribing(_) | Phase::Batching(_) | Phase::Calling(_) | Phase::Looking(_) => Then::Paused,
             Phase::Closed(reason) => Then::Closed(reason.clone()),
             Phase::Became(_) => Then::Closed(Reason::Internal), // has been handed over above
         }
@@ -284,6 +286,7 @@ impl Wire for Http {
                 subscribing.granted(cx, link, granted)
             }
             (Phase::Calling(api), Answer::Called(reply)) if api.ask() == ask => api.called(cx, link, reply),
+            (Phase::Looking(looking), Answer::Past(past)) if looking.ask() == ask => looking.answer(cx, link, past),
             (phase, _) => phase,
         })
     }
@@ -321,9 +324,12 @@ impl Wire for Http {
             Phase::Polling(polling) => before_expiry(polling.until()),
             Phase::Watching(watching) => before_expiry(watching.until()),
             Phase::Streaming(streaming) => before_expiry(streaming.until()),
-            Phase::Subscribing(_) | Phase::Batching(_) | Phase::Calling(_) | Phase::Became(_) | Phase::Closed(_) => {
-                None
-            }
+            Phase::Subscribing(_)
+            | Phase::Batching(_)
+            | Phase::Calling(_)
+            | Phase::Looking(_)
+            | Phase::Became(_)
+            | Phase::Closed(_) => None,
         }
     }
 

@@ -16,6 +16,8 @@ pub(crate) struct Problem {
     pub(crate) status: u16,
     pub(crate) detail: Cow<'static, str>,
     pub(crate) hint: Hint,
+    /// The number that an ordered key should have had.
+    pub(crate) expected: Option<u64>,
     /// Whether it is still known where the next request begins.
     pub(crate) framing: Sound,
 }
@@ -46,7 +48,7 @@ pub(crate) enum Sound {
 
 impl Problem {
     pub(crate) fn new(status: u16, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), hint: Hint::None, framing: Sound::Yes }
+        Self { status, detail: detail.into(), hint: Hint::None, expected: None, framing: Sound::Yes }
     }
 
     /// 400 in a request that is framed well.
@@ -87,7 +89,16 @@ impl Problem {
         reply::number(u64::from(self.status), out);
         out.extend_from_slice(b",\"detail\":");
         envelope::string(&self.detail, out);
+        self.expectation(out);
         out.push(b'}');
+    }
+
+    /// Appends `,"expected":N`, if there is one.
+    pub(crate) fn expectation(&self, out: &mut Vec<u8>) {
+        if let Some(expected) = self.expected {
+            out.extend_from_slice(b",\"expected\":");
+            reply::number(expected, out);
+        }
     }
 
     /// Appends the whole reply.
@@ -146,9 +157,8 @@ impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         let detail = error.to_string();
         match error {
-            PublishError::KeyConflict | PublishError::OutOfOrder { .. } | PublishError::Fenced => {
-                Self::new(409, detail)
-            }
+            PublishError::OutOfOrder { expected } => Self { expected: Some(expected), ..Self::new(409, detail) },
+            PublishError::KeyConflict | PublishError::Fenced => Self::new(409, detail),
             PublishError::KeysUsedUp => Self::new(429, detail).hinting(Hint::RetryAfter(10)),
             PublishError::Busy | PublishError::OutcomeUnknown | PublishError::Closing => Self::unavailable(1, detail),
             PublishError::DiskFull | PublishError::KeysFull => Self::unavailable(10, detail),

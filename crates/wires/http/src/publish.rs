@@ -118,18 +118,26 @@ fn media_type(value: &[u8]) -> Result<Box<str>, Problem> {
     Ok(if form { "text/plain".into() } else { text })
 }
 
-/// Appends `"id":…,"topic":…,"cursor":…,"durability":…`.
+/// Appends `"id":…,"topic":…,"cursor":…,"durability":…`; of what had been published before `"duplicate":true`, and id and
+/// cursor only while they are known.
 pub(crate) fn published(topic: &Topic, published: &Published, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"\"id\":\"");
-    out.extend_from_slice(&published.id().text());
-    out.extend_from_slice(b"\",\"topic\":");
+    if published.is_placed() {
+        out.extend_from_slice(b"\"id\":\"");
+        out.extend_from_slice(&published.id().text());
+        out.extend_from_slice(b"\",");
+    }
+    out.extend_from_slice(b"\"topic\":");
     envelope::string(topic.as_str(), out);
-    out.extend_from_slice(b",\"cursor\":\"");
-    // Writing to a vector can't fail.
-    let _ = write!(out, "{}", published.cursor());
-    out.extend_from_slice(b"\",\"durability\":\"");
+    if published.is_placed() {
+        // Writing to a vector can't fail.
+        let _ = write!(out, ",\"cursor\":\"{}\"", published.cursor());
+    }
+    out.extend_from_slice(b",\"durability\":\"");
     out.extend_from_slice(Durability::as_str(published.durability).as_bytes());
     out.push(b'"');
+    if published.duplicate {
+        out.extend_from_slice(b",\"duplicate\":true");
+    }
 }
 
 /// The publishes of a connection that are not answered yet, in their order.

@@ -86,26 +86,28 @@ pub(crate) enum Format {
 
 /// The parameters of a query, as they came.
 #[derive(Default)]
-struct Parameters<'a> {
-    after: Option<&'a str>,
+pub(crate) struct Parameters<'a> {
+    pub(crate) before: Option<&'a str>,
+    pub(crate) after: Option<&'a str>,
     limit: Option<&'a str>,
-    wait: Option<&'a str>,
+    pub(crate) wait: Option<&'a str>,
     format: Option<&'a str>,
     pad: Option<&'a str>,
     /// What a script that stands in for `EventSource` sends in place of the field, since it can set none.
     last_event_id: Option<&'a str>,
-    filters: SmallVec<[Filter; 1]>,
+    pub(crate) filters: SmallVec<[Filter; 1]>,
 }
 
 /// The names under which such scripts send it, in small letters.
 const LAST_EVENT_ID: [&str; 4] = ["lasteventid", "last-event-id", "last_event_id", "evs_last_event_id"];
 
 impl<'a> Parameters<'a> {
-    fn of(head: &Head<'a, '_>, limits: &Limits) -> Result<Self, Problem> {
+    pub(crate) fn of(head: &Head<'a, '_>, limits: &Limits) -> Result<Self, Problem> {
         let mut these = Self::default();
         for (name, value) in head.target.pairs() {
             match name {
                 "topic" => these.add_filter(&decode_topic(value, name)?, limits)?,
+                "before" => once(&mut these.before, value, name)?,
                 "after" => once(&mut these.after, value, name)?,
                 "limit" => once(&mut these.limit, value, name)?,
                 "wait" => once(&mut these.wait, value, name)?,
@@ -146,7 +148,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    fn limit(&self, limits: &Limits) -> Result<usize, Problem> {
+    pub(crate) fn limit(&self, limits: &Limits) -> Result<usize, Problem> {
         let Some(text) = self.limit else { return Ok(limits.page_messages_default) };
         match whole(text, "limit")? {
             0 => Err(Problem::bad("`limit` is at least 1")),

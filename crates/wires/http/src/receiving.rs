@@ -309,6 +309,7 @@ impl Receiving {
                 Phase::Receiving(self)
             }
             Request::Batch => begin::batch(cx, link, manner, who.as_deref(), &body),
+            Request::LookBack(backwards) => backwards.begin(cx, link, manner, who),
             Request::Read(reading) => begin::subscribe(cx, link, manner, reading, who),
             Request::Call(call) => begin::call(cx, link, manner, call, who, body),
             Request::Upgrade(_) => Phase::Closed(Reason::Internal), // taken over at its head

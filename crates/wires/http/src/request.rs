@@ -14,6 +14,7 @@ use crate::classic;
 use crate::config::Service;
 use crate::guard;
 use crate::head::Head;
+use crate::look_back::Backwards;
 use crate::problem::Problem;
 use crate::publish::Publication;
 use crate::reading::Reading;
@@ -27,6 +28,8 @@ pub(crate) enum Request {
     Batch,
     /// A poll, a stream, or the classic watch.
     Read(Reading),
+    /// A page before a position.
+    LookBack(Backwards),
     /// Another protocol, which this takes over.
     Upgrade(Arc<dyn Upgrade>),
     /// The API.
@@ -129,6 +132,9 @@ impl Request {
             (_, "OPTIONS") if Self::is_answered_here(route, head) => Request::Options(Options::of(head, route.allow())),
             (Route::Api, _) => Request::Call(Self::call(head, around)?),
             (Route::Messages, "POST") => Request::Publish(Publication::from_query(head, around)?),
+            (Route::Messages, "GET" | "HEAD") if Backwards::is_asked(head) => {
+                Request::LookBack(Backwards::understand(head, around.limits)?)
+            }
             (Route::Messages, "GET" | "HEAD") => Self::read(Reading::poll(head, around.limits)?, head),
             (Route::Batch, "POST") => Request::Batch,
             (Route::Events, "GET" | "HEAD") => Self::read(Reading::events(head, around.limits)?, head),
@@ -169,7 +175,9 @@ impl Request {
             Request::Publish(publication) => publication.max_body(rules),
             Request::Batch => (limits.http_body_bytes, "a batch has"),
             Request::Call(call) => (call.max_body().min(limits.http_body_bytes), "a request has"),
-            Request::Read(_) | Request::Options(_) | Request::Upgrade(_) => (0, "a request of this method has"),
+            Request::Read(_) | Request::LookBack(_) | Request::Options(_) | Request::Upgrade(_) => {
+                (0, "a request of this method has")
+            }
         }
     }
 }

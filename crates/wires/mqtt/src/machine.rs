@@ -241,7 +241,7 @@ impl Mqtt {
             Answer::Unsubscribed(was_there) => self.unsubscribed(cx, ask, was_there),
             Answer::Received(tag) => self.release(cx, tag, Reason::Success),
             Answer::NotAcknowledged(AckError::UnknownTag(tag)) => self.release(cx, tag, Reason::PacketIdNotFound),
-            Answer::NotAcknowledged(_) | Answer::Called(_) => {}
+            Answer::NotAcknowledged(_) | Answer::Called(_) | Answer::Past(_) => {}
         }
         self.flow(cx)
     }

@@ -2,7 +2,7 @@
 /// What a client sends.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClientFrame {
-    #[prost(oneof = "client_frame::Frame", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "client_frame::Frame", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub frame: ::core::option::Option<client_frame::Frame>,
 }
 /// Nested message and enum types in `ClientFrame`.
@@ -23,17 +23,19 @@ pub mod client_frame {
         Ping(super::Ping),
         #[prost(message, tag = "7")]
         Pong(super::Pong),
+        #[prost(message, tag = "8")]
+        History(super::History),
     }
 }
 /// What the server sends.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServerFrame {
-    #[prost(oneof = "server_frame::Frame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "server_frame::Frame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub frame: ::core::option::Option<server_frame::Frame>,
 }
 /// Nested message and enum types in `ServerFrame`.
 pub mod server_frame {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Frame {
         #[prost(message, tag = "1")]
         Welcome(super::Welcome),
@@ -55,6 +57,8 @@ pub mod server_frame {
         Ping(super::Ping),
         #[prost(message, tag = "10")]
         Pong(super::Pong),
+        #[prost(message, tag = "11")]
+        History(super::Page),
     }
 }
 /// Says who the client is, and which session it wants. Optional for anonymous clients; sent again with a fresh token of
@@ -166,6 +170,9 @@ pub struct Published {
     /// `fsync`, `memory` or `none`.
     #[prost(string, tag = "4")]
     pub durability: ::prost::alloc::string::String,
+    /// Whether it had been published before, under the same ordered key; `message` and `cursor` only while they are known.
+    #[prost(bool, tag = "5")]
+    pub duplicate: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Message {
@@ -190,6 +197,42 @@ pub struct Message {
     #[prost(bool, tag = "9")]
     pub retained: bool,
 }
+/// Reads one topic backwards: the last messages before a cursor.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct History {
+    /// Comes back in the answer.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(string, tag = "2")]
+    pub topic: ::prost::alloc::string::String,
+    /// A cursor, or `latest` (the same as empty).
+    #[prost(string, tag = "3")]
+    pub before: ::prost::alloc::string::String,
+    /// At most so many messages; 0 is the server's default.
+    #[prost(uint32, tag = "4")]
+    pub limit: u32,
+}
+/// The answer to `history`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Page {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// In order.
+    #[prost(message, repeated, tag = "2")]
+    pub messages: ::prost::alloc::vec::Vec<Message>,
+    /// Where the page before this one ends.
+    #[prost(string, tag = "3")]
+    pub before: ::prost::alloc::string::String,
+    /// Whether there is one.
+    #[prost(bool, tag = "4")]
+    pub more: bool,
+    /// Whether messages before these are lost.
+    #[prost(bool, tag = "5")]
+    pub gap: bool,
+    /// Where to read on, forwards, after the latest page.
+    #[prost(string, tag = "6")]
+    pub cursor: ::prost::alloc::string::String,
+}
 /// Everything up to this cursor was received. Only sessions acknowledge.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ack {
@@ -213,6 +256,9 @@ pub struct Error {
     /// When to try again, for 429 and 503.
     #[prost(uint64, tag = "5")]
     pub retry_after_ms: u64,
+    /// Of an ordered key that is ahead of its turn (409): the number that is accepted next.
+    #[prost(uint64, tag = "6")]
+    pub expected: u64,
 }
 /// Messages were lost; reading goes on at `earliest`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

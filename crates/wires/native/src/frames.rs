@@ -1,7 +1,7 @@
 //! What a client asks and what it is answered, apart from how that is written.
 
 use bytes::Bytes;
-use everywire_base::ask::PublishError;
+use everywire_base::ask::{Past, PublishError};
 use everywire_base::publish::Unfit;
 use everywire_base::reason::Reason;
 use everywire_base::rules::Refusal;
@@ -20,6 +20,13 @@ pub(crate) enum Request {
         topics: Vec<String>,
     },
     Publish(Box<Publish>),
+    /// Reads a topic backwards.
+    History {
+        id: u64,
+        topic: String,
+        before: String,
+        limit: u32,
+    },
     Ack {
         cursor: String,
     },
@@ -56,12 +63,38 @@ pub(crate) struct Publish {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Response {
     Welcome(Box<Welcome>),
-    Subscribed { id: u64, cursor: String, gap: bool },
-    Unsubscribed { id: u64 },
-    Published { id: u64, message: String, cursor: String, durability: &'static str },
+    Subscribed {
+        id: u64,
+        cursor: String,
+        gap: bool,
+    },
+    Unsubscribed {
+        id: u64,
+    },
+    History {
+        id: u64,
+        past: Past,
+    },
+    /// Without message and cursor, if it had been published before and they aren't known any more.
+    Published {
+        id: u64,
+        place: Option<(String, String)>,
+        durability: &'static str,
+        duplicate: bool,
+    },
     Error(Problem),
-    Gap { topic: Box<str>, after: Option<String>, earliest: String },
-    Close { code: u16, reason: &'static str, reconnect: bool, delay_ms: u64, detail: Option<Box<str>> },
+    Gap {
+        topic: Box<str>,
+        after: Option<String>,
+        earliest: String,
+    },
+    Close {
+        code: u16,
+        reason: &'static str,
+        reconnect: bool,
+        delay_ms: u64,
+        detail: Option<Box<str>>,
+    },
     Ping,
     Pong,
 }
@@ -86,11 +119,13 @@ pub(crate) struct Problem {
     pub(crate) reason: String,
     pub(crate) topic: Option<Box<str>>,
     pub(crate) retry_after_ms: Option<u64>,
+    /// The number that an ordered key should have had.
+    pub(crate) expected: Option<u64>,
 }
 
 impl Problem {
     pub(crate) fn new(id: u64, code: u16, reason: impl Into<String>) -> Self {
-        Self { id, code, reason: reason.into(), topic: None, retry_after_ms: None }
+        Self { id, code, reason: reason.into(), topic: None, retry_after_ms: None, expected: None }
     }
 
     pub(crate) fn bad(id: u64, reason: impl Into<String>) -> Self {
@@ -124,9 +159,10 @@ impl Problem {
 
     pub(crate) fn publishing(id: u64, error: PublishError) -> Self {
         match error {
-            PublishError::KeyConflict | PublishError::OutOfOrder { .. } | PublishError::Fenced => {
-                Self::new(id, 409, error.to_string())
+            PublishError::OutOfOrder { expected } => {
+                Self { expected: Some(expected), ..Self::new(id, 409, error.to_string()) }
             }
+            PublishError::KeyConflict | PublishError::Fenced => Self::new(id, 409, error.to_string()),
             PublishError::KeysUsedUp => Self::new(id, 429, error.to_string()).retry(10_000),
             PublishError::Busy | PublishError::OutcomeUnknown | PublishError::Closing => {
                 Self::new(id, 503, error.to_string()).retry(1000)

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
 
+use everywire_base::ask::Past;
 use everywire_base::parcel::Parcel;
 use everywire_base::{envelope, json};
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,7 @@ enum ClientFrame<'a> {
     Unsubscribe(SubscribeFrame),
     #[serde(borrow)]
     Publish(PublishFrame<'a>),
+    History(HistoryFrame),
     Ack(AckFrame),
     Ping(Empty),
     Pong(Empty),
@@ -72,6 +75,18 @@ struct PublishFrame<'a> {
 }
 
 #[derive(Deserialize)]
+struct HistoryFrame {
+    #[serde(default)]
+    id: u64,
+    #[serde(default)]
+    topic: String,
+    #[serde(default)]
+    before: Option<String>,
+    #[serde(default)]
+    limit: u32,
+}
+
+#[derive(Deserialize)]
 struct AckFrame {
     cursor: String,
 }
@@ -87,6 +102,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Request, Problem> {
         }
         ClientFrame::Unsubscribe(SubscribeFrame { id, topics, .. }) => Request::Unsubscribe { id, topics },
         ClientFrame::Publish(publish) => Request::Publish(Box::new(publication(publish)?)),
+        ClientFrame::History(HistoryFrame { id, topic, before, limit }) => {
+            Request::History { id, topic, before: before.unwrap_or_default(), limit }
+        }
         ClientFrame::Ack(AckFrame { cursor }) => Request::Ack { cursor },
         ClientFrame::Ping(Empty {}) => Request::Ping,
         ClientFrame::Pong(Empty {}) => Request::Pong,
@@ -160,6 +178,25 @@ struct ErrorFrame<'a> {
     topic: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct PublishedFrame<'a> {
+    id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a str>,
+    durability: &'a str,
+    #[serde(skip_serializing_if = "is_false")]
+    duplicate: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(switch: &bool) -> bool {
+    !*switch
 }
 
 #[derive(Serialize)]
@@ -202,13 +239,16 @@ pub(crate) fn write(response: &Response, out: &mut Vec<u8>) {
             object("subscribed", Ok(format!("{{\"id\":{id},\"cursor\":\"{cursor}\",\"gap\":{gap}}}")));
         }
         Response::Unsubscribed { id } => object("unsubscribed", Ok(format!("{{\"id\":{id}}}"))),
-        Response::Published { id, message, cursor, durability } => {
-            let ids = format!("\"id\":{id},\"message\":\"{message}\"");
-            object("published", Ok(format!("{{{ids},\"cursor\":\"{cursor}\",\"durability\":\"{durability}\"}}")));
+        Response::History { id, past } => object("history", Ok(page(*id, past))),
+        Response::Published { id, place, durability, duplicate } => {
+            let (message, cursor) = place.as_ref().map(|(message, cursor)| (&**message, &**cursor)).unzip();
+            let (id, duplicate) = (*id, *duplicate);
+            object("published", serde_json::to_string(&PublishedFrame { id, message, cursor, durability, duplicate }));
         }
         Response::Error(p) => {
             let (topic, retry_after_ms) = (p.topic.as_deref(), p.retry_after_ms);
-            let error = ErrorFrame { id: p.id, code: p.code, reason: &p.reason, topic, retry_after_ms };
+            let error =
+                ErrorFrame { id: p.id, code: p.code, reason: &p.reason, topic, retry_after_ms, expected: p.expected };
             object("error", serde_json::to_string(&error));
         }
         Response::Gap { topic, after, earliest } => {
@@ -222,6 +262,22 @@ pub(crate) fn write(response: &Response, out: &mut Vec<u8>) {
         Response::Ping => object("ping", Ok("{}".into())),
         Response::Pong => object("pong", Ok("{}".into())),
     }
+}
+
+/// A page that was read backwards.
+fn page(id: u64, past: &Past) -> String {
+    let mut messages = Vec::new();
+    for parcel in past.records.iter().filter_map(|record| Parcel::new(Arc::clone(record), past.before.epoch)) {
+        if !messages.is_empty() {
+            messages.push(b',');
+        }
+        envelope::write(&parcel, &mut messages);
+    }
+    // Envelopes are JSON, and so UTF-8.
+    let messages = String::from_utf8(messages).unwrap_or_default();
+    let Past { before, cursor, gap, more, .. } = past;
+    let ends = format!("\"before\":\"{before}\",\"cursor\":\"{cursor}\",\"gap\":{gap},\"more\":{more}");
+    format!("{{\"id\":{id},\"messages\":[{messages}],{ends}}}")
 }
 
 /// Appends a message.

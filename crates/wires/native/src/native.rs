@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{
-    Ack, AuthError, Authenticate, Credentials, Login, PublishError, Published, SessionWish, Subscribe, Subscribed,
-    Unsubscribe, Welcome as Entered,
+    Ack, Asker, AuthError, Authenticate, Credentials, Login, LookBack, NoPast, PublishError, Published, SessionWish,
+    Subscribe, Subscribed, Unsubscribe, Welcome as Entered,
 };
 use everywire_base::clock::Monotonic;
 use everywire_base::cursor::{Cursor, Partition, Start};
@@ -17,7 +17,7 @@ use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::rules::Refusal;
 use everywire_base::terms::Greet;
-use everywire_base::topic::Filter;
+use everywire_base::topic::{Filter, Topic};
 use everywire_native_frames::HEARTBEAT_SECONDS;
 use everywire_wire::{Answer, Ask, Carried, Carrier, Flow, Kind};
 use smallvec::SmallVec;
@@ -86,6 +86,9 @@ enum Waiting {
         filters: usize,
     },
     Publish {
+        id: u64,
+    },
+    History {
         id: u64,
     },
 }
@@ -163,7 +166,10 @@ impl Native {
             _ => {}
         }
         let bound = cx.cx.limits.pipelined_asks.min(cx.cx.limits.pipelined_publishes);
-        let waits = matches!(self.state, State::Entering | State::Choked(_)) || self.waiting.len() >= bound;
+        // A page of history is large: no more is asked for while one is under way.
+        let is_looking = matches!(self.waiting.back(), Some((_, Waiting::History { .. })));
+        let waits =
+            is_looking || matches!(self.state, State::Entering | State::Choked(_)) || self.waiting.len() >= bound;
         if waits { Flow::Paused } else { Flow::Open }
     }
 
@@ -179,6 +185,7 @@ impl Native {
             Request::Subscribe { id, topics, after } => self.subscribe(cx, id, &topics, &after),
             Request::Unsubscribe { id, topics } => self.unsubscribe(cx, id, &topics),
             Request::Publish(publish) => self.publish(cx, *publish),
+            Request::History { id, topic, before, limit } => self.history(cx, id, &topic, &before, limit),
             Request::Ack { cursor } => self.acknowledge(cx, &cursor),
             Request::Ping => self.send(cx, &Response::Pong),
             Request::Pong => {}
@@ -336,6 +343,24 @@ impl Native {
         }
     }
 
+    fn history(&mut self, cx: &mut Carrier<'_, '_>, id: u64, topic: &str, before: &str, limit: u32) {
+        let topic = match Topic::parse(topic) {
+            Ok(topic) => topic,
+            Err(error) => return self.refuse(cx, Problem::bad(id, format!("`topic`: {error}"))),
+        };
+        let before = match before.parse() {
+            Ok(Start::Latest) => None,
+            Ok(Start::After(cursor)) => Some(cursor),
+            _ if before.is_empty() => None,
+            _ => return self.refuse(cx, Problem::bad(id, "`before` is a cursor, as the server gave it, or `latest`")),
+        };
+        let limits = cx.cx.limits;
+        let limit = if limit == 0 { limits.page_messages_default } else { limit as usize };
+        let limit = limit.min(limits.page_messages_max);
+        let what = LookBack { topic, before, limit, asker: Asker::LoggedIn };
+        self.ask(cx, Ask::LookBack(what), Waiting::History { id });
+    }
+
     fn publish(&mut self, cx: &mut Carrier<'_, '_>, publish: Publish) {
         let id = publish.id;
         let who = self.identity().map(|who| &**who);
@@ -350,8 +375,9 @@ impl Native {
     fn published(&self, cx: &mut Carrier<'_, '_>, id: u64, result: Result<Published, PublishError>) {
         match result {
             Ok(done) => {
-                let (message, cursor) = (done.id().to_string(), done.cursor().to_string());
-                self.send(cx, &Response::Published { id, message, cursor, durability: done.durability.as_str() });
+                let place = done.is_placed().then(|| (done.id().to_string(), done.cursor().to_string()));
+                let (durability, duplicate) = (done.durability.as_str(), done.duplicate);
+                self.send(cx, &Response::Published { id, place, durability, duplicate });
             }
             Err(error) => self.refuse(cx, Problem::publishing(id, error)),
         }
@@ -423,6 +449,14 @@ impl Carried for Native {
                 // Errors alone are the answer where nothing was granted.
                 if subscribed.refused.len() < filters {
                     self.subscribed(cx, id, &subscribed);
+                }
+                self.flow(cx)
+            }
+            (Some(Waiting::History { id }), Answer::Past(past)) => {
+                match past {
+                    Ok(past) => self.send(cx, &Response::History { id, past }),
+                    Err(NoPast::Refused(refusal)) => self.refuse(cx, Problem::refused(id, &refusal)),
+                    Err(busy @ NoPast::Busy) => self.refuse(cx, Problem::new(id, 503, busy.to_string()).retry(1000)),
                 }
                 self.flow(cx)
             }

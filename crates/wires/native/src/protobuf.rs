@@ -1,5 +1,7 @@
 //! Frames in protobuf, by `proto/everywire.proto`.
 
+use std::sync::Arc;
+
 use everywire_base::parcel::Parcel;
 use everywire_native_frames::{
     self as pb, ClientFrame, Encode, ServerFrame, client_frame::Frame as Asked, server_frame::Frame as Said,
@@ -30,6 +32,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Request, Problem> {
             ttl: p.ttl,
             retain: p.retain,
         })),
+        Some(Asked::History(h)) => Request::History { id: h.id, topic: h.topic, before: h.before, limit: h.limit },
         Some(Asked::Ack(ack)) => Request::Ack { cursor: ack.cursor },
         Some(Asked::Ping(_)) => Request::Ping,
         Some(Asked::Pong(_)) => Request::Pong,
@@ -58,18 +61,29 @@ pub(crate) fn write(response: &Response, out: &mut Vec<u8>) {
             Said::Subscribed(pb::Subscribed { id: *id, cursor: cursor.clone(), gap: *gap })
         }
         Response::Unsubscribed { id } => Said::Unsubscribed(pb::Unsubscribed { id: *id }),
-        Response::Published { id, message, cursor, durability } => Said::Published(pb::Published {
-            id: *id,
-            message: message.clone(),
-            cursor: cursor.clone(),
-            durability: (*durability).to_owned(),
-        }),
+        Response::History { id, past } => {
+            let parcels = past.records.iter().filter_map(|r| Parcel::new(Arc::clone(r), past.before.epoch));
+            Said::History(pb::Page {
+                id: *id,
+                messages: parcels.map(|parcel| as_message(&parcel, false)).collect(),
+                before: past.before.to_string(),
+                more: past.more,
+                gap: past.gap,
+                cursor: past.cursor.to_string(),
+            })
+        }
+        Response::Published { id, place, durability, duplicate } => {
+            let (message, cursor) = place.clone().unwrap_or_default();
+            let (durability, duplicate) = ((*durability).to_owned(), *duplicate);
+            Said::Published(pb::Published { id: *id, message, cursor, durability, duplicate })
+        }
         Response::Error(p) => Said::Error(pb::Error {
             id: p.id,
             code: p.code.into(),
             reason: p.reason.clone(),
             topic: text(&p.topic),
             retry_after_ms: p.retry_after_ms.unwrap_or_default(),
+            expected: p.expected.unwrap_or_default(),
         }),
         Response::Gap { topic, after, earliest } => Said::Gap(pb::Gap {
             topic: topic.to_string(),
@@ -100,9 +114,13 @@ pub(crate) fn retained(parcel: &Parcel, out: &mut Vec<u8>) {
 }
 
 fn write_message(parcel: &Parcel, retained: bool, out: &mut Vec<u8>) {
+    encode(Said::Message(as_message(parcel, retained)), out);
+}
+
+fn as_message(parcel: &Parcel, retained: bool) -> pb::Message {
     let (record, message) = (parcel.record(), parcel.message());
     let text = |text: &Option<Box<str>>| text.as_deref().unwrap_or_default().to_owned();
-    let frame = pb::Message {
+    pb::Message {
         id: record.id().to_string(),
         topic: message.topic.to_string(),
         cursor: parcel.cursor().to_string(),
@@ -112,6 +130,5 @@ fn write_message(parcel: &Parcel, retained: bool, out: &mut Vec<u8>) {
         r#type: text(&message.content_type),
         body: message.body.to_vec(),
         retained,
-    };
-    encode(Said::Message(frame), out);
+    }
 }

@@ -70,6 +70,23 @@ fn refusals_that_come_early_are_answered_in_their_turn() {
 }
 
 #[test]
+fn an_ordered_key_is_answered_with_what_is_expected_or_that_it_had_come() {
+    let mut pair = setup::plain();
+    let asks = send_only(&mut pair, &(publish("1") + &publish("2") + &publish("3")));
+    pair.bench.answer(asks[0].0, Answer::Published(Err(PublishError::OutOfOrder { expected: 7 })));
+    let ahead = output(&mut pair);
+    assert!(ahead.starts_with("HTTP/1.1 409 ") && ahead.ends_with("\"expected\":7}"), "{ahead}");
+    let Answer::Published(Ok(done)) = published(&pair, 5) else { panic!("it was published") };
+    pair.bench.answer(asks[1].0, Answer::Published(Ok(Published { duplicate: true, ..done })));
+    let known = output(&mut pair);
+    assert!(known.contains("\"cursor\":\"a:5\"") && known.ends_with("\"duplicate\":true}"), "{known}");
+    let forgotten = Published { duplicate: true, offset: Offset(0), ..done };
+    pair.bench.answer(asks[2].0, Answer::Published(Ok(forgotten)));
+    let unknown = output(&mut pair);
+    assert!(unknown.ends_with("{\"topic\":\"a\",\"durability\":\"fsync\",\"duplicate\":true}"), "{unknown}");
+}
+
+#[test]
 fn outstanding_publishes_are_bounded_and_the_socket_is_not_read_meanwhile() {
     let mut pair = setup::plain();
     let most = pair.bench.limits.pipelined_publishes;

@@ -81,6 +81,20 @@ fn a_retained_message_carries_the_cursor_at_which_its_subscription_begins() {
 }
 
 #[test]
+fn history_is_read_backwards() {
+    let mut pair = begun();
+    for id in 1..=3 {
+        let publish = pb::Publish { id, topic: "a".into(), body: vec![id as u8], ..Default::default() };
+        ask(&mut pair, client_frame::Frame::Publish(publish));
+    }
+    let history = pb::History { id: 7, topic: "a".into(), limit: 2, ..Default::default() };
+    let frames = ask(&mut pair, client_frame::Frame::History(history));
+    let [server_frame::Frame::History(page)] = &frames[..] else { panic!("{frames:?}") };
+    let bodies: Vec<_> = page.messages.iter().map(|m| m.body.clone()).collect();
+    assert_eq!((page.id, bodies, &*page.before, page.more, page.gap), (7, vec![vec![2], vec![3]], "a:2", true, false));
+}
+
+#[test]
 fn a_frame_larger_than_the_drivers_buffer() {
     let mut pair = begun();
     pair.bench.rules = everywire_base::rules::Rules::new(vec![everywire_base::rules::TopicRule {
