@@ -10,6 +10,7 @@ pub mod identity;
 pub mod json;
 pub mod limits;
 pub mod notice;
+pub mod ordered;
 pub mod parcel;
 pub mod publish;
 pub mod query;

@@ -68,6 +68,12 @@ pub struct Limits {
     pub idempotency_keys_each: usize,
     /// How long an idempotency key is remembered.
     pub idempotency_window: Duration,
+    /// Producers of ordered keys that are remembered; the one that was used least lately is forgotten.
+    pub ordered_producers: usize,
+    /// How many of them one identity may have, or all anonymous publishers of one address.
+    pub ordered_producers_each: usize,
+    /// How long a producer is remembered after its last message.
+    pub ordered_window: Duration,
     /// Store reads that wait for the readers, over all workers.
     pub read_queue: usize,
     /// Deliveries of one turn before the worker looks at its sockets again.
@@ -148,6 +154,9 @@ impl Default for Limits {
             idempotency_keys: 1_000_000,
             idempotency_keys_each: 100_000,
             idempotency_window: Duration::from_mins(2),
+            ordered_producers: 100_000,
+            ordered_producers_each: 10_000,
+            ordered_window: Duration::from_hours(24 * 7),
             read_queue: 4096,
             deliveries_per_turn: 262_144,
             api_calls: 256,

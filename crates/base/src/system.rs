@@ -12,6 +12,7 @@
 //! | the same | what waits while nobody is a member | retained, synced |
 //! | `$seen/USER/DEVICE` | when and where a device was last connected | retained |
 //! | `$joined/USER` | a user's connection came | passes |
+//! | `$producers/USER/PRODUCER` | how far a producer has come with its ordered keys | retained |
 //! | `$kick` | connections shall end | passes |
 //!
 //! The bodies are JSON.
@@ -42,6 +43,14 @@ pub const USERS: &str = "$users/";
 pub const SEEN: &str = "$seen/";
 /// What the topics of arrivals begin with.
 pub const JOINED: &str = "$joined/";
+
+/// What the topics of producers begin with.
+pub const PRODUCERS: &str = "$producers/";
+
+/// The topic of a producer of ordered keys; the anonymous ones have an empty user. `None` if the names are too long.
+pub fn producer_topic(user: Option<&str>, producer: &str) -> Option<Topic> {
+    Topic::parse(&format!("{PRODUCERS}{}/{}", user.map(encode).unwrap_or_default(), encode(producer))).ok()
+}
 
 /// The topic of a user's secrets.
 pub fn user_topic(user: &str) -> Option<Topic> {
@@ -198,6 +207,19 @@ pub struct SentState {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 fn is_zero(number: &u16) -> bool {
     *number == 0
+}
+
+/// How far a producer has come with its ordered keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProducerState {
+    /// The highest number that was accepted.
+    pub last: u64,
+    /// Where its message lies.
+    pub offset: u64,
+    /// When that was appended, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// What was promised of it.
+    pub durability: Durability,
 }
 
 /// Somebody joins or leaves a group.

@@ -16,6 +16,7 @@ use everywire_base::clock::{Steady, UnixMillis};
 use everywire_base::cursor::{Epoch, Offset, Partition};
 use everywire_base::id::Ticket;
 use everywire_base::limits::Limits;
+use everywire_base::ordered::OrderedKey;
 use everywire_base::record::{Durability, Entry, Message, Record};
 
 use crate::engine::Bell;
@@ -24,6 +25,7 @@ use crate::gather::Gather;
 use crate::idempotency::{Answer, Keys};
 use crate::journal::Journal;
 use crate::metrics::LogMetrics;
+use crate::producers::Producers;
 use crate::queue::{Answers, Queue, weight};
 use crate::tail::TailWriter;
 
@@ -31,6 +33,8 @@ use crate::tail::TailWriter;
 const BATCH_RECORDS: usize = 8192;
 /// No further record is taken into a commit of so many bytes.
 const BATCH_BYTES: usize = 4 << 20;
+/// About what the record of a producer takes.
+const PRODUCER_BYTES: usize = 512;
 /// When an idle appender looks after its journal: soon after a commit, seldom later.
 const SOON: Duration = Duration::from_millis(100);
 const LATER: Duration = Duration::from_secs(10);
@@ -40,7 +44,7 @@ const STORE_WAIT: Duration = Duration::from_millis(1);
 /// The one writer of a log: on a thread of its own ([`Appender::run`]) or stepped ([`Appender::turn`]).
 pub struct Appender {
     parts: Parts,
-    keys: Keys,
+    known: Known,
     fences: Fences,
     last: Offset,
     /// The clock of records, …
@@ -74,6 +78,18 @@ struct Admitted {
     room: Result<(), PublishError>,
 }
 
+/// What was published before, by its keys.
+pub(crate) struct Known {
+    pub keys: Keys,
+    pub producers: Producers,
+}
+
+impl Known {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { keys: Keys::new(limits), producers: Producers::new(limits) }
+    }
+}
+
 /// A commit in the making.
 #[derive(Default)]
 struct Batch {
@@ -82,10 +98,10 @@ struct Batch {
 }
 
 impl Appender {
-    pub(crate) fn new(parts: Parts, limits: &Limits, keys: Keys, last: Offset, wall: UnixMillis) -> Self {
+    pub(crate) fn new(parts: Parts, limits: &Limits, known: Known, last: Offset, wall: UnixMillis) -> Self {
         let (fences, waiting, gather) = (Fences::new(limits), VecDeque::new(), Gather::new());
         let steady = Steady::new(wall);
-        Self { parts, keys, fences, last, wall, steady, waiting, gather, is_settled: false, finished: false }
+        Self { parts, known, fences, last, wall, steady, waiting, gather, is_settled: false, finished: false }
     }
 
     /// Commits until the engine is closed; on a thread of its own.
@@ -163,6 +179,13 @@ impl Appender {
         }
     }
 
+    /// Takes in how far producers of ordered keys had come, by the records on their topics. Before the first turn.
+    pub fn remember_producers<'r>(&mut self, records: impl IntoIterator<Item = &'r Arc<Record>>) {
+        for record in records {
+            self.known.producers.restore(record, self.parts.epoch, self.wall);
+        }
+    }
+
     /// Finishes what waits and closes the log in good order, for who steps the appender himself.
     pub fn close(mut self) {
         self.parts.queue.begin_close();
@@ -179,7 +202,8 @@ impl Appender {
 
     fn commit(&mut self) {
         let (began, wall) = (Instant::now(), self.wall);
-        self.keys.expire(self.steady.now());
+        self.known.keys.expire(self.steady.now());
+        self.known.producers.expire(self.steady.now());
         let taken = self.take_batch();
         let bytes: usize = taken.iter().map(weight).sum();
         self.parts.queue.release(taken.len(), bytes);
@@ -210,8 +234,11 @@ impl Appender {
             count += 1;
             bytes += weight(append);
         }
+        // Each may be another producer's.
+        let ordered = taken.iter().filter(|append| ordered_key(&append.draft.message).is_some()).count();
         let (journal, before) = (&mut self.parts.journal, self.last);
-        let numbers = journal.number(Offset(before.0 + taken.len() as u64), wall);
+        let numbers = journal.number(Offset(before.0 + (taken.len() + ordered) as u64), wall);
+        (count, bytes) = (count + ordered, bytes + ordered * PRODUCER_BYTES);
         let room = if count == 0 { Ok(()) } else { numbers.and_then(|()| journal.admit(before, count, bytes, wall)) };
         Admitted { numbers, room }
     }
@@ -236,8 +263,12 @@ impl Appender {
             };
             batch.answers.push((ticket, answer));
         }
+        if admitted.room.is_ok() {
+            self.add_producers(&mut batch);
+        }
         self.parts.metrics.claims.set(self.fences.len() as u64);
-        self.parts.metrics.keys.set(self.keys.len() as u64);
+        self.parts.metrics.keys.set(self.known.keys.len() as u64);
+        self.parts.metrics.producers.set(self.known.producers.len() as u64);
         batch
     }
 
@@ -251,7 +282,18 @@ impl Appender {
     ) -> Result<Option<Answer>, PublishError> {
         if draft.durability == Durability::None { admitted.numbers } else { admitted.room }?;
         self.fences.judge(&draft.message, self.last.next())?;
-        self.keys.check(&draft.message, address, index)
+        match ordered_key(&draft.message) {
+            Some(key) => self.known.producers.check(key, address, index),
+            None => self.known.keys.check(&draft.message, address, index),
+        }
+    }
+
+    /// Adds how far the producers of the batch have come.
+    fn add_producers(&mut self, batch: &mut Batch) {
+        for (message, durability) in self.known.producers.messages(&batch.records, self.wall) {
+            let record = self.record(Draft { message, durability });
+            batch.records.push(record);
+        }
     }
 
     fn record(&mut self, draft: Draft) -> Arc<Record> {
@@ -273,11 +315,14 @@ impl Appender {
         for record in &batch.records {
             let Some(message) = with_key(record) else { continue };
             if is_there(record) {
-                self.keys.published(message, published(self.parts.epoch, record), self.steady.now());
+                self.known.keys.published(message, published(self.parts.epoch, record), self.steady.now());
             } else {
-                self.keys.forget(message);
+                self.known.keys.forget(message);
             }
         }
+        let epoch = self.parts.epoch;
+        let placed = |index: usize| batch.records.get(index).filter(|r| is_there(r)).map(|r| published(epoch, r));
+        self.known.producers.settle(placed, self.steady.now());
         if result.is_err() {
             self.parts.metrics.failed_commits.add(1);
         }
@@ -292,13 +337,15 @@ impl Appender {
     fn answer(&mut self, batch: Batch, result: Result<(), PublishError>) {
         let mut answers = Answers::default();
         let epoch = self.parts.epoch;
+        let done = |index: usize| {
+            let record = &batch.records[index];
+            if is_stored(record) { result } else { Ok(()) }.map(|()| published(epoch, record))
+        };
         for (ticket, answer) in batch.answers {
             let result = answer.and_then(|answer| match answer {
                 Answer::Published(published) => Ok(published),
-                Answer::InBatch(index) => {
-                    let record = &batch.records[index];
-                    if is_stored(record) { result } else { Ok(()) }.map(|()| published(epoch, record))
-                }
+                Answer::InBatch(index) => done(index),
+                Answer::AgainInBatch(index) => done(index).map(|done| Published { duplicate: true, ..done }),
             });
             answers.add(Outcome { ticket, result });
         }
@@ -315,8 +362,13 @@ impl Drop for Appender {
     }
 }
 
+/// The message of a record, if it has an ordinary key.
 fn with_key(record: &Record) -> Option<&Message> {
-    record.message().filter(|m| m.key.is_some())
+    record.message().filter(|m| m.key.is_some() && ordered_key(m).is_none())
+}
+
+pub(crate) fn ordered_key(message: &Message) -> Option<OrderedKey> {
+    OrderedKey::parse(message.from.as_deref(), message.key.as_deref()?)
 }
 
 pub(crate) fn published(epoch: Epoch, record: &Record) -> Published {

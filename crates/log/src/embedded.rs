@@ -6,15 +6,14 @@ use everywire_base::ask::Append;
 use everywire_base::clock::{Monotonic, STEP, UnixMillis};
 use everywire_base::cursor::{Epoch, Lineage, Partition};
 use everywire_base::limits::Limits;
-use everywire_base::record::Record;
+use everywire_base::record::{Message, Record};
 
-use crate::appender::{Appender, Parts, published};
+use crate::appender::{Appender, Known, Parts, ordered_key, published};
 use crate::archive::decode;
 use crate::disk::Disk;
 use crate::engine::{Archive, ArchiveError, Bell, Engine};
 use crate::files::Files;
 use crate::format::HEAD;
-use crate::idempotency::Keys;
 use crate::metrics::LogMetrics;
 use crate::queue::Queue;
 use crate::recovery::{self, OpenError, Recovered};
@@ -68,7 +67,7 @@ impl Embedded {
         if time > now.after(STEP) {
             tracing::warn!(last = %time, %now, "the log ends in the future: the clock was wrong then, or is now");
         }
-        let keys = remember(&begin.files, lineage.epoch, limits, now);
+        let known = remember(&begin.files, lineage.epoch, limits, now);
         let queue = Arc::new(Queue::new(limits, Arc::clone(&bell)));
         let tail = TailWriter::new(last, limits);
         let engine = Arc::new(Self {
@@ -80,7 +79,7 @@ impl Embedded {
         });
         let (epoch, partition) = (lineage.epoch, Partition(0));
         let parts = Parts { queue, bell, tail, journal: Box::new(Writer::new(begin)), metrics, epoch, partition };
-        Ok((engine, Appender::new(parts, limits, keys, last, now)))
+        Ok((engine, Appender::new(parts, limits, known, last, now)))
     }
 
     /// What the log counts.
@@ -89,9 +88,10 @@ impl Embedded {
     }
 }
 
-/// The idempotency keys of the last part of the log, as far as the window reaches, and what can be read of it.
-fn remember(files: &Files, epoch: Epoch, limits: &Limits, now: UnixMillis) -> Keys {
-    let mut keys = Keys::new(limits);
+/// The idempotency keys of the last part of the log, as far as the window reaches, and what can be read of it; and how far
+/// the producers that it tells of have come.
+fn remember(files: &Files, epoch: Epoch, limits: &Limits, now: UnixMillis) -> Known {
+    let mut known = Known::new(limits);
     let since = UnixMillis(now.0.saturating_sub(limits.idempotency_window.as_millis() as u64));
     let segments = files.segments();
     // An empty segment, as a crash right after a start leaves it, says nothing of the time before it.
@@ -99,17 +99,19 @@ fn remember(files: &Files, epoch: Epoch, limits: &Limits, now: UnixMillis) -> Ke
     let recent = segments.iter().rev().take_while(|s| is_recent(s.contents())).count();
     for segment in segments[segments.len() - recent..].iter().filter(|segment| segment.contents().keyed > 0) {
         let remembered = read_recent(files.partition, segment, since, &mut |record| {
-            if let Some(message) = record.message().filter(|_| !keys.is_full()) {
+            known.producers.restore(record, epoch, now);
+            let is_ordinary = |message: &&Message| ordered_key(message).is_none() && !known.keys.is_full();
+            if let Some(message) = record.message().filter(is_ordinary) {
                 // What a wrong clock put into the future counts as of now.
                 let at = Monotonic(record.time.min(now).0);
-                keys.published(message, published(epoch, record), at);
+                known.keys.published(message, published(epoch, record), at);
             }
         });
         if let Err(error) = remembered {
             tracing::error!(%error, "idempotency keys of a part of the log can't be read, and are not known any more");
         }
     }
-    keys
+    known
 }
 
 /// Hands over the records of a segment that are later than this.

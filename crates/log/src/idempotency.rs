@@ -8,12 +8,14 @@
 use std::collections::hash_map::Entry as Place;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use everywire_base::ask::{PublishError, Published};
 use everywire_base::clock::Monotonic;
 use everywire_base::limits::Limits;
 use everywire_base::record::Message;
+
+use crate::share::Sharer;
 
 /// Who, where and which key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,15 +29,13 @@ struct Known {
     sharer: Option<Sharer>,
 }
 
-/// A hash of an identity or an address. Two that meet have one share.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Sharer(u32);
-
 /// The answer to the first publish with a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Answer {
     /// It is in the batch that is being made, as its n-th record.
     InBatch(usize),
+    /// The same, and an ordered key has come again.
+    AgainInBatch(usize),
     /// It was published.
     Published(Published),
 }
@@ -77,12 +77,7 @@ impl Keys {
     }
 
     fn sharer(&self, message: &Message, address: Option<IpAddr>) -> Option<Sharer> {
-        let hash = match (message.from.as_deref(), address) {
-            (Some(user), _) => self.hashers.0.hash_one(user),
-            (None, Some(address)) => self.hashers.0.hash_one(network(address)),
-            (None, None) => return None,
-        };
-        Some(Sharer(hash as u32))
+        Sharer::of(&self.hashers.0, message.from.as_deref(), address)
     }
 
     /// Forgets what is older than the window.
@@ -163,14 +158,6 @@ impl Keys {
 
     pub(crate) fn is_full(&self) -> bool {
         self.len() >= self.max
-    }
-}
-
-/// The addresses that one publisher has at will: those of its network, in version 6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        address @ IpAddr::V4(_) => address,
     }
 }
 

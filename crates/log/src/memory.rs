@@ -10,9 +10,8 @@ use everywire_base::cursor::{Epoch, Lineage, Offset, Partition};
 use everywire_base::limits::Limits;
 use everywire_base::record::{Durability, Message, Record};
 
-use crate::appender::{Appender, Parts, is_stored};
+use crate::appender::{Appender, Known, Parts, is_stored};
 use crate::engine::{Archive, ArchiveError, Bell, Engine};
-use crate::idempotency::Keys;
 use crate::journal::Journal;
 use crate::metrics::LogMetrics;
 use crate::queue::Queue;
@@ -63,7 +62,7 @@ impl Memory {
         let journal = Box::new(MemoryJournal { kept, max_bytes: options.max_bytes });
         let (epoch, partition) = (options.epoch, Partition(0));
         let parts = Parts { queue, bell, tail, journal, metrics, epoch, partition };
-        (engine, Appender::new(parts, limits, Keys::new(limits), Offset::BEGINNING, now))
+        (engine, Appender::new(parts, limits, Known::new(limits), Offset::BEGINNING, now))
     }
 
     /// What the log counts.

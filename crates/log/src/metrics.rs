@@ -105,6 +105,8 @@ pub struct LogMetrics {
     pub duplicates: Counter,
     /// Idempotency keys that are remembered.
     pub keys: Gauge,
+    /// Producers of ordered keys that are remembered.
+    pub producers: Gauge,
     /// Appends with a key that were refused because their publisher has used up his share, or all.
     pub refused_keys: [Counter; 2],
     /// Records that were refused because their session had been claimed by another connection.
@@ -131,6 +133,7 @@ impl Default for LogMetrics {
             refused_disk_full: Counter::default(),
             duplicates: Counter::default(),
             keys: Gauge::default(),
+            producers: Gauge::default(),
             refused_keys: <[Counter; 2]>::default(),
             fenced: Counter::default(),
             claims: Gauge::default(),

@@ -19,6 +19,8 @@ use everywire_base::topic::Topic;
 
 use crate::engine::{Bell, Engine};
 
+mod ordered;
+
 const PARTITION: Partition = Partition(0);
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -33,7 +35,7 @@ pub trait Subject {
 
 /// Runs all checks, each with a log of its own.
 pub fn run(make: &dyn Fn() -> Box<dyn Subject>) {
-    let checks: [fn(&dyn Subject); 14] = [
+    let checks: [fn(&dyn Subject); 16] = [
         everything_is_answered_once_in_order_and_shown,
         the_archive_has_what_is_stored,
         passing_records_are_shown_and_not_kept,
@@ -41,6 +43,8 @@ pub fn run(make: &dyn Fn() -> Box<dyn Subject>) {
         the_oldest_go_first_for_want_of_room,
         a_key_gives_the_first_answer_again,
         who_uses_many_keys_is_refused_alone,
+        ordered::keys_count_without_holes,
+        ordered::producers_are_bounded,
         a_wrong_clock_does_no_lasting_harm,
         a_former_owner_is_fenced_off,
         a_full_queue_leaves_the_rest_with_the_caller,

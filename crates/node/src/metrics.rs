@@ -98,6 +98,7 @@ const GAUGES: &[Gauge] = &[
     ("everywire_disk_limit_bytes", "Bytes that log and store may have together", |n| {
         n.store.metrics().disk_limit.load(Ordering::Relaxed)
     }),
+    ("everywire_ordered_producers", "Producers of ordered keys that are remembered", |n| n.log.producers.get()),
     ("everywire_log_disk_bytes", "Bytes of the log", |n| n.log_bytes),
     ("everywire_store_disk_bytes", "Bytes of the store", |n| n.store.bytes()),
     ("everywire_tail_bytes", "Bytes of the shared recent window", |n| n.tail_bytes),

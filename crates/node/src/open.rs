@@ -7,7 +7,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use everywire_base::cursor::Partition;
+use everywire_base::ask::{Interest, Read, ReadKind};
+use everywire_base::cursor::{Offset, Partition};
+use everywire_base::id::Ticket;
+use everywire_base::system::PRODUCERS;
+use everywire_base::topic::Filter;
 use everywire_log::disk::{Disk as _, RealDisk};
 use everywire_log::embedded::{Embedded, Options};
 use everywire_log::engine::{Bell, Engine};
@@ -24,6 +28,9 @@ use crate::doorbell::wall_clock;
 const MIN_SEGMENT: u64 = 1 << 20;
 /// What the data may have at least where the configuration doesn't say.
 const MIN_DISK_BYTES: u64 = 1 << 30;
+
+/// Producers that are read at once.
+const PRODUCERS_PAGE: usize = 1024;
 
 /// What was opened.
 pub(crate) struct Opened {
@@ -48,7 +55,7 @@ struct Opening {
 pub(crate) fn open(config: &Config, bell: Arc<dyn Bell>) -> Result<Opened, StartError> {
     // The standard library's hasher is seeded by the system: all the randomness that an epoch needs.
     let seed = RandomState::new().hash_one(wall_clock());
-    let Opening { engine, log_metrics, appender, tables, disk_limit } = match config.engine {
+    let Opening { engine, log_metrics, mut appender, tables, disk_limit } = match config.engine {
         EngineKind::Memory => memory(config, seed, bell),
         EngineKind::Embedded => embedded(config, seed, bell)?,
     };
@@ -63,6 +70,7 @@ pub(crate) fn open(config: &Config, bell: Arc<dyn Bell>) -> Result<Opened, Start
     })?;
     applier.set_disk_limit(disk_limit);
     restore(&mut applier)?;
+    remember_producers(&store, &mut appender);
     Ok(Opened { engine, log_metrics, appender, store, applier })
 }
 
@@ -122,6 +130,27 @@ fn restore(applier: &mut Applier) -> Result<(), StartError> {
         }
         if !progress.more {
             return Ok(());
+        }
+    }
+}
+
+/// Tells the log how far producers of ordered keys had come. One that can't be read is not known any more, and so begins
+/// anew under another name.
+fn remember_producers(store: &Store, appender: &mut Appender) {
+    let filter = Filter::parse(&format!("{PRODUCERS}#")).expect("a filter");
+    let interests: Arc<[Interest]> = Arc::new([Interest { filter, since: Offset::BEGINNING }]);
+    let mut after = None;
+    loop {
+        let kind = ReadKind::Retained { after, max_records: PRODUCERS_PAGE };
+        let (ticket, partition, interests) = (Ticket::default(), Partition(0), Arc::clone(&interests));
+        let page = store.read(&Read { ticket, partition, interests, applied: Offset::BEGINNING, kind }, wall_clock());
+        if page.failed {
+            tracing::error!("producers of ordered keys can't be read, and begin anew under other names");
+        }
+        appender.remember_producers(&page.records);
+        after = page.next;
+        if page.failed || after.is_none() {
+            return;
         }
     }
 }

@@ -355,6 +355,55 @@ fn keys_survive_a_crash_for_their_window() {
     assert_eq!(again[1].result, second);
 }
 
+fn ordered(number: u32) -> everywire_base::ask::Append {
+    let mut message = message("t", number);
+    message.key = Some(format!("seq:p:{number}").into());
+    append(number, Durability::Fsync, message)
+}
+
+#[test]
+fn a_refused_message_does_not_use_its_number() {
+    for fault in [Fault::Write(0), Fault::Sync(0)] {
+        let disk = SimDisk::new();
+        let mut world = World::open(&disk, 1, 1000).unwrap();
+        assert!(world.publish(vec![ordered(1)])[0].result.is_ok());
+        disk.fail(fault);
+        let failed = world.publish(vec![ordered(2), ordered(3)]);
+        assert_eq!(failed[0].result, Err(PublishError::OutcomeUnknown));
+        assert_eq!(failed[1].result, Err(PublishError::OutcomeUnknown));
+        disk.heal();
+        world.pass(1000);
+        assert_eq!(world.publish(vec![ordered(3)])[0].result, Err(PublishError::OutOfOrder { expected: 2 }));
+        let back = world.publish(vec![ordered(2), ordered(3)]);
+        assert!(back.iter().all(|outcome| outcome.result.is_ok_and(|published| !published.duplicate)));
+        disk.crash(1);
+        let mut world = World::open(&disk, 2, 3000).unwrap();
+        assert!(world.publish(vec![ordered(3)])[0].result.is_ok_and(|published| published.duplicate));
+    }
+}
+
+#[test]
+fn producers_are_remembered_for_days_by_their_records() {
+    const DAY: u64 = 24 * 3_600_000;
+    for (days, remembered) in [(6, true), (8, false)] {
+        let disk = SimDisk::new();
+        let mut world = World::open(&disk, 1, 1000).unwrap();
+        let first = world.publish(vec![ordered(1)])[0].result.unwrap();
+        disk.kill();
+        let mut world = World::open(&disk, 2, 1000 + days * DAY).unwrap();
+        let records = world.kept().unwrap();
+        world.appender.remember_producers(&records);
+        let answers: Vec<_> = world.publish(vec![ordered(1), ordered(3)]).into_iter().map(|o| o.result).collect();
+        if remembered {
+            let again = everywire_base::ask::Published { duplicate: true, ..first };
+            assert_eq!(answers, [Ok(again), Err(PublishError::OutOfOrder { expected: 2 })]);
+        } else {
+            assert!(answers[0].is_ok_and(|published| !published.duplicate));
+            assert_eq!(answers[1], Err(PublishError::OutOfOrder { expected: 2 }));
+        }
+    }
+}
+
 #[test]
 fn cleaning_joins_small_neighbours_and_keeps_what_is_read_meanwhile() {
     let disk = log_of(300);
