@@ -13,7 +13,7 @@ use everywire_base::quota::{Account, Quota};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use sha2::{Digest, Sha256};
 
-use crate::callback;
+use crate::callback::Callback;
 use crate::claims::Claims;
 use crate::guests::{self, Guest, GuestNameError, Guests};
 use crate::jws::Jws;
@@ -103,7 +103,7 @@ enum Verified<'a> {
 /// Says who somebody is.
 pub struct Authority {
     config: Config,
-    within: Duration,
+    callback: Option<Callback>,
     keys: Option<Keys>,
     users: Arc<dyn Users>,
     nobody: Option<Nobody>,
@@ -125,7 +125,7 @@ impl Authority {
         let within = config.within.unwrap_or(Duration::from_secs(2));
         Ok(Self {
             keys: config.keys.clone().map(|at| Keys::new(at, within)),
-            within,
+            callback: config.callback.clone().map(|url| Callback::new(url, within)),
             users,
             nobody: if config.users { Nobody::new(own) } else { None },
             guests: config.guests.then(|| Guests::new(own)),
@@ -156,7 +156,7 @@ impl Authority {
             }
             (Source::Users, Credentials::Password { user, password }) => self.password((user, password), device, now),
             (Source::Users, Credentials::Scram(step)) => Self::settle(self.scram(step, now), device),
-            (Source::Callback, _) => Self::settle(self.callback(credentials, device, now), device),
+            (Source::Callback, _) => Self::settle(self.application(credentials, device, now), device),
             _ => Verdict::Is(refused("the credentials are not accepted")),
         }
     }
@@ -193,7 +193,7 @@ impl Authority {
         match source {
             Source::Keys => self.keys.is_some(),
             Source::Users => self.config.users,
-            Source::Callback => self.config.callback.is_some(),
+            Source::Callback => self.callback.is_some(),
         }
     }
 
@@ -209,7 +209,7 @@ impl Authority {
 
     /// What remains when nothing here knows the credentials: the application is asked, if there is one.
     fn or_ask(&self, otherwise: impl FnOnce() -> Result<Arc<Identity>, AuthError>) -> Verdict {
-        if self.config.callback.is_some() { Verdict::Ask(Source::Callback) } else { Verdict::Is(otherwise()) }
+        if self.callback.is_some() { Verdict::Ask(Source::Callback) } else { Verdict::Is(otherwise()) }
     }
 
     /// Puts who was found on the device that he has named.
@@ -317,14 +317,14 @@ impl Authority {
         }
     }
 
-    fn callback(
+    fn application(
         &self,
         credentials: &Credentials,
         device: Option<&str>,
         now: UnixMillis,
     ) -> Result<Arc<Identity>, AuthError> {
-        let Some(url) = &self.config.callback else { return refused("the credentials are not accepted") };
-        let claims = callback::ask(url, credentials, device, self.within)?;
+        let Some(callback) = &self.callback else { return refused("the credentials are not accepted") };
+        let claims = callback.ask(credentials, device)?;
         let identity = self.identity(&claims, now)?;
         if let Credentials::Token(token) = credentials {
             self.remember(Sha256::digest(&**token).into(), &identity, now);
