@@ -21,10 +21,11 @@ impl Segment {
     pub(crate) fn broken(&self, error: WalkError) -> ArchiveError {
         match error {
             WalkError::Io(error) => ArchiveError::Io(error),
-            WalkError::Broken(position) => ArchiveError::Damaged {
-                offset: Offset(self.head.base.0.saturating_sub(1)),
-                what: format!("the batch at byte {position} of `{}` fails its checksum", self.name),
-            },
+            WalkError::Broken(position) => {
+                let (offset, up_to) = self.gap_at(position);
+                let what = format!("the batch at byte {position} of `{}` fails its checksum", self.name);
+                ArchiveError::Damaged { offset, up_to, what }
+            }
         }
     }
 }
@@ -49,7 +50,8 @@ pub(crate) fn decode(
     records: &[u8],
     is_wanted: impl Fn(Offset) -> bool,
 ) -> impl Iterator<Item = Result<Record, ArchiveError>> {
-    let bad = move |what: &str| ArchiveError::Damaged { offset: Offset(batch.first.0 - 1), what: what.to_owned() };
+    let (offset, up_to) = (Offset(batch.first.0 - 1), batch.last);
+    let bad = move |what: &str| ArchiveError::Damaged { offset, up_to, what: what.to_owned() };
     let decode_one = move |stored: Option<&[u8]>| {
         let Some(stored) = stored else { return Some(Err(bad("a record is longer than its batch"))) };
         if peek_offset(stored).is_some_and(|offset| !is_wanted(offset)) {
@@ -104,11 +106,36 @@ impl Files {
         Ok(())
     }
 
+    /// What a broken batch hides, as far as the next one says; the walk goes on there.
+    fn behind(segment: &Segment, error: WalkError, walk: &mut Walk) -> ArchiveError {
+        let last = walk.last();
+        let next = if walk.skip_broken() { walk.next_first() } else { None };
+        match (segment.broken(error), next) {
+            (ArchiveError::Damaged { offset, what, .. }, Some(next)) => {
+                ArchiveError::Damaged { offset: offset.max(last), up_to: Offset(next.0 - 1), what }
+            }
+            (ArchiveError::Damaged { offset, up_to, what }, None) => {
+                ArchiveError::Damaged { offset: offset.max(last), up_to, what }
+            }
+            (error, _) => error,
+        }
+    }
+
     /// Scans one segment; says where it stopped if the bytes were used up.
     fn scan_one(&self, segment: &Segment, scan: &mut Scan) -> Result<Option<Offset>, ArchiveError> {
         let piece = scan.room.clamp(PIECE, SCAN_PIECE);
         let mut walk = Walk::over(segment, segment.position_of(scan.after.next())?, piece)?;
-        while let Some((batch, records)) = walk.next().map_err(|e| segment.broken(e))? {
+        loop {
+            let (batch, records) = match walk.next() {
+                Ok(Some(next)) => next,
+                Ok(None) => break,
+                Err(WalkError::Io(error)) => return Err(error.into()),
+                Err(error) => match Self::behind(segment, error, &mut walk) {
+                    // Nobody asks for what has stood there.
+                    ArchiveError::Damaged { up_to, .. } if up_to <= scan.after => continue,
+                    error => return Err(error),
+                },
+            };
             if batch.first > scan.up_to {
                 break;
             }
@@ -155,8 +182,15 @@ impl Archive for Files {
         let segments = self.segments();
         let from = segments.partition_point(|segment| segment.last() <= after);
         for segment in segments[from..].iter().take_while(|s| s.head.base <= up_to) {
-            if let Some(stopped) = self.scan_one(segment, &mut scan)? {
-                return Ok((scan.records, stopped));
+            match self.scan_one(segment, &mut scan) {
+                Ok(None) => {}
+                Ok(Some(stopped)) => return Ok((scan.records, stopped)),
+                // What comes before the damage is whole.
+                Err(ArchiveError::Damaged { .. }) if !scan.records.is_empty() => {
+                    let last = scan.records.last().map_or(after, |record| record.offset);
+                    return Ok((scan.records, last));
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok((scan.records, up_to))

@@ -75,10 +75,14 @@ pub enum ArchiveError {
     #[error("reading the log failed: {0}")]
     Io(#[from] std::io::Error),
     /// A checksum or a stored record is wrong.
-    #[error("the log is damaged at offset {offset}: {what}; restore the data directory from a backup")]
+    #[error(
+        "the log is damaged above offset {offset} and up to {up_to}: {what}; restore the data directory from a backup"
+    )]
     Damaged {
         /// The last good offset before the damage.
         offset: Offset,
+        /// Above this it can be read again.
+        up_to: Offset,
         /// What is wrong.
         what: String,
     },

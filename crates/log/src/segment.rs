@@ -215,7 +215,17 @@ impl Segment {
 
     fn damage(&self, what: &str) -> ArchiveError {
         let what = format!("{what} in {}", self.name);
-        ArchiveError::Damaged { offset: Offset(self.head.base.0.saturating_sub(1)), what }
+        ArchiveError::Damaged { offset: Offset(self.head.base.0.saturating_sub(1)), up_to: self.last(), what }
+    }
+
+    /// Between which offsets nothing can be read, as the batch at a position is broken: the index says where others begin.
+    pub(crate) fn gap_at(&self, position: u64) -> (Offset, Offset) {
+        let around = self.with_index(|index| {
+            let next = index.partition_point(|entry| entry.position <= position);
+            let before = next.checked_sub(1).map_or(self.head.base, |at| index[at].first);
+            (Offset(before.0.saturating_sub(1)), index.get(next).map_or(self.last(), |entry| Offset(entry.first.0 - 1)))
+        });
+        around.unwrap_or((Offset(self.head.base.0.saturating_sub(1)), self.last()))
     }
 }
 
@@ -325,6 +335,19 @@ impl Walk {
         self.position += size;
         (self.buffer_at, self.buffer) = (self.position, Vec::new());
         true
+    }
+
+    /// The first offset of the next batch, if that is whole; the walk stays where it is.
+    pub(crate) fn next_first(&mut self) -> Option<Offset> {
+        let (position, last) = (self.position, self.last);
+        let first = self.next().ok().flatten().map(|(batch, _)| batch.first);
+        (self.position, self.last) = (position, last);
+        first
+    }
+
+    /// The last offset that was seen.
+    pub(crate) fn last(&self) -> Offset {
+        self.last
     }
 
     fn rest(&self) -> &[u8] {

@@ -225,9 +225,19 @@ impl Applier {
         let up_to = if reaches {
             if records.len() < TURN_RECORDS { head } else { records[TURN_RECORDS - 1].offset }
         } else {
-            let (kept, up_to) = self.shared.archive.scan(after, self.shared.tail.start().min(head), TURN_BYTES)?;
-            records = kept;
-            up_to
+            let end = self.shared.tail.start().min(head);
+            match self.shared.archive.scan(after, end, TURN_BYTES) {
+                Err(error @ ArchiveError::Damaged { up_to, .. }) => {
+                    let up_to = up_to.clamp(after.next(), end);
+                    self.pass_over(&error, up_to);
+                    return Ok(up_to);
+                }
+                scanned => {
+                    let (kept, up_to) = scanned?;
+                    records = kept;
+                    up_to
+                }
+            }
         };
         let mut last = after;
         for record in &records {
@@ -239,6 +249,13 @@ impl Applier {
         }
         self.note_hole(last, up_to.next());
         Ok(up_to)
+    }
+
+    /// What the log can't give any more may have been anybody's: all are told that it is lost, and the rest goes on.
+    fn pass_over(&mut self, error: &ArchiveError, up_to: Offset) {
+        tracing::error!(%error, "a part of the log is damaged: the store goes on behind it");
+        let mut losses = self.shared.losses_mut();
+        losses.rebuilt = losses.rebuilt.max(up_to.0);
     }
 
     /// What isn't in the log any more when the store is made anew may have been anybody's. Numbers that a crash left out

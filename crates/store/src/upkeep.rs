@@ -168,7 +168,12 @@ impl Applier {
                     error = Some(e);
                     true
                 })
-        })?;
+        });
+        // What can't be cleaned is tried again later; nothing else waits for it.
+        let freed = freed.unwrap_or_else(|error| {
+            tracing::error!(%error, "the log can't be cleaned; trying again");
+            0
+        });
         StoreMetrics::add(&shared.metrics.cleaned_bytes, freed);
         if self.upkeep.unwritten {
             self.secure(now)?;

@@ -127,7 +127,7 @@ fn start(model: &Path, path: &Path, world: &World, how: Harm) -> (Seen, bool) {
     let open = Box::new(move || Box::new(FjallTables::open(&place).unwrap()) as Box<dyn Tables>);
     let mut other = World::new(Box::new(|| Box::new(MemoryTables::default())), rules());
     (other.open, other.now, other.last) = (open, world.now, world.last);
-    *other.kept.records.lock().unwrap() = world.kept.records.lock().unwrap().clone();
+    other.kept.records.lock().unwrap().clone_from(&world.kept.records.lock().unwrap());
     other.reopen();
     let found = seen(&other);
     other.publish("after", "x");

@@ -468,6 +468,34 @@ fn tables_that_turn_out_to_be_damaged_are_made_anew() {
     assert_eq!(world.store.retained().total(), 10);
 }
 
+/// Who reads there is refused; all others go on, and so does the next start.
+#[test]
+fn a_damaged_part_of_the_log_harms_only_who_reads_there() {
+    let mut world = World::in_memory(keeps(100));
+    for n in 0..60 {
+        world.publish(["a", "b"][usize::from((20..30).contains(&n))], "x");
+    }
+    *world.kept.damaged.lock().unwrap() = Some((21, 30));
+    for round in 0..3 {
+        world.pass(20_000);
+        assert!(world.page(&[("b", 0)], 0, 10, 1000).failed);
+        assert!(world.page(&[("#", 0)], 20, 10, 1000).failed);
+        assert_eq!(world.all(&[("a", 0)], 0, 100).0.len(), 50);
+        assert_eq!(world.all(&[("#", 0)], 30, 100).0.len(), 30 + round);
+        let offset = world.publish("c", "x").0;
+        assert_eq!(world.all(&[("c", 0)], offset - 1, 10).0, [offset]);
+    }
+    world.open = Box::new(|| Box::new(everywire_store::MemoryTables::default()));
+    world.restart(false);
+    assert_eq!(world.all(&[("a", 0)], 0, 100).0.len(), 50);
+    for filter in ["a", "b", "#"] {
+        assert_eq!(world.all(&[(filter, 0)], 30, 100).1, 0, "{filter}");
+    }
+    for filter in ["a", "b"] {
+        assert_eq!(world.all(&[(filter, 0)], 0, 100).1, 30, "what was lost is said: {filter}");
+    }
+}
+
 /// What a read must have seen is waited for, and never left out.
 #[test]
 fn a_read_beyond_what_is_applied_waits_or_fails() {

@@ -242,7 +242,13 @@ fn damage_in_a_sealed_segment_is_said_when_it_is_read() {
     disk.corrupt(&segment(&disk, 0), 2000, 1);
     let world = World::open(&disk, 2, 5000).unwrap();
     let error = world.kept().unwrap_err();
-    assert!(matches!(&error, ArchiveError::Damaged { .. }), "{error}");
+    let ArchiveError::Damaged { offset, up_to, .. } = error else { panic!("{error}") };
+    assert!(offset < up_to && up_to < Offset(30), "where it is: above {offset} and up to {up_to}");
+    let (before, reached) = world.archive().scan(Offset::BEGINNING, Offset(30), 1 << 20).unwrap();
+    assert_eq!(before.last().unwrap().offset, reached, "what comes before it is whole");
+    assert!(reached >= offset && reached < up_to, "{reached}");
+    let (behind, _) = world.archive().scan(up_to, Offset(30), 1 << 20).unwrap();
+    assert_eq!(behind.len() as u64, 30 - up_to.0, "and what comes behind");
     assert!(error.to_string().contains("restore the data directory from a backup"), "{error}");
     assert!(world.archive().get(&[Offset(30)]).is_ok_and(|r| r.len() == 1), "the rest can be read");
 }
@@ -280,6 +286,22 @@ fn who_reads_beside_damage_is_not_touched() {
     let others: Vec<Offset> = (1..=30).filter(|offset| *offset != unread[0]).map(Offset).collect();
     assert_eq!(world.archive().get(&others).unwrap().len(), 29);
     assert!(world.archive().get(&[Offset(unread[0])]).is_err(), "who wants it is told");
+    // A scan stops before it, says so, and goes on behind.
+    let (damaged, mut at, mut seen) = (unread[0], Offset::BEGINNING, Vec::new());
+    while at < Offset(30) {
+        match world.archive().scan(at, Offset(30), 1 << 20) {
+            Ok((records, reached)) => {
+                seen.extend(records.iter().map(|record| record.offset.0));
+                at = reached;
+            }
+            Err(ArchiveError::Damaged { offset, up_to, .. }) => {
+                assert_eq!((offset.0, up_to.0), (damaged - 1, damaged));
+                at = up_to;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(seen, (1..=30).filter(|offset| *offset != damaged).collect::<Vec<u64>>());
 }
 
 #[test]

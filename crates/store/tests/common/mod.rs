@@ -27,10 +27,25 @@ use everywire_store::{Applier, MemoryTables, Parts, Store};
 pub struct Kept {
     pub records: Mutex<Vec<Arc<Record>>>,
     pub scans: AtomicU64,
+    /// What lies between can't be read.
+    pub damaged: Mutex<Option<(u64, u64)>>,
+}
+
+impl Kept {
+    fn check(&self, offsets: impl IntoIterator<Item = u64>) -> Result<(), ArchiveError> {
+        let Some((first, last)) = *self.damaged.lock().unwrap() else { return Ok(()) };
+        let is_hit = offsets.into_iter().any(|offset| (first..=last).contains(&offset));
+        let damaged = || {
+            let (offset, up_to) = (Offset(first - 1), Offset(last));
+            Err(ArchiveError::Damaged { offset, up_to, what: "a batch".into() })
+        };
+        if is_hit { damaged() } else { Ok(()) }
+    }
 }
 
 impl Archive for Kept {
     fn get(&self, offsets: &[Offset]) -> Result<Vec<Arc<Record>>, ArchiveError> {
+        self.check(offsets.iter().map(|offset| offset.0))?;
         let records = self.records.lock().unwrap();
         let find =
             |offset: &Offset| records.binary_search_by_key(offset, |r| r.offset).ok().map(|at| records[at].clone());
@@ -41,7 +56,14 @@ impl Archive for Kept {
         self.scans.fetch_add(1, Ordering::Relaxed);
         // Few at a time, so that pages and replays are cut often.
         let records = self.records.lock().unwrap();
-        let found: Vec<_> = records.iter().filter(|r| r.offset > after && r.offset <= up_to).take(7).cloned().collect();
+        let mut found: Vec<_> =
+            records.iter().filter(|r| r.offset > after && r.offset <= up_to).take(7).cloned().collect();
+        let damage = self.damaged.lock().unwrap().map(|damage| damage.0).filter(|first| *first > after.next().0);
+        if let Some(first) = damage.filter(|first| found.iter().any(|r| r.offset.0 >= *first)) {
+            found.retain(|r| r.offset.0 < first);
+            return Ok((found, Offset(first - 1)));
+        }
+        self.check(found.iter().map(|r| r.offset.0))?;
         let reached = if found.len() < 7 { up_to } else { found[6].offset };
         Ok((found, reached))
     }
@@ -53,6 +75,7 @@ impl Archive for Kept {
     fn clean(&self, applied: Offset, is_wanted: &mut dyn FnMut(&Record) -> bool) -> Result<u64, ArchiveError> {
         let mut records = self.records.lock().unwrap().clone();
         let before = records.len();
+        self.check(records.iter().map(|r| r.offset.0))?;
         records.retain(|r| r.offset > applied || is_wanted(r));
         let freed = (before - records.len()) as u64;
         *self.records.lock().unwrap() = records;
