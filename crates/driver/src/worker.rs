@@ -41,8 +41,8 @@ const SPREAD_MS: u64 = 5000;
 pub trait Ports: Send {
     /// Takes as many appends from the front as the engine has room for.
     fn submit(&self, appends: &mut Vec<Append>);
-    /// Takes a read for the store's readers, or gives it back when they are busy.
-    fn read(&self, read: Read) -> Result<(), Read>;
+    /// Takes a read for the store's readers, or gives it back when they are busy. Says from where its asker is.
+    fn read(&self, read: Read, from: IpAddr) -> Result<(), Read>;
     /// Takes a call for the API, or gives it back when it is busy.
     #[expect(clippy::result_large_err, reason = "it is given back only where the API is overloaded")]
     fn call(&self, call: Call) -> Result<(), Call>;
@@ -335,10 +335,12 @@ impl<N: Net> Worker<N> {
     }
 
     fn send_reads(&mut self) {
-        while let Some(read) = self.hub.reads().pop_front() {
-            if let Err(read) = self.ports.read(read) {
-                self.hub.reads().push_front(read);
-                break;
+        // One that must wait doesn't hold up the others: there are several lanes.
+        for _ in 0..self.hub.reads().len() {
+            let Some(read) = self.hub.reads().pop_front() else { break };
+            let (from, _) = self.connections.whereabouts(read.ticket.slot);
+            if let Err(read) = self.ports.read(read, from) {
+                self.hub.reads().push_back(read);
             }
         }
     }

@@ -401,8 +401,8 @@ impl Ports for Desk {
         self.engine.submit(appends);
     }
 
-    fn read(&self, read: Read) -> Result<(), Read> {
-        self.readers.read(read)
+    fn read(&self, read: Read, from: IpAddr) -> Result<(), Read> {
+        self.readers.read(read, from)
     }
 
     fn call(&self, call: Call) -> Result<(), Call> {
@@ -420,5 +420,6 @@ impl Ports for Desk {
     fn is_gone(&self, from: IpAddr, worker: u16, slot: Slot) {
         self.checks.forget(from, worker, slot);
         self.calls.forget(worker, slot);
+        self.readers.forget(from, worker, slot);
     }
 }

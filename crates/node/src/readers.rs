@@ -1,29 +1,44 @@
 //! A bounded pool of threads that read the store for the workers.
+//!
+//! What is found in an index (exact topics, records by their places, a topic backwards) has a lane of its own, so that it
+//! never waits for what must scan. In each lane addresses take turns. A scan's pages are small, each is asked for anew,
+//! and who is gone asks for none: what still waits then is dropped.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use everywire_base::ask::Read;
+use everywire_base::id::Slot;
 use everywire_driver::mio_net::Socket;
 use everywire_driver::{Mail, Post};
 use everywire_store::Store;
 
 use crate::doorbell::wall_clock;
+use crate::lane::{Bounds, Lane};
 use crate::threads;
 
-/// Threads of the pool: enough to keep a disk busy.
-const READERS: usize = 4;
+/// Threads of the lanes, for what the index has and for scans: enough to keep a disk busy.
+const THREADS: [usize; 2] = [4, 2];
 
 /// How long a read waits for the store to come as far as it must be: it is milliseconds behind the log.
 const BEHIND: Duration = Duration::from_millis(200);
 
 /// Reads on their way to the pool. Clones share the pool.
 #[derive(Clone)]
-pub(crate) struct Readers {
-    queue: Sender<Read>,
+pub(crate) struct Readers(Arc<Pool>);
+
+struct Pool {
+    /// For what the index has, and for scans.
+    lanes: [Arc<Lane<Read>>; 2],
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.lanes.iter().for_each(|lane| lane.close());
+    }
 }
 
 impl Readers {
@@ -33,30 +48,41 @@ impl Readers {
         posts: &Arc<[Post<Socket>]>,
         bound: usize,
     ) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
-        let (queue, reads) = bounded(bound);
-        let reader = |i| {
-            let (store, posts, reads) = (store.clone(), Arc::clone(posts), reads.clone());
-            threads::spawn(format!("reader-{i}"), move || serve(&store, &posts, &reads))
-        };
-        let threads = (0..READERS).map(reader).collect::<io::Result<_>>()?;
-        Ok((Self { queue }, threads))
+        let mut threads = Vec::new();
+        let lanes = THREADS
+            .map(|count| Arc::new(Lane::new(Bounds { waiting: bound, of_one: bound.div_ceil(2), at_work: count })));
+        for (lane, count) in lanes.iter().zip(THREADS) {
+            for _ in 0..count {
+                let (store, posts, lane) = (store.clone(), Arc::clone(posts), Arc::clone(lane));
+                let name = format!("reader-{}", threads.len());
+                threads.push(threads::spawn(name, move || serve(&store, &posts, &lane))?);
+            }
+        }
+        Ok((Self(Arc::new(Pool { lanes })), threads))
     }
 
     /// Takes a read, or gives it back when too many wait.
-    pub(crate) fn read(&self, read: Read) -> Result<(), Read> {
-        self.queue.try_send(read).map_err(|e| match e {
-            TrySendError::Full(read) | TrySendError::Disconnected(read) => read,
-        })
+    pub(crate) fn read(&self, read: Read, from: IpAddr) -> Result<(), Read> {
+        let lane = &self.0.lanes[usize::from(!Store::is_short(&read))];
+        lane.put(from, read, false).map_err(|(_, read)| read)
+    }
+
+    /// A connection is gone: nobody waits for what it has asked.
+    pub(crate) fn forget(&self, from: IpAddr, worker: u16, slot: Slot) {
+        for lane in &self.0.lanes {
+            lane.forget(from, |read| read.ticket.worker == worker && read.ticket.slot == slot);
+        }
     }
 
     /// How many reads wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.queue.len()
+        self.0.lanes.iter().map(|lane| lane.waiting()).sum()
     }
 }
 
-fn serve(store: &Store, posts: &[Post<Socket>], reads: &Receiver<Read>) {
-    for read in reads {
+fn serve(store: &Store, posts: &[Post<Socket>], lane: &Lane<Read>) {
+    while let Some(mut taken) = lane.take(None) {
+        let Some((_, read)) = taken.item() else { continue };
         // One that waits in vain fails, and is asked for again.
         store.wait(read.applied, BEHIND);
         let page = store.read(&read, wall_clock());

@@ -77,7 +77,7 @@ impl Ports for SimPorts {
         self.engine.submit(appends);
     }
 
-    fn read(&self, read: Read) -> Result<(), Read> {
+    fn read(&self, read: Read, _: IpAddr) -> Result<(), Read> {
         let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         if reads.len() >= self.bound {
             return Err(read);

@@ -22,9 +22,9 @@ use crate::state::TopicState;
 use crate::tables::TablesError;
 
 /// With more exact topics than this the log is scanned.
-const INDEXED_TOPICS: usize = 64;
-/// Bytes of the log that one page scans at most.
-const SCAN_BYTES: usize = 8 << 20;
+pub(crate) const INDEXED_TOPICS: usize = 64;
+/// Bytes of the log that one page scans at most, so that others have their turn soon.
+const SCAN_BYTES: usize = 2 << 20;
 /// Bytes that one step of a scan reads.
 const SCAN_STEP: usize = 1 << 20;
 /// Rounds in which a page may find nothing but expired messages before it is given as it is.

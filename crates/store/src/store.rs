@@ -18,7 +18,7 @@ use crate::applier::{Applier, StoreError};
 use crate::backwards;
 use crate::greeting::Wanted;
 use crate::metrics::StoreMetrics;
-use crate::read::{Found, Window, is_served};
+use crate::read::{Found, INDEXED_TOPICS, Window, is_served};
 use crate::shared::{Parts, Shared};
 use crate::tables::TablesError;
 use crate::topics::TopicInfo;
@@ -38,6 +38,18 @@ impl Store {
     /// Waits until the log is applied up to here; false if that takes longer.
     pub fn wait(&self, offset: Offset, within: Duration) -> bool {
         self.0.wait(offset, within)
+    }
+
+    /// Whether a read is answered from an index; others scan, which takes longer. What the server keeps for itself, a
+    /// session with its marks, is little.
+    pub fn is_short(read: &Read) -> bool {
+        let all = |is_it: fn(&Filter) -> bool| read.interests.iter().all(|interest| is_it(&interest.filter));
+        let is_exact = |filter: &Filter| matches!(filter, Filter::Exact(_));
+        match read.kind {
+            ReadKind::History { .. } => all(is_exact) && read.interests.len() <= INDEXED_TOPICS,
+            ReadKind::Retained { .. } => all(|f| matches!(f, Filter::Exact(_)) || f.as_str().starts_with('$')),
+            ReadKind::Backwards { .. } | ReadKind::Records(_) => true,
+        }
     }
 
     /// Answers a read. May block on the disk.

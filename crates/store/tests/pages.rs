@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use common::{World, message, topic};
 use everywire_base::ask::ReadKind;
@@ -107,4 +108,38 @@ fn what_a_session_publishes_once_leaves_a_mark_until_its_time() {
     assert_eq!(pages(&world, &["$sessions/ann/phone/+"], 10), [[marks[1]]]);
     world.pass(1001);
     assert_eq!(pages(&world, &["$sessions/ann/phone/+"], 10), [Vec::<String>::new()]);
+}
+
+/// What has a lane of its own among the readers: nothing that must look at more than an index.
+#[test]
+fn reads_of_exact_topics_are_short_and_those_of_patterns_are_not() {
+    use everywire_base::ask::{Interest, Read};
+    use everywire_base::cursor::Partition;
+    use everywire_base::id::Ticket;
+    use everywire_base::topic::Filter;
+    use everywire_store::Store;
+
+    let history = ReadKind::History { after: Offset(0), up_to: Offset(9), max_records: 1, max_bytes: 1 };
+    let retained = ReadKind::Retained { after: None, max_records: 1 };
+    let backwards = ReadKind::Backwards { before: None, max_records: 1, max_bytes: 1 };
+    let many: Vec<String> = (0..100).map(|n| format!("t/{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let cases: [(&[&str], &ReadKind, bool); 9] = [
+        (&["a"], &history, true),
+        (&["a", "b"], &history, true),
+        (&["a", "b/+"], &history, false),
+        (&many, &history, false),
+        (&many, &retained, true),
+        (&["$sessions/u/1", "$sessions/u/1/+"], &retained, true),
+        (&["a", "a/+"], &retained, false),
+        (&["a"], &backwards, true),
+        (&[], &ReadKind::Records(Arc::new([Offset(1)])), true),
+    ];
+    for (filters, kind, is_short) in cases {
+        let interest = |f: &&str| Interest { filter: Filter::parse(f).unwrap(), since: Offset(0) };
+        let interests = filters.iter().map(interest).collect();
+        let (ticket, partition, applied) = (Ticket::default(), Partition(0), Offset(0));
+        let read = Read { ticket, partition, interests, applied, kind: kind.clone() };
+        assert_eq!(Store::is_short(&read), is_short, "{filters:?} {kind:?}");
+    }
 }

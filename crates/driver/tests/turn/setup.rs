@@ -58,7 +58,7 @@ impl Ports for Desk {
         self.engine.submit(appends);
     }
 
-    fn read(&self, read: Read) -> Result<(), Read> {
+    fn read(&self, read: Read, _: IpAddr) -> Result<(), Read> {
         self.reads.lock().unwrap_or_else(PoisonError::into_inner).push(read);
         Ok(())
     }
