@@ -167,7 +167,12 @@ impl Node {
                 self.append(bench, ask, draft);
             }
         }
-        self.deliver(bench) || busy
+        let delivered = self.deliver(bench);
+        if busy && !delivered {
+            // As after each turn in which there were answers.
+            bench.settle();
+        }
+        delivered || busy
     }
 
     fn head(&self) -> Offset {

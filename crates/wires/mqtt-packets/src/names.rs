@@ -3,6 +3,8 @@
 
 /// On PUBLISH and wills: the idempotency key.
 pub const KEY: &str = "everywire-key";
+/// On PUBACK and PUBREC that refuse an ordered key: the number that its producer is expected to publish next.
+pub const EXPECTED: &str = "everywire-expected";
 /// On PUBLISH and wills: the name of the event; on a delivery too, for a client that asked.
 pub const EVENT: &str = "everywire-event";
 /// On a delivery, for a client that asked: who published the message.

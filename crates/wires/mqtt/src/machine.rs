@@ -179,6 +179,8 @@ impl Mqtt {
             }
             (Ok(packet), State::Open(_)) => self.open_packet(cx, packet),
             (Ok(Packet::Auth(auth)), State::Entering(_)) => self.go_on_entering(cx, &auth),
+            // MQTT-3.1.2-30: it may give up.
+            (Ok(Packet::Disconnect(_)), State::Entering(_)) => Flow::Closed(End::Done),
             (Ok(_), State::Entering(_)) => self.fail(cx, out_of_turn()),
             (Err(error), _) => self.fail(cx, error),
         }
@@ -375,6 +377,12 @@ impl Mqtt {
                 if is_unread || has_more || self.waiting.len() >= bound { Flow::Paused } else { Flow::Open }
             }
         }
+    }
+
+    /// The turn is over, and the log has come as far as what was answered in it.
+    pub(crate) fn settle(&mut self, cx: &mut Carrier<'_, '_>) -> Flow {
+        self.begin_filters(cx);
+        self.flow(cx)
     }
 
     /// What came is wrong: the client is told what, and the connection ends (§4.13).

@@ -126,17 +126,15 @@ impl Mqtt {
         result: Result<Published, PublishError>,
     ) -> Flow {
         let is_awaited = self.is_awaited(ask);
+        if let (Err(error), false) = (result, is_awaited) {
+            cx.cx.notice(Notice::new(Refused::Publish, format!("a message of QoS 0: {error}")));
+        }
         let word = match result {
-            Ok(_) => Some((Reason::Success, None)),
-            Err(error) => {
-                if !is_awaited {
-                    cx.cx.notice(Notice::new(Refused::Publish, format!("a message of QoS 0: {error}")));
-                }
-                words::not_published(error).map(|reason| (reason, Some(error.to_string())))
-            }
+            Ok(_) => Some((Reason::Success, Properties::default())),
+            Err(error) => words::not_published(error).map(|reason| (reason, explained(error))),
         };
         // Nothing is acknowledged that isn't kept: without a word for it the client comes again.
-        let Some((reason, text)) = word.filter(|(reason, _)| !reason.is_failure() || self.version == Version::V5)
+        let Some((reason, properties)) = word.filter(|(reason, _)| !reason.is_failure() || self.version == Version::V5)
         else {
             if is_awaited {
                 return self.end(cx, Reason::ServerBusy, End::Overloaded(Duration::from_secs(1)));
@@ -146,13 +144,19 @@ impl Mqtt {
             return self.flow(cx);
         };
         self.fill(cx, ask, |qos, number| {
-            let mut ack = Ack::new(if qos == 1 { AckKind::Puback } else { AckKind::Pubrec }, number, reason);
-            if let Some(text) = text {
-                ack.properties = Properties::default().with_text(Id::ReasonString, &text);
-            }
-            Packet::Ack(ack)
+            let kind = if qos == 1 { AckKind::Puback } else { AckKind::Pubrec };
+            Packet::Ack(Ack { properties, ..Ack::new(kind, number, reason) })
         });
         self.flow(cx)
+    }
+}
+
+/// Why the log didn't take a message, and what it would take of a producer that counts.
+fn explained(error: PublishError) -> Properties {
+    let properties = Properties::default().with_text(Id::ReasonString, &error.to_string());
+    match error {
+        PublishError::OutOfOrder { expected } => properties.with_pair(names::EXPECTED, &expected.to_string()),
+        _ => properties,
     }
 }
 

@@ -16,7 +16,7 @@ use everywire_mqtt_packets::{
 use everywire_wire::{Ask, Carrier, Flow};
 
 use crate::deliver::Subscription;
-use crate::machine::{Client, State, What};
+use crate::machine::{Client, State, Waiting, What};
 use crate::{Mqtt, words};
 
 /// A SUBSCRIBE or UNSUBSCRIBE that isn't answered.
@@ -72,6 +72,11 @@ impl Filters {
         self.queued.len() > 0
     }
 
+    /// Whether none is asked for yet.
+    fn is_untouched(&self) -> bool {
+        self.reasons.is_empty() && self.under_way.is_empty()
+    }
+
     /// The answer, when nothing is missing.
     fn answer(&mut self) -> Option<Packet<'static>> {
         if self.has_more() || !self.under_way.is_empty() {
@@ -107,6 +112,11 @@ impl Mqtt {
     }
 
     fn filters(&mut self, cx: &mut Carrier<'_, '_>, mut filters: Filters) -> Flow {
+        if self.waiting.iter().any(|waiting| matches!(waiting.what, What::Publish(..))) {
+            // What the client has published before is there before: its filters don't take it for new.
+            self.wait(What::Filters(Box::new(filters)));
+            return self.flow(cx);
+        }
         self.ask_more(cx, &mut filters);
         match self.answer_filters(cx, &mut filters) {
             Some(answer) => self.answer_in_turn(cx, answer),
@@ -204,6 +214,20 @@ impl Mqtt {
         let (Some((at, filter)), State::Open(client)) = (filters, &mut self.state) else { return };
         let What::Filters(mut filters) = std::mem::replace(&mut self.waiting[at].what, What::Nothing) else { return };
         fill(client, &cx.cx.position.cursor, &mut filters, filter);
+        self.go_on_with(cx, at, filters);
+    }
+
+    /// Asks for the filters that waited for what was published before them.
+    pub(crate) fn begin_filters(&mut self, cx: &mut Carrier<'_, '_>) {
+        let Some(Waiting { what: what @ What::Filters(_), .. }) = self.waiting.front_mut() else { return };
+        match std::mem::replace(what, What::Nothing) {
+            What::Filters(filters) if filters.is_untouched() => self.go_on_with(cx, 0, filters),
+            other => *what = other,
+        }
+    }
+
+    /// Asks for more of the filters that wait at this place, or answers.
+    fn go_on_with(&mut self, cx: &mut Carrier<'_, '_>, at: usize, mut filters: Box<Filters>) {
         self.ask_more(cx, &mut filters);
         match self.answer_filters(cx, &mut filters) {
             None => self.waiting[at].what = What::Filters(filters),

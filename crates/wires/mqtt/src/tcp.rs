@@ -62,7 +62,7 @@ impl Wire for MqttTcp {
     }
 
     fn settle(&mut self, cx: &mut Context<'_>) -> Then {
-        then(self.0.flow(&Carrier { cx, framing: &Bare }))
+        then(self.0.settle(&mut Carrier { cx, framing: &Bare }))
     }
 
     fn deadline(&self) -> Option<Monotonic> {

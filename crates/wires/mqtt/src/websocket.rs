@@ -65,7 +65,7 @@ impl Carried for MqttSocket {
     }
 
     fn settle(&mut self, cx: &mut Carrier<'_, '_>) -> Flow {
-        let flow = self.mqtt.flow(cx);
+        let flow = self.mqtt.settle(cx);
         self.go_on(cx, flow)
     }
 

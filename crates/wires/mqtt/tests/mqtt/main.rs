@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 mod connecting;
+mod phases;
 mod publishing;
 mod setup;
 mod subscribing;

@@ -66,6 +66,20 @@ fn what_the_log_refuses_is_not_acknowledged() {
 }
 
 #[test]
+fn a_producer_that_counts_is_told_what_is_expected_of_it() {
+    for qos in 1..=2 {
+        let mut client = Client::connected(V5);
+        client.pair.node.failures.push_back(PublishError::OutOfOrder { expected: 7 });
+        let properties = Properties::default().with_pair("everywire-key", "seq:p:9");
+        client.say(&Packet::Publish(Publish { properties, ..numbered("a", "x", qos, 1) }));
+        let Packet::Ack(ack) = client.hear_one() else { panic!("no answer") };
+        assert_eq!(ack.reason, Reason::ImplementationSpecific);
+        assert_eq!(ack.properties.pair("everywire-expected"), Some("7"));
+        assert!(ack.properties.text(Id::ReasonString).unwrap().contains("7 is expected"));
+    }
+}
+
+#[test]
 fn without_a_word_for_what_became_of_a_message_the_client_comes_again_with_it() {
     let cases = [(V3, PublishError::Busy, None), (V5, PublishError::OutcomeUnknown, Some(Reason::ServerBusy))];
     for (version, error, reason) in cases {

@@ -11,11 +11,11 @@ use everywire_base::record::{Extras, Message};
 use everywire_base::terms::Manner;
 use everywire_base::topic::{Filter, Topic};
 use everywire_mqtt_packets::{
-    AckKind, Connect, Id, Options, Packet, Properties, Reason, Suback, Subscribe, Unsuback, Unsubscribe,
+    AckKind, Connect, Id, Options, Packet, Properties, Publish, Reason, Suback, Subscribe, Unsuback, Unsubscribe,
 };
 use everywire_wire::Answer;
 
-use crate::setup::{Client, V3, V5, ack, hello, id, messages, subscribe};
+use crate::setup::{Client, V3, V5, ack, hello, id, message, messages, numbered, subscribe};
 
 #[test]
 fn each_filter_is_answered_for_itself() {
@@ -289,6 +289,25 @@ fn a_subscribe_with_very_many_filters_is_asked_for_a_bounded_number_at_a_time() 
     assert!(most <= client.pair.bench.limits.pipelined_asks, "{most}");
     let Packet::Suback(suback) = client.hear_one() else { panic!("no SUBACK") };
     assert!(suback.reasons == vec![Reason::GrantedQos1; count]);
+}
+
+#[test]
+fn what_a_client_has_published_before_is_not_new_to_its_filters() {
+    for qos in 0..=2 {
+        let mut client = Client::connected(V5);
+        let publish = if qos == 0 { message("a", "before") } else { numbered("a", "before", qos, 1) };
+        let mut bytes = Vec::new();
+        Packet::Publish(Publish { retain: true, ..publish }).write(V5, &mut bytes);
+        let never = Options { retain_handling: 2, ..Options::default() };
+        subscribe(1, "a", never, Properties::default()).write(V5, &mut bytes);
+        subscribe(2, "a", Options::default(), Properties::default()).write(V5, &mut bytes);
+        client.pair.send(&bytes);
+        let got = client.hear();
+        let greetings = got.iter().filter(|packet| matches!(packet, Packet::Publish(publish) if publish.retain));
+        assert_eq!((greetings.count(), messages(&got).len()), (1, 1), "QoS {qos}: as a retained message, once");
+        let subacks = got.iter().filter(|packet| matches!(packet, Packet::Suback(_)));
+        assert_eq!(subacks.count(), 2);
+    }
 }
 
 #[test]
