@@ -225,20 +225,20 @@ fn health_readiness_and_description_answer() {
 #[test]
 fn the_page_and_all_that_it_loads_are_served() {
     let server = Server::start();
-    let page = server.get("/");
-    assert_eq!(page.status, 200);
-    assert!(page.header("Content-Security-Policy").is_some_and(|policy| policy.contains("default-src 'self'")));
-    let html = page.text();
-    let linked: Vec<&str> = html.split(['"', '\'']).filter(|text| text.starts_with("/web/")).collect();
-    assert!(linked.len() >= 3, "{linked:?}");
-    for (file, kind) in linked
-        .iter()
-        .map(|file| (*file, ""))
-        .chain([("/web/everywire.js", "javascript"), ("/web/column.js", "javascript")])
-    {
-        let answer = server.get(file);
-        assert_eq!(answer.status, 200, "{file}");
-        assert!(answer.header("Content-Type").is_some_and(|t| t.contains(kind)), "{file}: {answer:?}");
+    for path in ["/", "/console", "/lab"] {
+        let page = server.get(path);
+        assert_eq!(page.status, 200, "{path}");
+        let policy = page.header("Content-Security-Policy").unwrap_or_default();
+        assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self'"), "{path}: {policy}");
+        let html = page.text();
+        let linked: Vec<&str> = html.split(['"', '\'']).filter(|text| text.starts_with("web/")).collect();
+        assert!(linked.len() >= 3, "{path}: {linked:?}");
+        for file in linked {
+            let answer = server.get(&format!("/{file}"));
+            assert_eq!(answer.status, 200, "{file}");
+            let kind = if file.ends_with(".js") { "javascript" } else { "" };
+            assert!(answer.header("Content-Type").is_some_and(|t| t.contains(kind)), "{file}: {answer:?}");
+        }
     }
 }
 
