@@ -156,9 +156,13 @@ impl Request {
 
     /// A call of the API. What isn't data, and how the server is, is for everybody; the API itself knows who may what.
     fn call(head: &Head<'_, '_>, around: &Surroundings<'_>) -> Result<Calling, Problem> {
-        if head.target.path.starts_with("/v1/") && head.target.path != GUESTS {
+        let (config, path) = (&around.service.config, head.target.path);
+        if path.starts_with("/v1/") && path != GUESTS {
             around.rules.may_enter(around.who)?;
-            guard::refuse_forwarded(head, &around.service.config, around.who)?;
+        }
+        // Guests are let in through a proxy only where the operator wants guests, not for want of anything else.
+        if path.starts_with("/v1/") && (path != GUESTS || !config.knows_anybody) {
+            guard::refuse_forwarded(head, config, around.who)?;
         }
         let max_body = (around.service.longest_body)(head.method, head.target.path, around.who)?;
         Ok(call::understand(head, max_body))
