@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use everywire_base::ask::{Append, Authenticate, Call, Outcome, Read};
+use everywire_base::ask::{Append, Authenticate, Call, Outcome, Page, Read, ReadKind};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Offset, Partition};
 use everywire_base::id::{Nameplate, Slot};
@@ -47,7 +47,7 @@ impl Bell for ToWorker {
     }
 }
 
-/// The log; nothing else answers.
+/// The log, and reads that wait for the store; nothing else answers.
 struct Desk {
     engine: Arc<dyn Engine>,
     reads: Arc<Mutex<Vec<Read>>>,
@@ -82,6 +82,7 @@ pub(crate) struct World {
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) post: Post<usize>,
     engine: Arc<dyn Engine>,
+    reads: Arc<Mutex<Vec<Read>>>,
     script: Rc<RefCell<Script>>,
     appender: Appender,
 }
@@ -95,6 +96,7 @@ impl World {
         let (engine, appender) = Memory::open(MemoryOptions::seeded(7), &limits, Arc::new(ToWorker(post.clone())));
         let engine: Arc<dyn Engine> = engine;
         engine.tails()[0].set_readers(1);
+        let reads = Arc::default();
         let (rules, metrics) = (Arc::new(Rules::default()), Arc::new(WorkerMetrics::default()));
         let plate = Nameplate { node: "turn".into(), boot: 1 };
         let hub = Hub::new(everywire_hub::Setup {
@@ -117,7 +119,7 @@ impl World {
             number: 0,
             net,
             tails: engine.tails().to_vec(),
-            ports: Box::new(Desk { engine: Arc::clone(&engine), reads: Arc::default() }),
+            ports: Box::new(Desk { engine: Arc::clone(&engine), reads: Arc::clone(&reads) }),
             mailbox,
             posts: vec![post.clone()],
             metrics: vec![Arc::clone(&metrics)],
@@ -128,7 +130,7 @@ impl World {
             most_connections: MOST_CONNECTIONS,
         };
         let worker = Worker::new(setup, hub).expect("a scripted network can be watched");
-        Self { worker, metrics, post, engine, script, appender }
+        Self { worker, metrics, post, engine, reads, script, appender }
     }
 
     pub(crate) fn script(&self) -> RefMut<'_, Script> {
@@ -146,12 +148,27 @@ impl World {
         client
     }
 
-    /// Some turns, each with a commit of what was submitted.
+    /// Some turns, each with a commit of what was submitted, and with what was read of it.
     pub(crate) fn turns(&mut self, turns: usize) {
         for _ in 0..turns {
             self.worker.turn();
             self.appender.turn();
+            let reads = std::mem::take(&mut *self.reads.lock().unwrap_or_else(PoisonError::into_inner));
+            reads.into_iter().for_each(|read| self.answer(read));
         }
+    }
+
+    /// Records of the log by their offsets; what else is read can't be.
+    fn answer(&self, read: Read) {
+        let Read { ticket, partition, kind, .. } = read;
+        let (records, failed) = match kind {
+            ReadKind::Records(offsets) => {
+                (self.engine.archive(partition).get(&offsets).expect("it is in memory"), false)
+            }
+            _ => (Vec::new(), true),
+        };
+        let upto = self.engine.tails()[0].head();
+        let _ = self.post.send(Mail::Page(Page { ticket, partition, records, upto, next: None, lost: None, failed }));
     }
 
     /// The topics and bodies of all messages in the log.
