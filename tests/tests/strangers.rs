@@ -62,7 +62,7 @@ fn what_is_not_finished_in_time_is_given_up_on_every_wire() {
             Err(e) => panic!("{what} is waited for: {e}"),
         }
     }
-    assert_eq!(server.metric("everywire_unfinished_bytes"), 0.0);
+    assert!(server.metric("everywire_unfinished_bytes") < 1.0, "nothing is held any more");
     assert!(server.metric("everywire_refusals_total") >= 5.0);
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use everywire_tests::{Setup, until};
 use rustix::process::Signal;
@@ -71,4 +71,34 @@ fn a_key_that_does_not_fit_is_refused_at_start() {
     let failed = Setup::new().config(&tls).fail();
     assert_eq!(failed.code, Some(1));
     assert!(failed.errors.contains("certificate"), "{}", failed.errors);
+}
+
+#[test]
+fn each_listener_speaks_its_own_protocols_by_alpn() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    certificate(directory.path(), "first");
+    let files = directory.path().display();
+    let keys = format!("cert = \"{files}/cert.pem\"\nkey = \"{files}/key.pem\"\n");
+    let places = "listen = \"127.0.0.1:0\"\ntcp = \"127.0.0.1:0\"\nmqtt = \"127.0.0.1:0\"\n";
+    let server = Setup::new().config(&format!("[tls]\n{keys}{places}")).start();
+    let offer = |listener: &str, names: &[&str]| {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-connect", &server.address_of(listener).to_string()]).args(names);
+        text(&command.stdin(Stdio::null()).output().expect("openssl runs"))
+    };
+    for (listener, name) in
+        [("https", "http/1.1"), ("mqtts", "mqtt"), ("mqtts", "x-amzn-mqtt-ca"), ("tcps", "everywire")]
+    {
+        let said = offer(listener, &["-alpn", name]);
+        assert!(said.contains(&format!("ALPN protocol: {name}")), "{listener}: {said}");
+    }
+    for listener in ["mqtts", "tcps"] {
+        for names in [&["-alpn", "h2,nothing"][..], &[]] {
+            let said = offer(listener, names);
+            assert!(said.contains("No ALPN negotiated") && said.contains("BEGIN CERTIFICATE"), "{listener}: {said}");
+        }
+    }
+    let said = offer("https", &["-alpn", "h2"]);
+    assert!(said.contains("no application protocol"), "HTTP/2 is not spoken: {said}");
+    until("a failed handshake is logged", || server.setup().errors().contains("handshake failed from 127.0.0.1"));
 }

@@ -9,6 +9,7 @@ pub mod id;
 pub mod identity;
 pub mod json;
 pub mod limits;
+pub mod network;
 pub mod notice;
 pub mod ordered;
 pub mod parcel;

@@ -3,14 +3,18 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use everywire_base::notice::{Notice, Refused};
+use everywire_base::reason::Reason;
 
 use crate::mail::{Accepted, Mail};
 use crate::net::Net;
 use crate::notices::From;
 use crate::worker::Worker;
 
+/// When somebody may come again who has too many connections.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 256;
 
@@ -48,12 +52,35 @@ impl<N: Net> Worker<N> {
     }
 
     fn accepted(&mut self, socket: N::Socket, address: SocketAddr, listener: u16) {
-        if let Ok(account) = self.addresses.enter(address.ip()) {
+        // Of a proxy's connections those for whom it speaks are counted.
+        let is_proxy = self.connections.is_trusted(address.ip());
+        let account = if is_proxy { Ok(None) } else { self.addresses.enter(address.ip()) };
+        if let Ok(account) = account {
             return self.place(Accepted { socket, address, listener, account });
         }
         self.connections.metrics.refused.add(1);
         self.refused_connection(Some(address.ip()), "limits.address_connections are open");
         self.connections.net.close(socket);
+    }
+
+    /// Counts those for whom proxies speak against the bounds of their addresses.
+    pub(crate) fn count_addresses(&mut self) {
+        for (slot, address) in std::mem::take(&mut self.connections.came_from) {
+            let account = self.addresses.enter(address);
+            let Some(connection) = self.connections.table.get_mut(slot) else {
+                account.into_iter().flatten().for_each(|account| account.disconnect());
+                continue;
+            };
+            if let Some(before) = connection.account.take() {
+                before.disconnect();
+            }
+            let Ok(account) = account else {
+                self.refused_connection(Some(address), "limits.address_connections are open");
+                self.connections.end_soon(slot, Reason::Overloaded(AGAIN));
+                continue;
+            };
+            connection.account = account;
+        }
     }
 
     fn refused_connection(&mut self, address: Option<IpAddr>, why: &str) {

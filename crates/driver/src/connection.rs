@@ -12,6 +12,7 @@ use everywire_wire::{Outbox, Wire};
 use crate::tls::Transport;
 use crate::unfinished::Held;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is true for itself")]
 pub(crate) struct Connection<S> {
     pub(crate) socket: S,
     pub(crate) transport: Transport,
@@ -38,6 +39,8 @@ pub(crate) struct Connection<S> {
     pub(crate) account: Option<Arc<Account>>,
     pub(crate) phase: Phase,
     pub(crate) inbound: Inbound,
+    /// It comes from a trusted proxy that has not said for whom it speaks, in ways that the driver knows.
+    pub(crate) through_proxy: bool,
     /// It is ended as soon as what has come from it is read.
     pub(crate) is_ending: bool,
     /// Writing to it failed: what wires write to it is thrown away.
@@ -123,6 +126,7 @@ impl<S> Connection<S> {
             account: None,
             phase: Phase::Open,
             inbound: Inbound::Nothing,
+            through_proxy: false,
             is_ending: false,
             is_deaf: false,
             full: false,

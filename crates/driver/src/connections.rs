@@ -8,6 +8,7 @@ use std::time::Duration;
 use everywire_base::clock::{Monotonic, Now};
 use everywire_base::id::{AskId, Slot};
 use everywire_base::limits::Limits;
+use everywire_base::network::Network;
 use everywire_base::notice::{Notice, Refused};
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
@@ -21,6 +22,7 @@ use crate::mail::Accepted;
 use crate::metrics::WorkerMetrics;
 use crate::net::{Listener, Net};
 use crate::notices::From;
+use crate::proxy::Proxied;
 use crate::table::Table;
 use crate::tls::Transport;
 use crate::unfinished::Unfinished;
@@ -62,6 +64,10 @@ pub(crate) struct Connections<N: Net> {
     /// Where live connections stand, for pushes.
     pub(crate) here: Position,
     pub(crate) unfinished: Unfinished,
+    /// Proxies that are believed for whom they speak.
+    pub(crate) proxies: Arc<[Network]>,
+    /// Connections of which a proxy has said where they come from.
+    pub(crate) came_from: Vec<(Slot, IpAddr)>,
     asks: Vec<(AskId, Ask)>,
     #[expect(clippy::vec_box, reason = "connections hold their outbox boxed, to be small while they have none")]
     pub(crate) spare: Vec<Box<Outbox>>,
@@ -77,6 +83,7 @@ impl<N: Net> Connections<N> {
         rules: Arc<Rules>,
         metrics: Arc<WorkerMetrics>,
         here: Position,
+        proxies: Arc<[Network]>,
     ) -> Self {
         let now = net.now();
         Self {
@@ -100,6 +107,8 @@ impl<N: Net> Connections<N> {
             dirty: Vec::new(),
             here,
             unfinished: Unfinished::default(),
+            proxies,
+            came_from: Vec::new(),
             asks: Vec::new(),
             spare: Vec::new(),
             names: Vec::new(),
@@ -110,11 +119,13 @@ impl<N: Net> Connections<N> {
     pub(crate) fn adopt(&mut self, accepted: Accepted<N::Socket>) {
         let Accepted { mut socket, address, listener, account } = accepted;
         let at = &self.listeners[usize::from(listener)];
-        let peer = Peer { address, local: at.local, tls: at.tls.is_some() };
-        let transport = at.tls.clone().map_or(Ok(Transport::Plain), Transport::tls);
+        let is_proxy = self.is_trusted(address.ip());
+        let peer = Peer { address, local: at.local, tls: at.tls.is_some(), is_proxy };
+        let tls = at.tls.clone();
+        let transport = if is_proxy { Transport::Proxied(Box::new(Proxied::new(tls))) } else { Transport::new(tls) };
         let slot = self.table.next_slot();
         let full = self.table.len() >= self.limits.connections_per_worker;
-        let (Ok(transport), false, Ok(())) = (transport, full, self.net.watch(&mut socket, slot.index)) else {
+        let (false, Ok(())) = (full, self.net.watch(&mut socket, slot.index)) else {
             if let Some(account) = account {
                 account.disconnect();
             }
@@ -129,7 +140,7 @@ impl<N: Net> Connections<N> {
         self.metrics.wire(label).connections.add(1);
         self.metrics.accepted.add(1);
         let mut connection = Connection::new(socket, transport, wire, (address, listener), self.now);
-        (connection.label, connection.account) = (label, account);
+        (connection.label, connection.account, connection.through_proxy) = (label, account, is_proxy);
         let slot = self.table.insert(connection);
         self.metrics.connections.set(self.table.len().into());
         self.wheel.set(slot.index, deadline);
@@ -200,7 +211,8 @@ impl<N: Net> Connections<N> {
     ) -> Option<R> {
         let connection = self.table.get_mut(slot).filter(|c| c.is_alive())?;
         let at = &self.listeners[usize::from(connection.listener)];
-        let peer = Peer { address: connection.address, local: at.local, tls: at.tls.is_some() };
+        let (address, is_proxy) = (connection.address, connection.through_proxy);
+        let peer = Peer { address, local: at.local, tls: at.tls.is_some(), is_proxy };
         let spare = &mut self.spare;
         let out = connection.outbox.get_or_insert_with(|| spare.pop().unwrap_or_default());
         let mut context = Context {

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod mio_net;
 pub mod net;
 mod notices;
+mod proxy;
 mod questions;
 mod reading;
 mod registry;

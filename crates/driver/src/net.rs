@@ -8,6 +8,8 @@ use std::time::Duration;
 use everywire_base::clock::Now;
 use everywire_wire::Listen;
 
+use crate::tls::Tls;
+
 /// Sockets and clocks, as a worker needs them. Nothing blocks but [`Net::wait`].
 pub trait Net {
     /// A connected socket.
@@ -70,5 +72,5 @@ pub struct Listener<N: Net> {
     /// Makes the first wire of each connection.
     pub wires: Arc<dyn Listen>,
     /// With TLS, its certificates.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Tls>,
 }

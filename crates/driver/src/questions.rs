@@ -112,6 +112,7 @@ impl<N: Net> Worker<N> {
                 self.busy = true;
             }
             Ask::Goodbye(goodbye) => self.hub.goodbye(slot, goodbye),
+            Ask::CameFrom(through) => self.connections.came_through(slot, &through),
             Ask::Notice(notice) => self.connections.note(slot, notice),
             Ask::Authenticate(asked) => {
                 if let Credentials::Password { user, .. } = &asked.credentials {

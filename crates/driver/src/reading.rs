@@ -30,7 +30,7 @@ impl<N: Net> Connections<N> {
         self.renew(slot);
         match self.receive(slot, &mut buffer, kept.len()) {
             Err(error) => {
-                self.note(slot, Notice::new(Refused::Handshake, format!("TLS: {error}")));
+                self.note(slot, Notice::new(Refused::Handshake, error.to_string()));
                 self.alert(slot);
                 self.drop_now(slot, &Reason::PeerClosed);
             }
@@ -76,6 +76,9 @@ impl<N: Net> Connections<N> {
         let Some(connection) = self.table.get_mut(slot) else { return Ok(0) };
         if !matches!(connection.inbound, Inbound::Bytes | Inbound::LastBytes) || kept >= buffer.len() {
             return Ok(0);
+        }
+        if matches!(connection.transport, Transport::Proxied(_)) {
+            return self.open_proxied(slot, buffer);
         }
         let result = connection.transport.read(&mut self.net, &mut connection.socket, buffer);
         let plain = matches!(connection.transport, Transport::Plain);

@@ -8,8 +8,10 @@ use everywire_wire::Outbox;
 use rustls::ServerConnection;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{AcceptedAlert, Acceptor};
 
 use crate::net::Net;
+use crate::proxy::Proxied;
 
 pub use rustls::ServerConfig;
 
@@ -22,8 +24,12 @@ const TLS_BUFFER: usize = 64 << 10;
 pub(crate) enum Transport {
     /// As they are.
     Plain,
+    /// To be encrypted, once the client has said what it speaks.
+    Greeting(Box<Greeting>),
     /// Encrypted.
     Tls(Box<ServerConnection>),
+    /// From a trusted proxy, which may say for whom it speaks before anything else.
+    Proxied(Box<Proxied>),
 }
 
 /// How far a flush came.
@@ -36,14 +42,29 @@ pub(crate) enum Flushed {
 }
 
 impl Transport {
-    pub(crate) fn tls(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        let mut connection = ServerConnection::new(config)?;
-        connection.set_buffer_limit(Some(TLS_BUFFER));
-        Ok(Transport::Tls(Box::new(connection)))
+    /// A new connection of a listener.
+    pub(crate) fn new(tls: Option<Tls>) -> Self {
+        tls.map_or(Transport::Plain, |tls| {
+            Transport::Greeting(Box::new(Greeting { acceptor: Acceptor::default(), tls }))
+        })
+    }
+
+    /// Begins with bytes that were read already; gives those of them that are plain.
+    pub(crate) fn begin_with(&mut self, bytes: &[u8], buffer: &mut [u8]) -> io::Result<usize> {
+        if let Transport::Greeting(greeting) = self {
+            greeting.acceptor.read_tls(&mut &*bytes)?;
+            return Ok(0);
+        }
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        Ok(bytes.len())
     }
 
     /// Reads plain bytes; 0 is the end.
     pub(crate) fn read<N: Net>(&mut self, net: &mut N, socket: &mut N::Socket, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Transport::Greeting(greeting) = self {
+            let Some(connection) = greeting.read(net, socket)? else { return Ok(0) };
+            *self = Transport::Tls(Box::new(connection));
+        }
         let Transport::Tls(tls) = self else { return net.read(socket, buffer) };
         loop {
             match tls.reader().read(buffer) {
@@ -53,7 +74,7 @@ impl Transport {
                 done => return done,
             }
             tls.read_tls(&mut Wired { net, socket })?;
-            tls.process_new_packets().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            tls.process_new_packets().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {e}")))?;
         }
     }
 
@@ -67,6 +88,8 @@ impl Transport {
         let mut written = 0;
         let result = match self {
             Transport::Plain => flush_plain(net, socket, outbox, &mut written),
+            // Nothing is written before the wire has read something.
+            Transport::Proxied(_) | Transport::Greeting(_) => Ok(Flushed::All),
             Transport::Tls(tls) => flush_tls(tls, net, socket, outbox, &mut written),
         };
         (result, written)
@@ -82,6 +105,78 @@ impl Transport {
         if let Transport::Tls(tls) = self {
             tls.send_close_notify();
         }
+    }
+}
+
+/// A client that has not said yet what it speaks.
+pub(crate) struct Greeting {
+    acceptor: Acceptor,
+    tls: Tls,
+}
+
+impl Greeting {
+    /// Reads the first message of the handshake; `None` is the end.
+    fn read<N: Net>(&mut self, net: &mut N, socket: &mut N::Socket) -> io::Result<Option<ServerConnection>> {
+        loop {
+            let failed = |(error, mut alert): (rustls::Error, AcceptedAlert), net: &mut N, socket: &mut N::Socket| {
+                let _ = alert.write_all(&mut Wired { net, socket }); // the client may be gone
+                io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}"))
+            };
+            match self.acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => {
+                    let config = self.tls.fitting(accepted.client_hello().alpn());
+                    let made = accepted.into_connection(config).map_err(|error| failed(error, net, socket));
+                    let mut connection = made?;
+                    connection.set_buffer_limit(Some(TLS_BUFFER));
+                    return Ok(Some(connection));
+                }
+                Err(error) => return Err(failed(error, net, socket)),
+            }
+            if self.acceptor.read_tls(&mut Wired { net: &mut *net, socket: &mut *socket })? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// The certificates of a listener, and what is spoken behind them (RFC 7301).
+#[derive(Clone, Debug)]
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    /// For clients that name only other protocols; without it they are refused.
+    others: Option<Arc<ServerConfig>>,
+}
+
+impl Tls {
+    /// For a listener that speaks these protocols, and refuses clients that name only others.
+    pub fn strict(certificates: &ServerConfig, protocols: &[&str]) -> Self {
+        let mut config = certificates.clone();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Self { config: Arc::new(config), others: None }
+    }
+
+    /// For a listener that speaks what it speaks, whatever a client calls it.
+    pub fn lenient(certificates: &ServerConfig, protocols: &[&str]) -> Self {
+        let mut others = certificates.clone();
+        others.alpn_protocols.clear();
+        Self { others: Some(Arc::new(others)), ..Self::strict(certificates, protocols) }
+    }
+
+    /// With other certificates.
+    pub(crate) fn renewed(&self, certificates: &ServerConfig) -> Self {
+        let with = |config: &Arc<ServerConfig>| {
+            let mut fresh = certificates.clone();
+            fresh.alpn_protocols.clone_from(&config.alpn_protocols);
+            Arc::new(fresh)
+        };
+        Self { config: with(&self.config), others: self.others.as_ref().map(with) }
+    }
+
+    fn fitting<'a>(&self, offered: Option<impl Iterator<Item = &'a [u8]>>) -> Arc<ServerConfig> {
+        let is_ours = |name: &[u8]| self.config.alpn_protocols.iter().any(|own| own == name);
+        let others = self.others.as_ref().filter(|_| offered.is_some_and(|mut names| !names.any(is_ours)));
+        Arc::clone(others.unwrap_or(&self.config))
     }
 }
 
@@ -187,8 +282,8 @@ pub enum TlsError {
     Unusable(#[from] rustls::Error),
 }
 
-/// Reads a chain of certificates and its private key, both PEM, for listeners that speak these ALPN protocols.
-pub fn load(cert: &Path, key: &Path, alpn: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
+/// Reads a chain of certificates and its private key, both PEM.
+pub fn load(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let failed = |what, path: &Path| {
         let path = path.to_owned();
         move |source| TlsError::File { what, path, source }
@@ -197,7 +292,5 @@ pub fn load(cert: &Path, key: &Path, alpn: &[&str]) -> Result<Arc<ServerConfig>,
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(failed("certificate", cert))?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(failed("private key", key))?;
-    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
-    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
-    Ok(Arc::new(config))
+    Ok(Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?))
 }

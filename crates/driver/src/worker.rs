@@ -11,6 +11,7 @@ use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Offset;
 use everywire_base::id::{AskId, Nameplate, Slot};
 use everywire_base::limits::Limits;
+use everywire_base::network::Network;
 use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
 use everywire_hub::{Hub, OWN};
@@ -81,6 +82,8 @@ pub struct Setup<N: Net> {
     pub plate: Nameplate,
     /// How many connections all workers may have together: what open files are left for them.
     pub most_connections: u64,
+    /// Proxies that are believed for whom they speak.
+    pub proxies: Arc<[Network]>,
 }
 
 /// One event loop with its connections and its hub.
@@ -134,6 +137,7 @@ impl<N: Net> Worker<N> {
             rules,
             plate,
             most_connections,
+            proxies,
         } = setup;
         for (index, listener) in listeners.iter_mut().enumerate() {
             if let Some(socket) = &mut listener.socket {
@@ -155,7 +159,7 @@ impl<N: Net> Worker<N> {
             all_metrics: metrics,
             addresses: Addresses::new(limits.per_address),
             plate,
-            connections: Connections::new(net, listeners, limits, rules, own, here),
+            connections: Connections::new(net, listeners, limits, rules, own, here, proxies),
             appends: Vec::new(),
             events: Vec::new(),
             expired: Vec::new(),
@@ -203,6 +207,7 @@ impl<N: Net> Worker<N> {
         if self.appends.is_empty() {
             self.reads();
         }
+        self.count_addresses();
         self.farewells();
         self.timers();
         // Whoever was told of a publish may have asked in this turn: he shall find it.
@@ -286,7 +291,7 @@ impl<N: Net> Worker<N> {
                 }
                 Mail::Tls(config) => {
                     let listeners = self.connections.listeners.iter_mut();
-                    listeners.filter_map(|l| l.tls.as_mut()).for_each(|tls| *tls = Arc::clone(&config));
+                    listeners.filter_map(|l| l.tls.as_mut()).for_each(|tls| *tls = tls.renewed(&config));
                 }
                 Mail::Subscribers(topics, answer) => answer(topics.iter().map(|t| self.hub.subscribers(t)).collect()),
                 Mail::Asked(question) => self.asked(question),

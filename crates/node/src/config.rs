@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use everywire_base::limits::Limits;
+use everywire_base::network::Network;
 use everywire_base::rules::Rules;
 use everywire_driver::tls::TlsError;
 use everywire_http::HttpConfig;
@@ -38,6 +39,8 @@ pub struct Config {
     pub engine: EngineKind,
     /// How many workers, each a thread.
     pub workers: usize,
+    /// Proxies that are believed for whom they speak.
+    pub trusted_proxies: Vec<Network>,
     /// Every bound.
     pub limits: Arc<Limits>,
     /// The topic rules.
@@ -66,6 +69,7 @@ impl Default for Config {
             new_epoch: false,
             engine: EngineKind::Memory,
             workers: 1,
+            trusted_proxies: Vec::new(),
             limits: Arc::default(),
             rules: Rules::default(),
             echo: false,

@@ -41,6 +41,11 @@ use crate::threads;
 /// HTTP/1.1 is all that the HTTP wire speaks (RFC 7301).
 const HTTP_ALPN: [&str; 1] = ["http/1.1"];
 
+/// How clients call MQTT, the second of them those of a large cloud.
+const MQTT_ALPN: [&str; 2] = ["mqtt", "x-amzn-mqtt-ca"];
+/// How clients call the native protocol.
+const NATIVE_ALPN: [&str; 1] = ["everywire"];
+
 /// MQTT as a subprotocol of WebSocket (MQTT-5.0 §6).
 const MQTT: &str = "mqtt";
 /// What clients ask for that were written before 3.1.1.
@@ -96,7 +101,7 @@ impl Node {
     pub fn reload(&self, rules: Rules) -> Result<(), StartError> {
         let rules = Arc::new(rules);
         if let Some(tls) = &self.tls {
-            let fresh = tls::load(&tls.cert, &tls.key, &HTTP_ALPN)?;
+            let fresh = tls::load(&tls.cert, &tls.key)?;
             self.posts.iter().for_each(|post| drop(post.send(Mail::Tls(Arc::clone(&fresh)))));
         }
         self.store.set_rules(Arc::clone(&rules));
@@ -135,7 +140,7 @@ struct Listening {
     name: &'static str,
     bind: Bind,
     socket: Bound,
-    tls: Option<Arc<tls::ServerConfig>>,
+    tls: Option<tls::Tls>,
     wires: Arc<dyn Listen>,
 }
 
@@ -148,8 +153,7 @@ fn bind(config: &Config) -> Result<Vec<Listening>, StartError> {
     let http: Arc<dyn Listen> = Arc::new(HttpListener::new(service, Arc::clone(&config.limits)));
     let native: Arc<dyn Listen> = Arc::new(TcpListen::new(Arc::clone(&config.limits)));
     let mqtt: Arc<dyn Listen> = Arc::new(MqttListen::new(mqtt_config, Arc::clone(&config.limits)));
-    let certificates = |tls: &Tls| tls::load(&tls.cert, &tls.key, &HTTP_ALPN);
-    let certificates = config.tls.as_ref().map(certificates).transpose()?;
+    let certificates = config.tls.as_ref().map(|tls| tls::load(&tls.cert, &tls.key)).transpose()?;
     let at = |place: fn(&Tls) -> Option<SocketAddr>| {
         config.tls.as_ref().and_then(place).map(|address| Bind { address, configured: true })
     };
@@ -157,14 +161,16 @@ fn bind(config: &Config) -> Result<Vec<Listening>, StartError> {
     // Without a place of its own, HTTPS stands in place of HTTP.
     let (plain, https) =
         if config.tls.is_some() && https.is_none() { (None, config.http) } else { (config.http, https) };
-    let (clear, tls) = (|| None, || certificates.clone());
+    let clear = || None;
+    let strict = |names: &[&str]| certificates.as_ref().map(|certificates| tls::Tls::strict(certificates, names));
+    let lenient = |names: &[&str]| certificates.as_ref().map(|certificates| tls::Tls::lenient(certificates, names));
     let mut wanted = vec![
         ("http", plain, clear(), &http),
-        ("https", https, tls(), &http),
+        ("https", https, strict(&HTTP_ALPN), &http),
         ("tcp", config.tcp, clear(), &native),
-        ("tcps", tcps, tls(), &native),
+        ("tcps", tcps, lenient(&NATIVE_ALPN), &native),
         ("mqtt", config.mqtt, clear(), &mqtt),
-        ("mqtts", mqtts, tls(), &mqtt),
+        ("mqtts", mqtts, lenient(&MQTT_ALPN), &mqtt),
     ];
     wanted.extend(config.listeners.iter().map(|others| (others.name, Some(others.bind), None, &others.wires)));
     let mut bound = Vec::new();
@@ -339,6 +345,7 @@ fn spawn_workers(
             rules: Arc::clone(&rules),
             plate: hubs.plate.clone(),
             most_connections,
+            proxies: hubs.config.trusted_proxies.as_slice().into(),
         };
         let hub = hubs.seed(number, &rules);
         let run = move || {

@@ -49,6 +49,7 @@ fn config(settings: &Settings, new_epoch: bool, admin_token: &str) -> Config {
             EngineKind::Memory => everywire_node::EngineKind::Memory,
         },
         workers: settings.workers,
+        trusted_proxies: settings.trusted_proxies.clone(),
         limits: Arc::new(settings.limits.clone()),
         rules: settings.rules.clone(),
         echo: settings.echo,

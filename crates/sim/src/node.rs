@@ -172,6 +172,7 @@ impl SimNode {
             rules: Arc::clone(rules),
             plate,
             most_connections: u64::MAX,
+            proxies: Arc::default(),
         };
         let worker = Worker::new(setup, hub).map_err(|e| e.to_string())?;
         Ok(Self { worker, post, bell, appender, store, applier, reads })

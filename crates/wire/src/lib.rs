@@ -20,7 +20,7 @@ pub mod kit;
 mod outbox;
 mod upgrade;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,6 +162,8 @@ pub struct Peer {
     pub local: SocketAddr,
     /// Whether the bytes travel encrypted.
     pub tls: bool,
+    /// Whether the remote address is a trusted proxy's, which says in each request for whom it speaks.
+    pub is_proxy: bool,
 }
 
 /// What a wire asks of the node. Each ask is answered once, unless its wire is gone.
@@ -187,6 +189,8 @@ pub enum Ask {
     Acknowledge(Ack),
     /// The client says goodbye: the connection ends now. Not answered.
     Goodbye(Goodbye),
+    /// The request came through these addresses, the client's first, as trusted proxies say. Not answered.
+    CameFrom(Box<[IpAddr]>),
     /// Something was refused that operators shall know of: see [`Context::notice`]. Not answered.
     Notice(Notice),
     /// Call the HTTP API. The ticket is filled in by the driver.

@@ -128,6 +128,7 @@ impl World {
             rules,
             plate,
             most_connections: MOST_CONNECTIONS,
+            proxies: ["10.0.0.0/8".parse().expect("a range")].into(),
         };
         let worker = Worker::new(setup, hub).expect("a scripted network can be watched");
         Self { worker, metrics, post, engine, reads, script, appender }

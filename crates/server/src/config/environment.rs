@@ -20,6 +20,7 @@ const VARIABLES: &[(&str, Set)] = &[
     ("EVERYWIRE_AUTH_LOGINS", |file, text| put(&mut file.auth.logins, units::logins(text))),
     ("EVERYWIRE_AUTH_ORIGINS", |file, text| put(&mut file.origins, words(text, units::origin))),
     ("EVERYWIRE_HTTP_HOSTS", |file, text| put(&mut file.hosts, words(text, units::host))),
+    ("EVERYWIRE_TRUSTED_PROXIES", |file, text| put(&mut file.trusted_proxies, words(text, units::network))),
     ("EVERYWIRE_TLS_CERT", |file, text| units::path(text).map(|path| tls(file).cert = path)),
     ("EVERYWIRE_TLS_KEY", |file, text| units::path(text).map(|path| tls(file).key = path)),
     ("EVERYWIRE_TLS_LISTEN", |file, text| put(&mut tls(file).listen, units::address(text))),
@@ -54,6 +55,6 @@ fn tls(file: &mut File) -> &mut Tls {
 }
 
 /// A list split by commas.
-fn words(text: &str, parse: fn(&str) -> Result<String, String>) -> Result<Vec<String>, String> {
+fn words<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(parse).collect()
 }

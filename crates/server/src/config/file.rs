@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use everywire_base::limits::Limits;
+use everywire_base::network::Network;
 use everywire_base::rules::{Rules, TopicRule};
 use toml::de::DeValue;
 
@@ -25,6 +26,7 @@ pub struct File {
     pub(crate) node: Option<String>,
     pub(crate) workers: Option<usize>,
     pub(crate) hosts: Option<Vec<String>>,
+    pub(crate) trusted_proxies: Option<Vec<Network>>,
     pub(crate) anonymous: Option<bool>,
     pub(crate) origins: Option<Vec<String>>,
     pub(crate) auth: Auth,
@@ -59,6 +61,7 @@ fn document_of<'t>(reader: &mut Reader<'t>, mut fields: Fields<'_, 't>) -> File 
         xmpp: fields.take(reader, "xmpp", reader::text(units::listen)),
         tcp: fields.take(reader, "tcp", reader::text(units::listen)),
         node: fields.take(reader, "node", reader::text(units::node_name)),
+        trusted_proxies: fields.take(reader, "trusted_proxies", reader::list(reader::text(units::network))),
         workers: fields.take(reader, "workers", |v| Ok(units::workers(&reader::count(v)?.to_string())?)),
         ..File::default()
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use everywire_auth::KeysAt;
 use everywire_base::limits::Limits;
+use everywire_base::network::Network;
 use everywire_base::rules::{Anonymous, Logins, Rules, TopicRule};
 
 use super::complaint::{Complaint, Place};
@@ -161,6 +162,8 @@ pub struct Settings {
     pub echo: bool,
     /// How many workers.
     pub workers: usize,
+    /// Proxies that are believed for whom they speak.
+    pub trusted_proxies: Vec<Network>,
     /// All bounds.
     pub limits: Limits,
     /// The rules for topics.
@@ -263,6 +266,7 @@ impl Settings {
             ("tcp", self.tcp != fresh.tcp),
             ("mqtt", (self.mqtt, self.mqtt_settings) != (fresh.mqtt, fresh.mqtt_settings)),
             ("workers", self.workers != fresh.workers),
+            ("trusted_proxies", self.trusted_proxies != fresh.trusted_proxies),
             ("limits", self.limits != fresh.limits),
             ("auth.anonymous", self.anonymous != fresh.anonymous),
             ("auth", self.auth != Auth { logins: self.auth.logins, ..fresh.auth.clone() }),
@@ -361,6 +365,7 @@ fn merge(arguments: &Serve, file: File) -> Settings {
         mqtt: listener(arguments.mqtt.or(file.mqtt), MQTT),
         mqtt_settings: file.mqtt_settings,
         workers: arguments.workers.or(file.workers).unwrap_or_else(processors),
+        trusted_proxies: file.trusted_proxies.unwrap_or_default(),
         limits: file.limits,
         rules,
         anonymous: file.anonymous,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use everywire_auth::{ConfigError, KeysAt, MIN_SECRET_BYTES};
+use everywire_base::network::{Network, NetworkError};
 use everywire_base::rules::Logins;
 
 use super::settings::{EngineKind, Listen};
@@ -181,6 +182,11 @@ pub(crate) fn origin(text: &str) -> Result<String, String> {
              \"capacitor://localhost\""
         ))
     }
+}
+
+/// An address, or a range of them.
+pub(crate) fn network(text: &str) -> Result<Network, String> {
+    text.parse().map_err(|error: NetworkError| format!("{text:?} is {error}"))
 }
 
 /// A host name that requests may name, without a port.

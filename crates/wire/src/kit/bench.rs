@@ -59,7 +59,12 @@ impl Bench {
             limits,
             rules: Rules::default(),
             heard: Self::START.monotonic,
-            peer: Peer { address: ([127, 0, 0, 1], 50_000).into(), local: ([127, 0, 0, 1], 8080).into(), tls: false },
+            peer: Peer {
+                address: ([127, 0, 0, 1], 50_000).into(),
+                local: ([127, 0, 0, 1], 8080).into(),
+                tls: false,
+                is_proxy: false,
+            },
             position: Position { cursor: Cursor::single(Epoch(10), Offset(0)), live: true },
             account: None,
             out: Outbox::default(),

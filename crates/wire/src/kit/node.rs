@@ -2,6 +2,7 @@
 //! and can be told to fail, to hold its answers back, or to forget.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub struct Node {
     acknowledged: Vec<Cursor>,
     goodbyes: Vec<Goodbye>,
     notices: Vec<Notice>,
+    /// Through which addresses the last request came.
+    pub came_from: Box<[IpAddr]>,
     /// Sessions that are there before their clients come.
     pub sessions: BTreeSet<Box<str>>,
     /// Numbers of what was published once and isn't released.
@@ -205,6 +208,7 @@ impl Node {
             }
             Ask::Goodbye(goodbye) => self.goodbyes.push(goodbye),
             Ask::Notice(notice) => self.notices.push(notice),
+            Ask::CameFrom(through) => self.came_from = through,
             Ask::Authenticate(asked) => {
                 let known = match &asked.credentials {
                     Credentials::Token(token) => self.identities.get(&**token),

@@ -29,6 +29,7 @@ mod call;
 mod classic;
 mod config;
 mod credentials;
+mod forwarded;
 mod guard;
 mod head;
 mod look_back;

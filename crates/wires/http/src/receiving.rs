@@ -20,6 +20,7 @@ use everywire_wire::{Ask, Context, Upgrade, UpgradeRequest};
 use crate::begin;
 use crate::body::{Collector, Fed};
 use crate::credentials::{self, Sender};
+use crate::forwarded;
 use crate::guard;
 use crate::head::{self, Framing, Head, MAX_FIELDS};
 use crate::machine::{Link, Phase};
@@ -421,6 +422,9 @@ fn sender(
 ) -> Result<Sender, Problem> {
     if request::is_for_everybody(head) {
         return Ok(Sender::Is(None));
+    }
+    if cx.peer.is_proxy {
+        forwarded::came_from(head, cx);
     }
     let is_question = head.method == "OPTIONS";
     let is_anonymous = is_question || !credentials::are_shown(head, &link.service.config);
