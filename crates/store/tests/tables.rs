@@ -149,3 +149,19 @@ fn whatever_is_overwritten_the_directory_opens_and_works() {
         assert!(keys(&tables, Table::Topics, "", None, 10).contains(&"c".to_owned()), "{}", damaged.display());
     }
 }
+
+/// The journal's file is long from the beginning, and nearly all of it is a hole: that is not what the disk has less.
+#[test]
+fn empty_tables_take_little() {
+    let directory = tempfile::tempdir().unwrap();
+    let tables = FjallTables::open(directory.path()).unwrap();
+    let empty = tables.bytes();
+    assert!(empty > 0 && empty < 8 << 20, "{empty} bytes");
+    let mut batch = Batch::default();
+    for n in 0..4096u32 {
+        batch.set(Table::Index, &n.to_be_bytes(), vec![n as u8; 1024]);
+    }
+    tables.write(batch).unwrap();
+    tables.sync().unwrap();
+    assert!(tables.bytes() > empty + (1 << 20), "{} bytes after {empty}", tables.bytes());
+}
