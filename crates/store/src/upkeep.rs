@@ -40,6 +40,8 @@ pub(crate) struct Upkeep {
     hurries: bool,
     sweep_at: UnixMillis,
     clean_at: UnixMillis,
+    /// Whether the disk bound is exceeded: then cleaning goes on without pause.
+    is_short: bool,
     /// The checkpoint that the last sync covers.
     synced: u64,
     /// Whether something was let go that replaying the log would not let go again.
@@ -66,14 +68,17 @@ impl Applier {
             self.upkeep.sweep_at = UnixMillis(now.0.saturating_add(SWEEP_MILLIS));
             self.sweep(now)?;
             self.sweep_retained(now)?;
-            if self.keep_room(now) {
+            self.upkeep.is_short = self.keep_room(now);
+            if self.upkeep.is_short {
                 self.upkeep.clean_at = now;
             }
         }
         if is_due(self.upkeep.clean_at, CLEAN_MILLIS[1], now) {
             let freed = self.clean(now)?;
-            let wait = CLEAN_MILLIS[usize::from(freed == 0)];
+            let goes_on = self.upkeep.is_short && freed > 0;
+            let wait = if goes_on { 0 } else { CLEAN_MILLIS[usize::from(freed == 0)] };
             self.upkeep.clean_at = UnixMillis(now.0.saturating_add(wait));
+            return Ok(self.upkeep.hurries || goes_on);
         }
         Ok(self.upkeep.hurries)
     }
