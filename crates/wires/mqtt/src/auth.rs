@@ -10,7 +10,7 @@ use everywire_mqtt_packets::{Auth, Id, Packet, PacketError, Properties, Reason, 
 use everywire_wire::{Ask, Carrier, Flow};
 
 use crate::Mqtt;
-use crate::machine::State;
+use crate::machine::{NEVER, State};
 
 /// The methods that are offered, by their names (RFC 5802 §4, RFC 7677 §2).
 const METHODS: [(&str, ScramHash); 2] = [("SCRAM-SHA-1", ScramHash::Sha1), ("SCRAM-SHA-256", ScramHash::Sha256)];
@@ -132,7 +132,7 @@ impl Mqtt {
             // MQTT-4.12.1-2.
             _ => return self.end(cx, Reason::NotAuthorized, End::Unauthorized),
         };
-        client.expires = cx.cx.expiry(Some(&identity));
+        client.expires = cx.cx.expiry(Some(&identity)).unwrap_or(NEVER);
         client.identity = Some(Arc::clone(&identity));
         if let Some(exchange) = self.exchange.take() {
             self.send(cx, Packet::Auth(Auth { reason: Reason::Success, properties: exchange.end() }));

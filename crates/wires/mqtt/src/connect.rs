@@ -18,7 +18,7 @@ use everywire_wire::{Ask, Carrier, Flow};
 
 use crate::auth::Exchange;
 use crate::deliver::{Aliases, Told};
-use crate::machine::{Client, State};
+use crate::machine::{Client, NEVER, State};
 use crate::{Mqtt, auth, publish, words};
 
 /// What a client that doesn't say allows itself (§3.1.2.11.3), and what 3.1.1 has no word for.
@@ -213,10 +213,10 @@ impl Mqtt {
         let properties = &entering.connect.properties;
         let asks = properties.pair(names::ASKS) == Some("1");
         let client = Client {
-            expires: cx.cx.expiry(identity.as_deref()),
+            expires: cx.cx.expiry(identity.as_deref()).unwrap_or(NEVER),
             origin: system::session_topic(user, session).map_or(0, |topic| topic.stable_hash()),
             patience,
-            beat: (patience > 0).then(|| now + Duration::from_millis(patience.into())),
+            beat: if patience > 0 { now + Duration::from_millis(patience.into()) } else { NEVER },
             maximum_packet: entering.maximum_packet(),
             wants_texts: entering.wants_texts(),
             method: properties.text(Id::AuthenticationMethod).and_then(auth::method),

@@ -7,9 +7,10 @@ use everywire_mqtt_packets::{Frame, frame};
 const KEPT_BYTES: usize = 16 << 10;
 
 /// A packet that hasn't come whole.
+#[expect(clippy::box_collection, reason = "an idle connection has none")]
 #[derive(Default)]
 pub(crate) struct Incoming {
-    partial: Vec<u8>,
+    partial: Option<Box<Vec<u8>>>,
 }
 
 /// What the next bytes are.
@@ -61,21 +62,21 @@ impl Incoming {
 
     /// Whether a packet has begun.
     pub(crate) fn is_amid(&self) -> bool {
-        !self.partial.is_empty()
+        self.partial.is_some()
     }
 
     /// Bytes that are kept.
     pub(crate) fn holds(&self) -> usize {
-        self.partial.len()
+        self.partial.as_ref().map_or(0, |partial| partial.len())
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Next<'static> {
-        self.partial = bytes.to_vec();
+        self.partial = Some(Box::new(bytes.to_vec()));
         Next::Wait(bytes.len())
     }
 
     fn complete(&mut self, bytes: &[u8], bound: usize) -> Next<'static> {
-        let mut partial = std::mem::take(&mut self.partial);
+        let mut partial = self.partial.take().map(|partial| *partial).unwrap_or_default();
         let mut used = 0;
         loop {
             let wanted = match frame(&partial) {
@@ -91,7 +92,7 @@ impl Incoming {
             partial.extend_from_slice(&bytes[used..used + more]);
             used += more;
             if more < wanted {
-                self.partial = partial;
+                self.partial = Some(Box::new(partial));
                 return Next::Wait(used);
             }
         }

@@ -219,6 +219,9 @@ impl Mqtt {
 
     /// Asks for the filters that waited for what was published before them.
     pub(crate) fn begin_filters(&mut self, cx: &mut Carrier<'_, '_>) {
+        if self.waiting.is_empty() {
+            return;
+        }
         let Some(Waiting { what: what @ What::Filters(_), .. }) = self.waiting.front_mut() else { return };
         match std::mem::replace(what, What::Nothing) {
             What::Filters(filters) if filters.is_untouched() => self.go_on_with(cx, 0, filters),
