@@ -291,10 +291,17 @@ describe('lab', () => {
     await page.context().close();
   });
 
-  test('100 messages a second on five lanes run smoothly', async () => {
+  test('100 messages a second on five lanes: none is lost', async (t) => {
     const page = await browser.window(`${server.url}/lab`);
     await page.locator('#rate').evaluate((slider) => { slider.value = slider.max; slider.dispatchEvent(new Event('input', { bubbles: true })); });
     await page.waitForFunction(() => Number(document.querySelector('table [data-label=Messages]')?.textContent.replace(/\D/g, '')) > 300);
+    const frames = await page.evaluate(() => new Promise((resolve) => {
+      const begun = performance.now();
+      let count = 0;
+      const turn = (now) => { count += 1; now - begun > 2000 ? resolve(count / 2) : requestAnimationFrame(turn); };
+      requestAnimationFrame(turn);
+    }));
+    t.diagnostic(`${frames} frames a second`);
     for (const wire of WIRES) assert.equal(await cell(page, wire, 'Lost'), '0', wire);
     await page.context().close();
   });
@@ -316,7 +323,7 @@ describe('every page', () => {
   });
 
   for (const [name, path] of Object.entries(PAGES)) {
-    for (const [width, locale, colorScheme] of [[320, 'zh-CN', 'dark'], [320, 'en', 'light'], [640, 'en', 'dark'], [1280, 'zh-CN', 'light'], [1280, 'en', 'light']]) {
+    for (const [width, locale, colorScheme] of [[320, 'zh-CN', 'dark'], [640, 'en', 'dark'], [1280, 'en', 'light']]) {
       test(`${name} at ${width} pixels, ${locale}, ${colorScheme}: nothing overflows, axe finds nothing`, async () => {
         await mkdir(PICTURES, { recursive: true });
         const page = await browser.window(`${server.url}/${path}#token=${admin}`, { viewport: { width, height: 800 }, locale, colorScheme, reducedMotion: 'reduce' });

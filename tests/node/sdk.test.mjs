@@ -349,6 +349,31 @@ describe('cursor', () => {
     }
   });
 
+  test('history is read backwards, page by page, and forwards', async (t) => {
+    const asked = [];
+    const fetch = async (address) => {
+      asked.push(new URL(address).search);
+      return Response.json({ messages: [{ id: 'x', body: 1 }], cursor: 'k:9', before: 'k:3', gap: false, more: true });
+    };
+    const it = client(t, server.url, { fetch });
+    const { before } = await it.history('t', { limit: 3 });
+    await it.history('t', { before });
+    assert.deepEqual(asked, ['?topic=t&before=latest&limit=3', '?topic=t&before=k%3A3']);
+    const topic = topicOf('history');
+    await publish(topic, upTo(3));
+    const { messages, more } = await client(t, server.url).history(topic, { limit: 2, after: 'earliest' });
+    assert.deepEqual([messages.map(({ body }) => body), more], [[0, 1], true]);
+  });
+
+  test('a server that can’t read backwards is told from one that can', async (t) => {
+    const fetch = async () => Response.json({ messages: [{ id: 'x', body: 'the first' }], cursor: 'k:1', gap: false, more: false });
+    await assert.rejects(client(t, server.url, { fetch }).history('t'), /older version/);
+  });
+
+  test('who follows a topic is told where its rule says so, else why not', async (t) => {
+    await assert.rejects(client(t, server.url).presence('t'), (problem) => problem.status === 403 && /presence/.test(problem.reason));
+  });
+
   test('bytes come as bytes', async (t) => {
     const topic = topicOf('bytes');
     const it = client(t, server.url);
