@@ -73,9 +73,14 @@ export class Everywire {
       });
     }
     if (options.share && world.navigator?.locks && world.BroadcastChannel) this.#tabs = new Tabs(prefix, this.#links, this.#readers, (event) => this.#moved(event));
-    world.addEventListener?.('online', this.#online);
-    world.addEventListener?.('offline', this.#offline);
-    world.navigator?.connection?.addEventListener?.('change', this.#online);
+    this.#listen('addEventListener');
+  }
+
+  /** @param {'addEventListener' | 'removeEventListener'} how */
+  #listen(how) {
+    world[how]?.('online', this.#online);
+    world[how]?.('offline', this.#offline);
+    world.navigator?.connection?.[how]?.('change', this.#online);
   }
 
   #online = () => {
@@ -119,9 +124,7 @@ export class Everywire {
     this.#tabs?.close();
     this.#links.stop({ state: 'closed' });
     this.#outbox?.close();
-    world.removeEventListener?.('online', this.#online);
-    world.removeEventListener?.('offline', this.#offline);
-    world.navigator?.connection?.removeEventListener?.('change', this.#online);
+    this.#listen('removeEventListener');
   }
 
   /**
@@ -216,11 +219,10 @@ export class Everywire {
 
   /** @param {string} topic @param {any} body @param {PublishOptions} options @returns {Promise<Published>} */
   async #post(topic, body, { event, type = '', key, ttl, retain, signal }) {
-    const address = this.#address('v1/messages', { topic, event, ttl, retain: retain ? 1 : undefined });
     /** @type {Record<string, string>} */
     const headers = { 'Content-Type': type };
     if (key) headers['Idempotency-Key'] = key;
-    const response = await this.#links.ask(address, { method: 'POST', headers, body, signal });
+    const response = await this.#links.ask('v1/messages', { topic, event, ttl, retain: retain ? 1 : undefined }, { method: 'POST', headers, body, signal });
     return { id: '', cursor: '', ...await response.json() };
   }
 
@@ -233,7 +235,7 @@ export class Everywire {
    */
   async history(topic, { before = undefined, after = undefined, limit = undefined } = {}) {
     if (!after) before ??= 'latest';
-    const response = await this.#links.ask(this.#address('v1/messages', { topic, before, after, limit }), {});
+    const response = await this.#links.ask('v1/messages', { topic, before, after, limit });
     const cursor = response.headers.get('Everywire-Cursor') ?? '';
     const page = response.status === 200 ? await response.json() : { before };
     if (before && page.before === undefined) throw new Problem(501, 'this server can’t read backwards: it is of an older version');
@@ -246,16 +248,7 @@ export class Everywire {
    * @returns {Promise<Presence>}
    */
   async presence(topic) {
-    return (await this.#links.ask(this.#address('v1/presence', { topic }), {})).json();
-  }
-
-  /** @param {string} path @param {Record<string, string | number | undefined>} query */
-  #address(path, query) {
-    const address = new URL(path, this.#base);
-    for (const [name, value] of Object.entries({ ...query, label: this.#settings.label })) {
-      if (value !== undefined) address.searchParams.set(name, String(value));
-    }
-    return address;
+    return (await this.#links.ask('v1/presence', { topic })).json();
   }
 
   /** @param {StateEvent} event */

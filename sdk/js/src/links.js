@@ -3,11 +3,13 @@
  * that one failed; the first that brings something runs, and a better one that still proves itself takes over. As
  * every message has its place in the log, two wires at once do no harm.
  *
- * @import { Gap, Message, State, StateEvent, Wire } from './types.js'
+ * @import { Query } from './address.js'
+ * @import { Gap, Message, StateEvent, Wire } from './types.js'
  * @import { Reader } from './subscription.js'
  * @import { Token } from './token.js'
  */
-import { Problem } from './problem.js';
+import { addressOf } from './address.js';
+import { Problem, backoff } from './problem.js';
 import { WIRES } from './wires.js';
 
 /** So many messages may wait for a handler before a wire stops reading. */
@@ -60,6 +62,8 @@ export class Link {
     this.#links = links;
     this.wire = wire;
     this.settings = links.settings;
+    this.host = links.host;
+    this.tokens = links.token;
     this.heardAt = this.settings.now();
     this.signal = this.#abort.signal;
     /** What is asked if it is silent. @type {(() => void) | undefined} */
@@ -69,10 +73,6 @@ export class Link {
     /** A reader is gone. @type {(reader: Reader) => void} */
     this.left = () => this.changed();
     this.probe = setTimeout(() => this.end(new Problem(0, `nothing came within ${this.settings.probeMs} ms`)), this.settings.probeMs);
-  }
-
-  get isRenewable() {
-    return this.#links.token.isRenewable;
   }
 
   /** The readers have changed. */
@@ -100,41 +100,17 @@ export class Link {
     this.pingedAt = 0;
   }
 
-  readers() {
-    return this.#links.host.readers();
-  }
-
-  token() {
-    return this.#links.token.get();
-  }
-
-  /** @param {string | undefined} refused */
-  anotherToken(refused) {
-    return this.#links.token.another(refused);
-  }
-
-  /** @param {string} path */
-  address(path) {
-    const address = new URL(path, this.settings.base);
-    if (this.settings.label) address.searchParams.set('label', this.settings.label);
-    return address;
-  }
-
   /**
    * @param {string} path @param {Reader[]} readers
    * @param {Record<string, string | number | undefined>} query @param {number} silenceMs
    */
   async read(path, readers, query, silenceMs) {
-    const address = this.address(path);
-    for (const topic of new Set(readers.flatMap(({ topics }) => topics))) address.searchParams.append('topic', topic);
-    for (const [name, value] of Object.entries(query)) {
-      if (value !== undefined) address.searchParams.set(name, String(value));
-    }
     this.heard();
     this.silenceMs = silenceMs;
     const signal = AbortSignal.any([this.signal, this.request.signal]);
-    const response = await this.#links.ask(address, { signal });
-    this.#links.host.entered(this.#links.token.user);
+    const topic = [...new Set(readers.flatMap(({ topics }) => topics))];
+    const response = await this.#links.ask(path, { topic, ...query }, { signal });
+    this.host.entered(this.tokens.user);
     return response;
   }
 
@@ -144,26 +120,10 @@ export class Link {
     for (const reader of readers) reader.offer(message);
   }
 
-  /** @param {Gap} gap */
-  gap(gap) {
-    this.#links.host.gap(gap);
-  }
-
-  /** @param {string | undefined} user @param {number} [heartbeat] seconds */
-  entered(user, heartbeat) {
-    if (heartbeat) this.heartbeatMs = heartbeat * 1000;
-    this.#links.host.entered(user);
-  }
-
-  /** @param {unknown} error */
-  problem(error) {
-    this.#links.host.problem(error);
-  }
-
   /** Waits for slow handlers. */
   async room() {
     this.isPaused = true;
-    for (const reader of this.readers()) {
+    for (const reader of this.host.readers()) {
       if (reader.waiting > WAITING_MOST) await reader.drained();
     }
     this.isPaused = false;
@@ -387,9 +347,7 @@ export class Links {
   async #single(readers) {
     let allowed = 0;
     for (const reader of readers) {
-      const address = new URL('v1/messages?after=latest', this.settings.base);
-      for (const topic of reader.topics) address.searchParams.append('topic', topic);
-      const problem = await this.ask(address, {}).then(() => undefined, Problem.from);
+      const problem = await this.ask('v1/messages', { topic: reader.topics, after: 'latest' }).then(() => undefined, Problem.from);
       if (!problem || problem.isPassing) allowed += 1;
       else reader.refuse(problem);
     }
@@ -404,9 +362,7 @@ export class Links {
 
   /** Comes again after a pause. @param {Problem} problem @param {number} [ms] */
   #wait(problem, ms) {
-    const [first, most] = this.settings.retryMs;
-    const longest = Math.min(first * 2 ** this.#failures++, most);
-    const retryMs = ms ?? problem.retryAfterMs ?? longest * (0.5 + Math.random() / 2);
+    const retryMs = ms ?? problem.retryAfterMs ?? backoff(this.#failures++, this.settings.retryMs);
     this.host.state({ state: 'waiting', reason: problem.reason, retryMs });
     clearTimeout(this.#again);
     this.#again = setTimeout(() => this.#round(), retryMs);
@@ -443,8 +399,9 @@ export class Links {
     }
   }
 
-  /** Fetches; after a 401 once more with another token. @param {URL} address @param {RequestInit} options */
-  async ask(address, options) {
+  /** Fetches; after a 401 once more with another token. @param {string} path @param {Query} query @param {RequestInit} [options] */
+  async ask(path, query, options = {}) {
+    const address = addressOf(this.settings, path, query);
     let token = await this.token.get();
     for (let isAgain = false; ; isAgain = true) {
       const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };

@@ -4,7 +4,7 @@
  *
  * @import { Published, PublishOptions, Store } from './types.js'
  */
-import { Problem } from './problem.js';
+import { Problem, backoff } from './problem.js';
 
 /** So many tabs have a place of their own in the store. */
 const SLOTS = 8;
@@ -230,8 +230,7 @@ class Lane {
       this.#queue.next += 1;
       this.#wasSent = false;
     } else if (problem.isPassing) {
-      const [first, most] = this.#settings.retryMs;
-      const ms = problem.retryAfterMs ?? Math.min(first * 2 ** this.#failures++, most) * (0.5 + Math.random() / 2);
+      const ms = problem.retryAfterMs ?? backoff(this.#failures++, this.#settings.retryMs);
       await new Promise((resolve) => {
         const timer = setTimeout(resolve, ms);
         this.wake = () => { clearTimeout(timer); resolve(0); };

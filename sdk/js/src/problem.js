@@ -1,23 +1,25 @@
 /** A refusal of the server (RFC 9457), or a server that can't be reached (status 0). */
 export class Problem extends Error {
+  /** @type {number | undefined} */
+  retryAfterMs;
+  /** @type {string | undefined} */
+  topic;
+  /** Whether the server said not to come back. */
+  isFinal = false;
+  /** Which number an ordered key should have had. @type {number | undefined} */
+  expected;
+
   /**
    * @param {number} status
    * @param {string} reason
    * @param {{ retryAfterMs?: number, topic?: string, isFinal?: boolean, expected?: number }} [more]
    */
-  constructor(status, reason, { retryAfterMs, topic, isFinal = false, expected } = {}) {
+  constructor(status, reason, more) {
     super(reason);
     this.name = 'Problem';
     this.status = status;
     this.reason = reason;
-    /** @type {number | undefined} */
-    this.retryAfterMs = retryAfterMs;
-    /** @type {string | undefined} */
-    this.topic = topic;
-    /** Whether the server said not to come back. */
-    this.isFinal = isFinal;
-    /** Which number an ordered key should have had. @type {number | undefined} */
-    this.expected = expected;
+    Object.assign(this, more);
   }
 
   /** Whether the same may succeed later. */
@@ -44,3 +46,9 @@ export class Problem extends Error {
     return error instanceof Problem ? error : new Problem(0, error instanceof Error ? error.message : String(error));
   }
 }
+
+/**
+ * The pause before trying again: it doubles, and half of it is random, so that many don't come back at once.
+ * @param {number} failures @param {[first: number, most: number]} bounds
+ */
+export const backoff = (failures, [first, most]) => Math.min(first * 2 ** failures, most) * (0.5 + Math.random() / 2);

@@ -1,7 +1,8 @@
 /** @import { Message, SubscribeOptions } from './types.js' */
 import { distance, takes } from './cursor.js';
-import { Problem } from './problem.js';
+import { Problem, backoff } from './problem.js';
 
+/** @type {[number, number]} */
 const RETRY_MS = [250, 10_000];
 
 /**
@@ -106,8 +107,7 @@ export class Reader {
         }
       } catch (error) {
         this.#owner.problem(error);
-        const [first, most] = RETRY_MS;
-        await new Promise((resolve) => setTimeout(resolve, Math.min(first * 2 ** failures++, most)));
+        await new Promise((resolve) => { setTimeout(resolve, backoff(failures++, RETRY_MS)); });
       }
     }
     this.#isPumping = false;

@@ -6,6 +6,7 @@
  * @import { Link } from './links.js'
  */
 import { distance } from './cursor.js';
+import { addressOf } from './address.js';
 import { Problem } from './problem.js';
 import { EventStreamParser } from './sse.js';
 
@@ -43,12 +44,12 @@ export const WIRES = {
   /** A socket; after a 401 another one with another token. */
   async ws(link) {
     for (;;) {
-      const token = await link.token();
+      const token = await link.tokens.get();
       try {
         await socket(link, token);
       } catch (error) {
-        if (!(error instanceof Problem) || error.status !== 401 || !link.isRenewable || link.refused === token) throw error;
-        link.refused = await link.anotherToken(token);
+        if (!(error instanceof Problem) || error.status !== 401 || !link.tokens.isRenewable || link.refused === token) throw error;
+        link.refused = await link.tokens.another(token);
       }
     }
   },
@@ -63,7 +64,7 @@ export const WIRES = {
 async function turn(link, ask) {
   link.request = new AbortController();
   const { signal } = link.request;
-  const readers = link.readers();
+  const readers = link.host.readers();
   try {
     const [first, ...others] = readers;
     // Together only from one place: a stream has one cursor.
@@ -94,7 +95,7 @@ async function page(link, readers, { wait = 0, after = least(readers) ?? 'latest
   const response = await link.read('v1/messages', readers, { after, wait: wait || undefined }, wait * 1000 + ANSWER_MS);
   const { messages = [], cursor = response.headers.get('Everywire-Cursor'), gap, more } = response.status === 200 ? await response.json() : {};
   link.heard();
-  if (gap) link.gap({ topic: readers.flatMap(({ topics }) => topics).join(' '), after, earliest: messages[0]?.cursor ?? cursor });
+  if (gap) link.host.gap({ topic: readers.flatMap(({ topics }) => topics).join(' '), after, earliest: messages[0]?.cursor ?? cursor });
   for (const message of messages) link.message(message, readers);
   for (const reader of readers) {
     reader.reach(cursor);
@@ -116,7 +117,7 @@ async function stream(link, readers) {
       const content = data === null ? null : JSON.parse(data);
       // Applications may name their events like the server's; but only a message has an id.
       if (content?.id) link.message(content, readers);
-      else if (event === 'gap') link.gap(content);
+      else if (event === 'gap') link.host.gap(content);
       else if (event === 'close') throw ended(content);
       for (const reader of readers) {
         if (id) reader.reach(id);
@@ -139,7 +140,7 @@ function ended({ code = 403, reason, detail, reconnect, delay_ms }) {
 /** @param {Link} link @param {string | undefined} token */
 async function socket(link, token) {
   const { settings, signal } = link;
-  const address = link.address('v1/ws');
+  const address = addressOf(settings, 'v1/ws');
   address.protocol = address.protocol.replace('http', 'ws');
   const socket = new settings.WebSocket(address.href);
   /** @type {string[]} */
@@ -152,10 +153,10 @@ async function socket(link, token) {
   /** @param {object} frame */
   const send = (frame) => socket.readyState === 1 && socket.send(JSON.stringify(frame));
   const enter = () => { isEntering = true; send({ hello: { token, device: settings.device } }); };
-  const mine = () => link.readers().filter((reader) => reader.link === link);
+  const mine = () => link.host.readers().filter((reader) => reader.link === link);
   const subscribe = () => {
     if (isEntering) return;
-    for (const reader of link.readers()) {
+    for (const reader of link.host.readers()) {
       if (reader.link === link || [...asked.values()].includes(reader)) continue;
       asked.set(++id, reader);
       send({ subscribe: { id, topics: reader.topics, after: reader.at } });
@@ -163,13 +164,13 @@ async function socket(link, token) {
   };
   /** @param {Reader} gone */
   link.left = (gone) => {
-    const others = new Set(link.readers().flatMap(({ topics }) => topics));
+    const others = new Set(link.host.readers().flatMap(({ topics }) => topics));
     const topics = gone.topics.filter((topic) => !others.has(topic));
     if (topics[0]) send({ unsubscribe: { id: ++id, topics } });
   };
   link.changed = subscribe;
   link.ping = () => send({ ping: {} });
-  link.renew = async () => { token = await link.token(); enter(); };
+  link.renew = async () => { token = await link.tokens.get(); enter(); };
 
   /** @type {Record<string, (frame: any) => unknown>} */
   const frame = {
@@ -179,7 +180,8 @@ async function socket(link, token) {
     },
     welcome({ user, heartbeat }) {
       isEntering = false;
-      link.entered(user, heartbeat);
+      if (heartbeat) link.heartbeatMs = heartbeat * 1000;
+      link.host.entered(user);
       subscribe();
     },
     subscribed({ id, cursor }) {
@@ -191,7 +193,7 @@ async function socket(link, token) {
       link.refused = undefined;
       link.live();
     },
-    gap: (gap) => link.gap(gap),
+    gap: (gap) => link.host.gap(gap),
     close: (close) => { throw ended(close); },
     ping: () => send({ pong: {} }),
     error({ id, code, reason, topic, retry_after_ms }) {
@@ -202,7 +204,7 @@ async function socket(link, token) {
         return reader.refuse(problem);
       }
       if (reader || isEntering) throw problem;
-      link.problem(problem);
+      link.host.problem(problem);
     },
   };
 

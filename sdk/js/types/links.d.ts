@@ -35,6 +35,8 @@ export class Link {
     patienceMs: number;
     wire: Wire;
     settings: Settings;
+    host: Host;
+    tokens: Token;
     heardAt: number;
     signal: AbortSignal;
     /** What is asked if it is silent. @type {(() => void) | undefined} */
@@ -44,19 +46,12 @@ export class Link {
     /** A reader is gone. @type {(reader: Reader) => void} */
     left: (reader: Reader) => void;
     probe: number;
-    get isRenewable(): boolean;
     /** The readers have changed. */
     changed(): void;
     /** @param {Problem} problem */
     end(problem: Problem): void;
     live(): void;
     heard(): void;
-    readers(): Reader[];
-    token(): Promise<string | undefined>;
-    /** @param {string | undefined} refused */
-    anotherToken(refused: string | undefined): Promise<string | undefined>;
-    /** @param {string} path */
-    address(path: string): URL;
     /**
      * @param {string} path @param {Reader[]} readers
      * @param {Record<string, string | number | undefined>} query @param {number} silenceMs
@@ -66,12 +61,6 @@ export class Link {
     message({ body_base64, ...message }: Message<any> & {
         body_base64?: string;
     }, readers: Reader[]): void;
-    /** @param {Gap} gap */
-    gap(gap: Gap): void;
-    /** @param {string | undefined} user @param {number} [heartbeat] seconds */
-    entered(user: string | undefined, heartbeat?: number): void;
-    /** @param {unknown} error */
-    problem(error: unknown): void;
     /** Waits for slow handlers. */
     room(): Promise<void>;
     /** @param {number} ms */
@@ -103,8 +92,8 @@ export class Links {
     use(wire: Wire | "auto"): Promise<void>;
     /** A wire brought something. @param {Link} link */
     proved(link: Link): void;
-    /** Fetches; after a 401 once more with another token. @param {URL} address @param {RequestInit} options */
-    ask(address: URL, options: RequestInit): Promise<Response>;
+    /** Fetches; after a 401 once more with another token. @param {string} path @param {Query} query @param {RequestInit} [options] */
+    ask(path: string, query: Query, options?: RequestInit): Promise<Response>;
     #private;
 }
 export type Settings = {
@@ -128,9 +117,10 @@ export type Host = {
     entered: (user: string | undefined) => void;
 };
 import type { Wire } from './types.js';
+import type { Token } from './token.js';
 import type { Reader } from './subscription.js';
 import { Problem } from './problem.js';
 import type { Message } from './types.js';
-import type { Gap } from './types.js';
-import type { Token } from './token.js';
 import type { StateEvent } from './types.js';
+import type { Query } from './address.js';
+import type { Gap } from './types.js';

@@ -9,14 +9,12 @@ export class Problem extends Error {
      * @param {string} reason
      * @param {{ retryAfterMs?: number, topic?: string, isFinal?: boolean, expected?: number }} [more]
      */
-    constructor(status: number, reason: string, { retryAfterMs, topic, isFinal, expected }?: {
+    constructor(status: number, reason: string, more?: {
         retryAfterMs?: number;
         topic?: string;
         isFinal?: boolean;
         expected?: number;
     });
-    status: number;
-    reason: string;
     /** @type {number | undefined} */
     retryAfterMs: number | undefined;
     /** @type {string | undefined} */
@@ -25,6 +23,9 @@ export class Problem extends Error {
     isFinal: boolean;
     /** Which number an ordered key should have had. @type {number | undefined} */
     expected: number | undefined;
+    status: number;
+    reason: string;
     /** Whether the same may succeed later. */
     get isPassing(): boolean;
 }
+export function backoff(failures: number, [first, most]: [first: number, most: number]): number;
