@@ -88,6 +88,17 @@ describe('texts and files', () => {
     });
   }
 
+  test('one connection asks for file after file, and each is answered', async () => {
+    const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+    for (let i = 0; i < 200; i += 1) {
+      const status = await new Promise((resolve, reject) => {
+        http.get(`${server.url}/openapi.json`, { agent }, (response) => response.resume().on('end', () => resolve(response.statusCode))).on('error', reject);
+      });
+      assert.equal(status, 200);
+    }
+    agent.destroy();
+  });
+
   test('a page asks for nothing from elsewhere, compressed, under its policy', async () => {
     for (const path of Object.values(PAGES)) {
       const asked = [];

@@ -183,8 +183,9 @@ async fn serve(
         let (router, answer, ticket) = (router.clone(), Arc::clone(&answer), call.ticket);
         let leave = Leave(Arc::clone(&asked), ticket);
         let running = under_way.spawn(async move {
-            let _leave = leave;
             let reply = everywire_api::call(router, call).await;
+            // Before the answer: after it the connection may ask again, under the same place.
+            drop(leave);
             answer(reply);
         });
         if !asked.begin(ticket, running.clone()) {
