@@ -204,7 +204,10 @@ impl Authority {
 
     /// Reads the keys of others, unless that was done within this time. May take long.
     pub fn refresh_keys(&self, age: Duration) {
-        self.keys.iter().for_each(|keys| keys.refresh(age));
+        if self.keys.as_ref().is_some_and(|keys| keys.refresh(age)) {
+            // What a key has proved that is withdrawn is not known any more.
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 
     /// What remains when nothing here knows the credentials: the application is asked, if there is one.

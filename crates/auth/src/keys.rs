@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use everywire_base::ask::AuthError;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::jwk::Key;
 
@@ -46,11 +47,21 @@ struct State {
     readable: bool,
     /// What was said of keys that can't be used.
     said: Vec<String>,
+    /// The hash of the set, to see that it has changed.
+    hash: [u8; 32],
+}
+
+/// A set that was read.
+struct Fetched {
+    keys: Vec<Key>,
+    /// What is wrong with those that can't be used.
+    said: Vec<String>,
+    hash: [u8; 32],
 }
 
 impl Keys {
     pub(crate) fn new(at: KeysAt, within: Duration) -> Self {
-        let state = State { keys: Arc::new([]), tried: None, readable: false, said: Vec::new() };
+        let state = State { keys: Arc::new([]), tried: None, readable: false, said: Vec::new(), hash: [0; 32] };
         Self { at, within, state: Mutex::new(state), reading: Mutex::default() }
     }
 
@@ -84,18 +95,19 @@ impl Keys {
         state.tried.map_or(Duration::ZERO, |tried| age.saturating_sub(tried.elapsed()))
     }
 
-    /// Reads them, unless somebody else did so within this time.
-    pub(crate) fn refresh(&self, age: Duration) {
+    /// Reads them, unless somebody else did so within this time. Says whether they are others than before.
+    pub(crate) fn refresh(&self, age: Duration) -> bool {
         let _alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         if self.state().tried.is_some_and(|tried| tried.elapsed() < age) {
-            return;
+            return false;
         }
         let fetched = self.fetch();
         let mut state = self.state();
+        let before = state.hash;
         match fetched {
-            Ok((keys, said)) => {
+            Ok(Fetched { keys, said, hash }) => {
                 said.iter().filter(|what| !state.said.contains(what)).for_each(|what| tracing::warn!("{what}"));
-                (state.keys, state.said, state.readable) = (keys.into(), said, true);
+                (state.keys, state.said, state.readable, state.hash) = (keys.into(), said, true, hash);
             }
             Err(error) => {
                 if state.readable || state.tried.is_none() {
@@ -106,10 +118,10 @@ impl Keys {
             }
         }
         state.tried = Some(Instant::now());
+        state.hash != before
     }
 
-    /// The keys, and what is wrong with those that can't be used.
-    fn fetch(&self) -> Result<(Vec<Key>, Vec<String>), String> {
+    fn fetch(&self) -> Result<Fetched, String> {
         let text = match &self.at {
             KeysAt::File(path) => std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?,
             KeysAt::Url(url) => {
@@ -130,7 +142,7 @@ impl Keys {
                 }
             }
         }
-        Ok((good, said))
+        Ok(Fetched { keys: good, said, hash: Sha256::digest(&text).into() })
     }
 }
 

@@ -257,6 +257,22 @@ fn a_malformed_key_disables_only_itself() {
 }
 
 #[test]
+fn what_a_withdrawn_key_has_proved_is_not_known_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jwks.json");
+    let write = |keys: &[Value]| std::fs::write(&file, json!({"keys": keys}).to_string()).unwrap();
+    write(&jwks());
+    let authority = authority(Config { keys: Some(KeysAt::File(file.clone())), ..Config::default() });
+    let (rsa, ec) = (theirs("rsa", Some("rsa")), theirs("ec", Some("ec")));
+    assert!(show(&authority, &rsa).is_ok() && show(&authority, &ec).is_ok());
+    write(&jwks()[1..]);
+    assert!(show(&authority, &rsa).is_ok(), "nobody has looked yet");
+    authority.refresh_keys(Duration::ZERO);
+    why(show(&authority, &rsa));
+    assert!(show(&authority, &ec).is_ok());
+}
+
+#[test]
 fn keys_share_an_id_and_an_empty_one_is_one() {
     let keys = jwks();
     let renamed = |key: &Value, id: Value| {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use everywire_auth::Authority;
 use everywire_base::ask::{Append, Authenticate, Call, Read};
@@ -66,6 +67,7 @@ pub struct Node {
     workers: Vec<JoinHandle<()>>,
     pools: Vec<JoinHandle<()>>,
     checks: Checks,
+    authority: Arc<Authority>,
     applying: Applying,
     api: JoinHandle<()>,
     appender: JoinHandle<()>,
@@ -97,7 +99,7 @@ impl Node {
         &self.addresses
     }
 
-    /// Takes new topic rules, and reads the certificates again.
+    /// Takes new topic rules, and reads the certificates and the keys of tokens again.
     pub fn reload(&self, rules: Rules) -> Result<(), StartError> {
         let rules = Arc::new(rules);
         if let Some(tls) = &self.tls {
@@ -106,6 +108,12 @@ impl Node {
         }
         self.store.set_rules(Arc::clone(&rules));
         self.posts.iter().for_each(|post| drop(post.send(Mail::Rules(Arc::clone(&rules)))));
+        if self.authority.keys_due().is_some() {
+            let authority = Arc::clone(&self.authority);
+            // Another server may take its time.
+            let read = move || authority.refresh_keys(Duration::ZERO);
+            threads::spawn("keys", read).map_err(system("thread"))?;
+        }
         Ok(())
     }
 
@@ -225,7 +233,7 @@ impl Assembly {
         pools.extend(reader_threads);
         let control = NodeControl {
             checks: checks.clone(),
-            guests: Guests::new(authority, config.limits.guests_per_address),
+            guests: Guests::new(Arc::clone(&authority), config.limits.guests_per_address),
             appends,
             store: store.clone(),
             engine: Arc::clone(&engine),
@@ -259,6 +267,7 @@ impl Assembly {
             workers,
             pools,
             checks,
+            authority,
             applying,
             api,
             appender,

@@ -102,7 +102,7 @@ impl Stay<'_> {
             return error!("the configuration stays as it was: {why}");
         }
         logs::change(&fresh);
-        info!("reloaded: topic rules, certificates, log level");
+        info!("reloaded: topic rules, certificates, keys of tokens, log level");
         self.settings.take_reloadable(fresh);
     }
 }
