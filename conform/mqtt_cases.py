@@ -505,6 +505,30 @@ def what_is_too_large_for_a_client_is_left_out(at):
     reader.message("small")
 
 
+@case("3.1.2-24", [V5])
+def a_client_gets_no_packet_above_its_maximum(at):
+    client = at.socket()
+    client.say_connect(maximum_packet_size=4)
+    assert client.next_packet() is None, "no CONNACK is that short"
+    client = at.client(maximum_packet_size=100)
+    filters = b"".join(binary(f"a/{number}") + b"\0" for number in range(200))
+    client.send(packet("SUBSCRIBE", b"\0\1\0" + filters))
+    found = client.next_packet()
+    assert found is None or found.kind == "DISCONNECT", "a SUBACK that can't be shortened"
+
+
+@case("4.6.0, 3.3.1-11", [V5])
+def what_a_client_published_before_is_not_new_to_its_filters(at):
+    client, topic = at.client(), at.name()
+    for qos in (0, 1):
+        client.publish(topic, "before", qos, retain=1)
+        if qos:
+            client.receive("PUBACK")
+        client.subscribe((topic, 0x20))
+        client.quiet()
+        client.unsubscribe(topic)
+
+
 @case("3.2.2-15", [V5])
 def what_is_too_large_for_the_server_is_an_error(at):
     client = at.client()

@@ -67,11 +67,9 @@ fn expected(phase: Phase, packet: &str, version: Version) -> Outcome {
         // MQTT-3.1.0-1; MQTT-3.14.4-2.
         (Silent, _) | (_, "DISCONNECT") => Ends,
         (_, "reserved") => Refused(Reason::MalformedPacket),
-        // MQTT-3.1.0-2.
-        (_, "CONNECT") => Refused(Reason::ProtocolError),
         (Open, "AUTH") if version != V5 => Refused(Reason::MalformedPacket),
-        // MQTT-4.12.0-7: no method was agreed on, or none is due.
-        (Open, "AUTH") => Refused(Reason::ProtocolError),
+        // MQTT-3.1.0-2. MQTT-4.12.0-7: no method was agreed on, or none is due.
+        (_, "CONNECT") | (Open, "AUTH") => Refused(Reason::ProtocolError),
         // MQTT-3.1.2-30.
         (Challenged, _) => Refused(Reason::ProtocolError),
         _ if only_servers_send => Refused(Reason::ProtocolError),
