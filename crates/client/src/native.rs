@@ -89,7 +89,9 @@ struct Subscribed {
 
 #[derive(Deserialize)]
 struct PublishedFrame {
+    #[serde(default)]
     message: String,
+    #[serde(default)]
     cursor: String,
     durability: String,
 }

@@ -45,11 +45,13 @@ impl Publish {
 /// An acknowledged message.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// Its id.
+    /// Its id; empty if it had been published before, under the same ordered key, and the id isn't known any more.
+    #[serde(default)]
     pub id: String,
     /// Its topic.
     pub topic: String,
-    /// Its cursor.
+    /// Its cursor; empty where the id is.
+    #[serde(default)]
     pub cursor: String,
     /// What the acknowledgement promises: `fsync`, `memory` or `none`.
     pub durability: String,

@@ -193,6 +193,15 @@ fn nobody_there_is_unreachable() {
 }
 
 #[test]
+fn a_message_that_had_come_before_may_have_no_place_any_more() {
+    let script =
+        Script::new(vec![vec![answer("200 OK", "", r#"{"topic":"a","durability":"fsync","duplicate":true}"#)]]);
+    let done = script.client().publish(&Publish::new(Topic::parse("a").unwrap(), "hi")).unwrap();
+    assert_eq!((&*done.id, &*done.topic, &*done.cursor), ("", "a", ""));
+    script.thread.join().unwrap();
+}
+
+#[test]
 fn pipelined_publishes_have_their_results_in_order() {
     let refused = answer("413 Content Too Large", "", r#"{"detail":"too long"}"#);
     let script = Script::new(vec![vec![published(1), refused, published(3), published(4), published(5)]]);
