@@ -30,7 +30,7 @@ use everywire_wire::{Listen, Upgrade};
 use everywire_ws::{Subprotocol, WsUpgrade};
 
 use crate::net::{HTTP, MQTT, Network, SimNet, TCP};
-use crate::tables::SimTables;
+use crate::tables::{SimTables, interrupted};
 
 /// One server over the simulated network and disk.
 pub(crate) struct SimNode {
@@ -198,17 +198,32 @@ impl SimNode {
         self.applier.turn(self.bell.now()).more
     }
 
+    /// The same; in the midst of it, when the store has looked up so many values, a reader of the pool serves a read.
+    pub(crate) fn apply_beside_reader(&mut self, lookups: usize) -> bool {
+        let (reads, store) = (Arc::clone(&self.reads), self.store.clone());
+        let (post, bell) = (self.post.clone(), Arc::clone(&self.bell));
+        let reader = move || {
+            serve(&reads, lookups, &store, &post, &bell);
+        };
+        let (applier, now) = (&mut self.applier, self.bell.now());
+        interrupted(lookups, reader, || applier.turn(now).more)
+    }
+
     /// A reader of the pool serves one read, at this place of the queue; says whether there was one.
     pub(crate) fn read(&mut self, place: usize) -> bool {
-        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
-        if reads.is_empty() {
-            return false;
-        }
-        let place = place % reads.len();
-        let Some(read) = reads.remove(place) else { return false };
-        drop(reads);
-        let page = self.store.read(&read, self.bell.now());
-        let _ = self.post.send(Mail::Page(page)); // the worker is this node's own
-        true
+        serve(&self.reads, place, &self.store, &self.post, &self.bell)
     }
+}
+
+fn serve(reads: &Mutex<VecDeque<Read>>, place: usize, store: &Store, post: &Post<u32>, bell: &SimBell) -> bool {
+    let mut reads = reads.lock().unwrap_or_else(PoisonError::into_inner);
+    if reads.is_empty() {
+        return false;
+    }
+    let place = place % reads.len();
+    let Some(read) = reads.remove(place) else { return false };
+    drop(reads);
+    let page = store.read(&read, bell.now());
+    let _ = post.send(Mail::Page(page)); // the worker is this node's own
+    true
 }

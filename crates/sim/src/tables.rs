@@ -1,9 +1,43 @@
 //! The store's tables, which survive a crash up to some write: of those since the last sync only a prefix is kept.
+//!
+//! At one of their calls something else may happen: so the applier stands still in the midst of its turn.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everywire_store::MemoryTables;
 use everywire_store::tables::{Batch, Table, Tables, TablesError, Take};
+
+/// What happens when so many values were looked up.
+type Interruption = (usize, Box<dyn FnOnce()>);
+
+thread_local! {
+    static INTERRUPTION: RefCell<Option<Interruption>> = const { RefCell::new(None) };
+}
+
+/// Acts, and lets something else happen when so many values were looked up by that; not if there are fewer.
+pub(crate) fn interrupted<T>(lookups: usize, by: impl FnOnce() + 'static, act: impl FnOnce() -> T) -> T {
+    INTERRUPTION.with(|place| *place.borrow_mut() = Some((lookups, Box::new(by))));
+    let done = act();
+    INTERRUPTION.with(|place| *place.borrow_mut() = None);
+    done
+}
+
+fn look_up() {
+    let due = INTERRUPTION.with(|place| {
+        let mut place = place.borrow_mut();
+        match place.as_mut()? {
+            (0, _) => place.take(),
+            (left, _) => {
+                *left -= 1;
+                None
+            }
+        }
+    });
+    if let Some((_, happen)) = due {
+        happen();
+    }
+}
 
 #[derive(Clone, Default)]
 pub(crate) struct SimTables(Arc<Mutex<Kept>>);
@@ -44,6 +78,7 @@ impl SimTables {
 
 impl Tables for SimTables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, TablesError> {
+        look_up();
         self.now().get(table, key)
     }
 

@@ -152,7 +152,7 @@ impl World {
         match self.random.random_range(0..10) {
             0..=2 => self.node.work(),
             3 => drop(self.node.commit()),
-            4 => drop(self.node.apply()),
+            4 => drop(self.node.apply_beside_reader(place % 8)),
             5 => drop(self.node.read(place)),
             6 if !self.members.is_empty() && self.random.random_bool(0.3) => {
                 let (member, most) =
