@@ -2,6 +2,10 @@
 //!
 //! A floor that they give is never too high: everything up to it is at least that old. It may be too low by the
 //! distance of two marks; readers look at a record's own time.
+//!
+//! The clock may lie. Order is that of the offsets: what was appended before a record is not younger than it, whatever
+//! its time says, so that times of a future that was none are forgotten as soon as the clock is set right. And a clock
+//! that steps ahead by more than a day has not made anything older: nothing ages by that, as long as the server runs.
 
 use std::time::Duration;
 
@@ -12,10 +16,16 @@ use crate::chunk::{read_varint, write_varint};
 /// When there are more marks, they are thinned to half of that, evenly in time.
 const MARKS: usize = 1024;
 
+/// A clock that goes ahead by more at once was set.
+const STEP: u64 = 24 * 3_600_000;
+
 /// Marks of time and offset, ascending in both.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Ages {
     marks: Vec<(u64, u64)>,
+    /// What the clock showed last, and by how much it has been set ahead.
+    shown: u64,
+    ahead: u64,
 }
 
 impl Ages {
@@ -25,17 +35,33 @@ impl Ages {
         if offset <= last_offset {
             return;
         }
-        if time.0 <= last_time {
-            // The clock stands or went back: what is newer counts as younger than it is.
-            if let Some(last) = self.marks.last_mut() {
-                last.1 = offset;
-            }
-            return;
+        if time.0 < last_time {
+            let right = self.marks.partition_point(|(mark, _)| *mark < time.0);
+            self.marks.truncate(right);
         }
-        self.marks.push((time.0, offset));
+        match self.marks.last_mut() {
+            Some(last) if last.0 == time.0 => last.1 = offset,
+            _ => self.marks.push((time.0, offset)),
+        }
         if self.marks.len() > MARKS {
             self.thin();
         }
+    }
+
+    /// The clock shows this now; asked often.
+    pub(crate) fn pass(&mut self, now: UnixMillis) {
+        let shown = std::mem::replace(&mut self.shown, now.0);
+        if shown > 0 && now.0 > shown.saturating_add(STEP) {
+            self.ahead += now.0 - shown;
+            tracing::warn!(%now, "the clock was set ahead by more than a day: nothing counts as older for that");
+        } else if shown > now.0.saturating_add(STEP) {
+            self.ahead = self.ahead.saturating_sub(shown - now.0);
+        }
+    }
+
+    /// The moment by which ages are measured.
+    pub(crate) fn moment(&self, now: UnixMillis) -> UnixMillis {
+        UnixMillis(now.0.saturating_sub(self.ahead))
     }
 
     fn thin(&mut self) {
@@ -57,7 +83,7 @@ impl Ages {
 
     /// Everything up to here is older than `max_age`.
     pub(crate) fn floor(&self, now: UnixMillis, max_age: Duration) -> u64 {
-        let Some(limit) = now.0.checked_sub(millis(max_age)) else { return 0 };
+        let Some(limit) = self.moment(now).0.checked_sub(millis(max_age)) else { return 0 };
         let older = self.marks.partition_point(|(time, _)| *time <= limit);
         older.checked_sub(1).map_or(0, |at| self.marks[at].1)
     }
@@ -114,7 +140,8 @@ mod tests {
         let mut ages = Ages::default();
         ages.note(UnixMillis(100), 1);
         ages.note(UnixMillis(50), 2);
-        assert_eq!(ages.floor(UnixMillis(150), Duration::from_millis(51)), 0);
+        assert_eq!(ages.floor(UnixMillis(99), Duration::from_millis(50)), 0);
+        assert_eq!(ages.floor(UnixMillis(100), Duration::from_millis(50)), 2, "what came before isn't younger");
         let mut bytes = Vec::new();
         ages.encode(&mut bytes);
         assert_eq!(Ages::decode(&mut &bytes[..]), Some(ages));

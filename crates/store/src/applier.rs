@@ -165,6 +165,7 @@ impl Applier {
         } else if let Some(what) = self.shared.take_damage() {
             return Err(TablesError::Damaged(what).into());
         }
+        self.shared.ages_mut().pass(now);
         self.follow_rules(now)?;
         let after = self.shared.applied();
         let up_to = self.apply_next(after, now)?;
@@ -293,7 +294,7 @@ impl Applier {
     }
 
     fn apply(&mut self, record: &Arc<Record>, now: UnixMillis) -> Result<(), StoreError> {
-        self.newest = self.newest.max(record.time);
+        self.newest = record.time;
         let Some(message) = record.message() else { return Ok(()) };
         if message.topic.is_internal() {
             // What isn't retained nobody reads later: that it was there needn't be known.

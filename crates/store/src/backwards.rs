@@ -81,9 +81,9 @@ impl Shared {
     }
 
     fn served(&self, topic: &Topic, offsets: &[Offset], now: UnixMillis) -> Result<Vec<Arc<Record>>, StoreError> {
-        let history = self.rules.load().of(topic).history;
+        let (history, times) = (self.rules.load().of(topic).history, self.times(now));
         let mut records = self.archive.get(offsets)?;
-        records.retain(|record| record.message().is_some_and(|m| is_served(record, m, &history, now)));
+        records.retain(|record| record.message().is_some_and(|m| is_served(record, m, &history, times)));
         Ok(records)
     }
 

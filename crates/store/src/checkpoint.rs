@@ -160,7 +160,10 @@ impl Checkpoint {
 fn note_age(shared: &Shared, newest: UnixMillis, applied: u64, now: UnixMillis) {
     let oldest = shared.rules.load().all().map(|rule| rule.history.max_age).max().unwrap_or_default();
     let mut ages = shared.ages_mut();
-    ages.note(newest, applied);
+    // Nothing was applied since the start: the marks stand as they are.
+    if newest > UnixMillis(0) {
+        ages.note(newest, applied);
+    }
     let floor = ages.floor(now, oldest);
     ages.forget(floor);
 }

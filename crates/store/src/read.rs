@@ -120,10 +120,11 @@ impl Shared {
             records = self.archive.get(&index.offsets)?;
             missed = missed.max(missing(&index.offsets, &records));
             let rules = self.rules.load();
+            let times = self.times(window.now);
             records.retain(|record| {
                 record
                     .message()
-                    .is_some_and(|message| is_served(record, message, &rules.of(&message.topic).history, window.now))
+                    .is_some_and(|message| is_served(record, message, &rules.of(&message.topic).history, times))
             });
             if !records.is_empty() || index.is_end {
                 break;
@@ -323,8 +324,13 @@ pub(crate) struct Floor {
 }
 
 /// Whether a record that the index has is given to readers.
-pub(crate) fn is_served(record: &Record, message: &Message, history: &History, now: UnixMillis) -> bool {
-    !message.is_expired(now) && !is_over_age(record.time, history.max_age, now)
+pub(crate) fn is_served(
+    record: &Record,
+    message: &Message,
+    history: &History,
+    (now, moment): (UnixMillis, UnixMillis),
+) -> bool {
+    !message.is_expired(now) && !is_over_age(record.time, history.max_age, moment)
 }
 
 struct Scan<'a> {
@@ -357,7 +363,7 @@ impl Scan<'_> {
             return Ok(true);
         }
         let max_age = self.shared.rules.load().of(&message.topic).history.max_age;
-        if is_over_age(record.time, max_age, now) {
+        if is_over_age(record.time, max_age, self.shared.times(now).1) {
             // All that is as old is lost with it, as far as is known.
             let up_to = self.shared.ages().floor(now, max_age).max(offset);
             self.lose(&message.topic, up_to);

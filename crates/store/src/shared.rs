@@ -202,6 +202,11 @@ impl Shared {
         drop(self.waiting.1.wait_timeout_while(waiting, pause, |waiting| *waiting == 0));
     }
 
+    /// The time, and the moment by which ages are measured.
+    pub(crate) fn times(&self, now: UnixMillis) -> (UnixMillis, UnixMillis) {
+        (now, self.ages().moment(now))
+    }
+
     /// A reader has found that the tables are damaged: the applier makes them anew.
     pub(crate) fn note_damage(&self, error: &StoreError) {
         if let StoreError::Tables(TablesError::Damaged(what)) = error {

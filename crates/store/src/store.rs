@@ -183,8 +183,8 @@ fn is_given(shared: &Shared, record: &Record, now: UnixMillis) -> Result<bool, S
     let Some(state) = shared.state(&message.topic)? else { return Ok(false) };
     let is_retained = state.retained == record.offset.0 && !message.is_expired(now);
     let floor = shared.floor_of(&message.topic, &state, now)?.kept;
-    let is_kept =
-        record.offset.0 > floor && is_served(record, message, &shared.rules.load().of(&message.topic).history, now);
+    let is_kept = record.offset.0 > floor
+        && is_served(record, message, &shared.rules.load().of(&message.topic).history, shared.times(now));
     Ok(is_retained || is_kept)
 }
 

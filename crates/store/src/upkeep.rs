@@ -228,7 +228,7 @@ impl Applier {
         let is_kept = |state: &TopicState| offset > state.floor && !message.is_expired(now);
         let Some(state) = state.filter(is_kept) else { return Ok(false) };
         let history = history_of(self.shared.rules.load().of(&message.topic));
-        if offset <= self.shared.room_floor() || is_over_age(record.time, history.max_age, now) {
+        if offset <= self.shared.room_floor() || is_over_age(record.time, history.max_age, self.shared.times(now).1) {
             self.let_go(&message.topic, offset, now)?;
             return Ok(false);
         }

@@ -496,6 +496,32 @@ fn a_damaged_part_of_the_log_harms_only_who_reads_there() {
     }
 }
 
+/// A clock that is ten years ahead for a while deletes nothing, and stops nothing for good.
+#[test]
+fn a_clock_that_lies_neither_deletes_history_nor_keeps_it_for_ever() {
+    const TEN_YEARS: u64 = 10 * 365 * 24 * 3_600_000;
+    let history = History { max_age: Duration::from_mins(10), ..History::default() };
+    let mut world = World::in_memory(Rules::new(vec![rule("#", history)]));
+    world.publish("a", "before");
+    world.pass(20_000);
+    world.pass(TEN_YEARS);
+    world.publish("a", "meanwhile");
+    world.pass(20_000);
+    assert_eq!(world.all(&[("a", 0)], 0, 10).0, [1, 2], "nothing has aged");
+    assert_eq!(world.all(&[("#", 0)], 0, 10).0, [1, 2]);
+    world.now = UnixMillis(world.now.0 - TEN_YEARS);
+    world.settle();
+    world.publish("a", "set right");
+    world.pass(20_000);
+    assert_eq!(world.all(&[("a", 0)], 0, 10).0, [1, 2, 3]);
+    world.restart(true);
+    for _ in 0..12 {
+        world.pass(60_000);
+    }
+    world.publish("a", "new");
+    assert_eq!(world.all(&[("a", 0)], 0, 10).0.len(), 1, "what is from the future that was none has aged too");
+}
+
 /// What a read must have seen is waited for, and never left out.
 #[test]
 fn a_read_beyond_what_is_applied_waits_or_fails() {
