@@ -56,7 +56,8 @@ pub struct Message {
     pub qos: u8,
     /// The moment from which it is not delivered any more.
     pub expires: Option<UnixMillis>,
-    /// Who may replace a retained message: not one of a lower generation (RULES 15). 0 but for the server's own.
+    /// The generation of its session's owner, for the server's own and for what a session publishes once: what an older
+    /// owner still writes counts no more (RULES 15). 0 for all else.
     pub generation: u64,
     /// The hash of the session that published it, for subscribers who want nothing of their own; 0 is none.
     pub origin: u64,
