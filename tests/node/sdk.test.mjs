@@ -350,19 +350,29 @@ describe('cursor', () => {
   });
 
   test('history is read backwards, page by page, and forwards', async (t) => {
-    const asked = [];
-    const fetch = async (address) => {
-      asked.push(new URL(address).search);
-      return Response.json({ messages: [{ id: 'x', body: 1 }], cursor: 'k:9', before: 'k:3', gap: false, more: true });
-    };
-    const it = client(t, server.url, { fetch });
-    const { before } = await it.history('t', { limit: 3 });
-    await it.history('t', { before });
-    assert.deepEqual(asked, ['?topic=t&before=latest&limit=3', '?topic=t&before=k%3A3']);
     const topic = topicOf('history');
-    await publish(topic, upTo(3));
-    const { messages, more } = await client(t, server.url).history(topic, { limit: 2, after: 'earliest' });
-    assert.deepEqual([messages.map(({ body }) => body), more], [[0, 1], true]);
+    await publish(topic, upTo(7));
+    const it = client(t, server.url);
+    const bodies = ({ messages }) => messages.map(({ body }) => body);
+    const last = await it.history(topic, { limit: 3 });
+    assert.deepEqual([bodies(last), last.more], [[4, 5, 6], true]);
+    const middle = await it.history(topic, { limit: 3, before: last.before });
+    assert.deepEqual(bodies(middle), [1, 2, 3]);
+    const first = await it.history(topic, { limit: 3, before: middle.before });
+    assert.deepEqual([bodies(first), first.more], [[0], false]);
+    assert.deepEqual(bodies(await it.history(topic, { limit: 2, after: 'earliest' })), [0, 1]);
+    assert.deepEqual(bodies(await it.history(topicOf('empty'))), []);
+  });
+
+  test('a producer that the server doesn’t know publishes under another name', async (t) => {
+    const store = memoryStore();
+    store.kept.set(`everywire:${server.url}/:outbox/0`, JSON.stringify({ producer: 'forgotten', next: 5, entries: [] }));
+    const topic = topicOf('forgotten');
+    const it = client(t, server.url, { outbox: { store } });
+    await it.publish(topic, 1);
+    await it.publish(topic, 2);
+    assert.deepEqual(await bodies(topic), [1, 2]);
+    assert.deepEqual(it.problems, []);
   });
 
   test('a server that can’t read backwards is told from one that can', async (t) => {
