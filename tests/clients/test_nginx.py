@@ -119,6 +119,19 @@ def test_nobody_comes_in_without_a_token(proxy, certificate):
     assert requests.get(f"{proxy}/healthz", verify=str(certificate[0]), timeout=WAIT).status_code == 200
 
 
+def test_the_registry_shows_the_clients_own_address(proxy, node, certificate, token):
+    trust = ssl.create_default_context(cafile=certificate[0])
+    # Behind another proxy, which nginx was told of; what the client says itself stands before that.
+    head = {"Authorization": f"Bearer {token}", "X-Forwarded-For": "198.51.100.9"}
+    operator = {"Authorization": "Bearer " + (node["data"] / "admin.token").read_text().strip()}
+    with httpx.stream("GET", f"{proxy}/v1/events?topic=a", headers=head, verify=trust, timeout=WAIT) as response:
+        assert response.status_code == 200
+        answer = requests.get(f"http://{node['http']}/v1/connections?user=ann", headers=operator, timeout=WAIT)
+        [connection] = answer.json()["connections"]
+        # nginx has added 127.0.0.1, which is trusted, so that the one before it counts.
+        assert connection["address"].startswith("198.51.100.9"), connection
+
+
 def test_events_come_one_by_one(proxy, session, certificate, token):
     trust = ssl.create_default_context(cafile=certificate[0])
     head = {"Authorization": f"Bearer {token}"}
