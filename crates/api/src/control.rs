@@ -13,6 +13,7 @@ use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Offset};
 use everywire_base::id::MessageId;
 use everywire_base::identity::Identity;
+use everywire_base::lab::Tally;
 use everywire_base::limits::Limits;
 use everywire_base::record::Record;
 use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Recipient, TraceQuestion};
@@ -67,6 +68,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// All metrics.
     fn metrics(&self) -> Answer<Metrics>;
+
+    /// What a label has cost, if it was used.
+    fn lab(&self, label: &str) -> Option<Arc<Tally>>;
 
     /// The server's bounds.
     fn limits(&self) -> &Limits;

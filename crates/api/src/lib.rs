@@ -14,6 +14,7 @@ mod body;
 mod caller;
 mod control;
 mod guests;
+mod lab;
 mod openapi;
 mod problem;
 mod query;

@@ -29,6 +29,7 @@ use crate::{guests, registry, routes, secrets, trace};
         registry::connections,
         registry::kick_connection,
         registry::presence,
+        crate::lab::lab,
         secrets::users,
         registry::query,
         registry::user,

@@ -36,6 +36,7 @@ pub(crate) fn router(control: Arc<dyn Control>) -> Router {
         .route("/v1/users/{user}/connections", delete(registry::kick_user))
         .route("/v1/users/{user}/devices/{device}", delete(registry::kick_device))
         .route("/v1/users/{user}/secret", put(secrets::put_secret).delete(secrets::delete_secret))
+        .route("/v1/lab", get(crate::lab::lab))
         .route("/v1/guests", post(guests::make))
         .route("/v1/messages/{id}/trace", get(trace::trace))
         .route("/healthz", get(health))

@@ -94,6 +94,10 @@ impl Default for Fake {
 }
 
 impl Control for Fake {
+    fn lab(&self, _: &str) -> Option<Arc<everywire_base::lab::Tally>> {
+        None
+    }
+
     fn limits(&self) -> &Limits {
         static LIMITS: std::sync::LazyLock<Limits> = std::sync::LazyLock::new(Limits::default);
         &LIMITS

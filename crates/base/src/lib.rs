@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod id;
 pub mod identity;
 pub mod json;
+pub mod lab;
 pub mod limits;
 pub mod network;
 pub mod notice;

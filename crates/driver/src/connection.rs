@@ -9,6 +9,7 @@ use everywire_base::quota::Account;
 use everywire_base::reason::Reason;
 use everywire_wire::{Outbox, Wire};
 
+use crate::labels::Labelled;
 use crate::tls::Transport;
 use crate::unfinished::Held;
 
@@ -33,6 +34,8 @@ pub(crate) struct Connection<S> {
     pub(crate) bytes_in: u64,
     /// Bytes that went to it.
     pub(crate) bytes_out: u64,
+    /// The label of its present request.
+    pub(crate) labelled: Option<Box<Labelled>>,
     /// What of its messages has not come whole.
     pub(crate) held: Held,
     /// What its address has used of its bounds, if it has any.
@@ -122,6 +125,7 @@ impl<S> Connection<S> {
             heard: now.monotonic,
             bytes_in: 0,
             bytes_out: 0,
+            labelled: None,
             held: Held::default(),
             account: None,
             phase: Phase::Open,

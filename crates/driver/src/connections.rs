@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use everywire_base::clock::{Monotonic, Now};
 use everywire_base::id::{AskId, Slot};
+use everywire_base::lab::Lab;
 use everywire_base::limits::Limits;
 use everywire_base::network::Network;
 use everywire_base::notice::{Notice, Refused};
@@ -64,6 +65,10 @@ pub(crate) struct Connections<N: Net> {
     /// Where live connections stand, for pushes.
     pub(crate) here: Position,
     pub(crate) unfinished: Unfinished,
+    /// What labelled connections cost.
+    pub(crate) lab: Arc<Lab>,
+    /// How much the last read took.
+    pub(crate) last_read: u64,
     /// Proxies that are believed for whom they speak.
     pub(crate) proxies: Arc<[Network]>,
     /// Connections of which a proxy has said where they come from.
@@ -83,7 +88,7 @@ impl<N: Net> Connections<N> {
         rules: Arc<Rules>,
         metrics: Arc<WorkerMetrics>,
         here: Position,
-        proxies: Arc<[Network]>,
+        (proxies, lab): (Arc<[Network]>, Arc<Lab>),
     ) -> Self {
         let now = net.now();
         Self {
@@ -107,6 +112,8 @@ impl<N: Net> Connections<N> {
             dirty: Vec::new(),
             here,
             unfinished: Unfinished::default(),
+            lab,
+            last_read: 0,
             proxies,
             came_from: Vec::new(),
             asks: Vec::new(),
@@ -455,6 +462,9 @@ impl<N: Net> Deliver for Connections<N> {
             }
             Delivery::Message(parcel, _) | Delivery::Retained(parcel, _) => {
                 self.metrics.wire(connection.label).delivered.add(1);
+                if let Some(labelled) = &connection.labelled {
+                    labelled.delivered();
+                }
                 let record = parcel.record();
                 // History that somebody reads again was not late.
                 if self.here.cursor.position(record.partition).is_some_and(|mark| record.offset > mark) {

@@ -11,6 +11,7 @@ mod addresses;
 mod closed;
 mod connection;
 mod connections;
+mod labels;
 pub mod mail;
 pub mod metrics;
 pub mod mio_net;

@@ -113,6 +113,8 @@ impl<N: Net> Worker<N> {
             }
             Ask::Goodbye(goodbye) => self.hub.goodbye(slot, goodbye),
             Ask::CameFrom(through) => self.connections.came_through(slot, &through),
+            Ask::Label(label) => self.connections.label_with(slot, label.as_deref()),
+            Ask::FoundNothing => self.connections.found_nothing(slot),
             Ask::Notice(notice) => self.connections.note(slot, notice),
             Ask::Authenticate(asked) => {
                 if let Credentials::Password { user, .. } = &asked.credentials {

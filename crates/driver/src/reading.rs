@@ -89,6 +89,7 @@ impl<N: Net> Connections<N> {
             }
             Ok(n) => {
                 self.metrics.bytes_in.add(n as u64);
+                self.last_read = n as u64;
                 connection.heard = self.now.monotonic;
                 connection.bytes_in += n as u64;
                 // A short read took all that was there: the next bytes come with an event of their own.

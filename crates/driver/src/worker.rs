@@ -10,6 +10,7 @@ use everywire_base::ask::{Append, Authenticate, Call, Outcome, Read, Reply};
 use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Offset;
 use everywire_base::id::{AskId, Nameplate, Slot};
+use everywire_base::lab::Lab;
 use everywire_base::limits::Limits;
 use everywire_base::network::Network;
 use everywire_base::reason::Reason;
@@ -84,6 +85,8 @@ pub struct Setup<N: Net> {
     pub most_connections: u64,
     /// Proxies that are believed for whom they speak.
     pub proxies: Arc<[Network]>,
+    /// What labelled connections cost, for all workers.
+    pub lab: Arc<Lab>,
 }
 
 /// One event loop with its connections and its hub.
@@ -138,6 +141,7 @@ impl<N: Net> Worker<N> {
             plate,
             most_connections,
             proxies,
+            lab,
         } = setup;
         for (index, listener) in listeners.iter_mut().enumerate() {
             if let Some(socket) = &mut listener.socket {
@@ -159,7 +163,7 @@ impl<N: Net> Worker<N> {
             all_metrics: metrics,
             addresses: Addresses::new(limits.per_address),
             plate,
-            connections: Connections::new(net, listeners, limits, rules, own, here, proxies),
+            connections: Connections::new(net, listeners, limits, rules, own, here, (proxies, lab)),
             appends: Vec::new(),
             events: Vec::new(),
             expired: Vec::new(),

@@ -55,6 +55,9 @@ impl<N: Net> Connections<N> {
         }
         self.metrics.bytes_out.add(written);
         connection.bytes_out += written;
+        if let Some(labelled) = &mut connection.labelled {
+            labelled.wrote(written, connection.bytes_in);
+        }
         self.metrics.writes.add(u64::from(written > 0));
         let left = outbox.len();
         self.metrics.outbox_bytes.sub((before - left) as u64);

@@ -12,6 +12,7 @@ use everywire_api::{
 use everywire_base::ask::{Append, Draft, Interest, PublishError, Published, Read, ReadKind};
 use everywire_base::cursor::{Cursor, Offset, Partition};
 use everywire_base::id::{MessageId, Ticket};
+use everywire_base::lab::{Lab, Tally};
 use everywire_base::limits::Limits;
 use everywire_base::record::Record;
 use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Recipient, TraceQuestion};
@@ -50,6 +51,7 @@ pub(crate) struct NodeControl {
     pub(crate) checks: Checks,
     pub(crate) guests: Guests,
     pub(crate) appends: Arc<Appends>,
+    pub(crate) lab: Arc<Lab>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) draining: Arc<AtomicBool>,
 }
@@ -213,6 +215,10 @@ impl Control for NodeControl {
         Box::pin(async {
             Ok(Metrics { format: MetricsFormat::OpenMetrics, text: text.map_err(|_| Unanswered::Failed)? })
         })
+    }
+
+    fn lab(&self, label: &str) -> Option<Arc<Tally>> {
+        self.lab.look(label)
     }
 
     fn limits(&self) -> &Limits {

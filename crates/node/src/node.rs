@@ -11,6 +11,7 @@ use everywire_auth::Authority;
 use everywire_base::ask::{Append, Authenticate, Call, Read};
 use everywire_base::cursor::Partition;
 use everywire_base::id::{Nameplate, Slot};
+use everywire_base::lab::Lab;
 use everywire_base::limits::Limits;
 use everywire_base::rules::Rules;
 use everywire_driver::mail::mailbox;
@@ -231,6 +232,7 @@ impl Assembly {
         let checks = Checks::start(&authority, &posts, &config.limits);
         let (checks, mut pools) = checks.map_err(system("thread"))?;
         pools.extend(reader_threads);
+        let lab = Arc::<Lab>::default();
         let control = NodeControl {
             checks: checks.clone(),
             guests: Guests::new(Arc::clone(&authority), config.limits.guests_per_address),
@@ -241,6 +243,7 @@ impl Assembly {
             workers: Arc::clone(&metrics),
             posts: Arc::clone(&posts),
             readers: readers.clone(),
+            lab: Arc::clone(&lab),
             limits: Arc::clone(&config.limits),
             draining: Arc::clone(&draining),
         };
@@ -253,7 +256,7 @@ impl Assembly {
         // Low bits of the clock: no two lives of a node within years have the same.
         let boot = wall_clock().0 as u32;
         let plate = Nameplate { node: config.node.as_str().into(), boot };
-        let hubs = Hubs { store: &store, engine: &*engine, config: &config, plate: &plate };
+        let hubs = Hubs { store: &store, engine: &*engine, config: &config, plate: &plate, lab };
         let (addresses, listeners) = listen(bound)?;
         let workers = spawn_workers(seats, listeners, &hubs, &desk, &posts, &metrics)?;
         Ok(Node {
@@ -281,6 +284,7 @@ struct Hubs<'a> {
     engine: &'a dyn Engine,
     config: &'a Config,
     plate: &'a Nameplate,
+    lab: Arc<Lab>,
 }
 
 impl Hubs<'_> {
@@ -354,6 +358,7 @@ fn spawn_workers(
             rules: Arc::clone(&rules),
             plate: hubs.plate.clone(),
             most_connections,
+            lab: Arc::clone(&hubs.lab),
             proxies: hubs.config.trusted_proxies.as_slice().into(),
         };
         let hub = hubs.seed(number, &rules);

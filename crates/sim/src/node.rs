@@ -173,6 +173,7 @@ impl SimNode {
             plate,
             most_connections: u64::MAX,
             proxies: Arc::default(),
+            lab: Arc::default(),
         };
         let worker = Worker::new(setup, hub).map_err(|e| e.to_string())?;
         Ok(Self { worker, post, bell, appender, store, applier, reads })

@@ -191,6 +191,10 @@ pub enum Ask {
     Goodbye(Goodbye),
     /// The request came through these addresses, the client's first, as trusted proxies say. Not answered.
     CameFrom(Box<[IpAddr]>),
+    /// The request carries a label, or none: see [`everywire_base::lab`]. Not answered.
+    Label(Option<Box<str>>),
+    /// A request was answered without a message. Not answered.
+    FoundNothing,
     /// Something was refused that operators shall know of: see [`Context::notice`]. Not answered.
     Notice(Notice),
     /// Call the HTTP API. The ticket is filled in by the driver.

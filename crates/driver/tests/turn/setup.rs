@@ -128,6 +128,7 @@ impl World {
             rules,
             plate,
             most_connections: MOST_CONNECTIONS,
+            lab: Arc::default(),
             proxies: ["10.0.0.0/8".parse().expect("a range")].into(),
         };
         let worker = Worker::new(setup, hub).expect("a scripted network can be watched");
@@ -155,7 +156,9 @@ impl World {
             self.worker.turn();
             self.appender.turn();
             let reads = std::mem::take(&mut *self.reads.lock().unwrap_or_else(PoisonError::into_inner));
-            reads.into_iter().for_each(|read| self.answer(read));
+            for read in reads {
+                self.answer(read);
+            }
         }
     }
 

@@ -207,6 +207,7 @@ impl Node {
                 bench.answer(ask, Answer::Past(past));
             }
             Ask::Goodbye(goodbye) => self.goodbyes.push(goodbye),
+            Ask::Label(_) | Ask::FoundNothing => {}
             Ask::Notice(notice) => self.notices.push(notice),
             Ask::CameFrom(through) => self.came_from = through,
             Ask::Authenticate(asked) => {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Cursor;
 use everywire_base::envelope::{self, ENVELOPE};
+use everywire_base::id::AskId;
 use everywire_base::parcel::{Delivery, Parcel, Rendition, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::record::Record;
-use everywire_wire::{Context, Position};
+use everywire_wire::{Ask, Context, Position};
 
 use crate::classic;
 use crate::machine::Phase;
@@ -125,6 +126,7 @@ impl Polling {
                 cx.out.write(|out| problem.reply(&self.manner, out));
             } else {
                 cx.out.write(|out| nothing(out, &self.manner, &cursor));
+                cx.asks.push((AskId(u32::MAX), Ask::FoundNothing));
             }
         } else {
             self.page(cx, &cursor, more);

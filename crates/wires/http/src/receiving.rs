@@ -426,11 +426,21 @@ fn sender(
     if cx.peer.is_proxy {
         forwarded::came_from(head, cx);
     }
+    label(head, cx);
     let is_question = head.method == "OPTIONS";
     let is_anonymous = is_question || !credentials::are_shown(head, &link.service.config);
     manner.origin = guard::admit(head, cx.peer, &link.service.config, is_anonymous)
         .inspect_err(|problem| cx.notice(Notice::new(Refused::Host, &*problem.detail)))?;
     if is_anonymous { Ok(Sender::Is(None)) } else { credentials::sender(head, cx, link) }
+}
+
+/// Tells the node of a request's label. Who asks what a label has cost adds nothing to it.
+fn label(head: &Head<'_, '_>, cx: &mut Context<'_>) {
+    let label = head.target.pairs().find(|(name, _)| *name == "label").map(|(_, label)| label);
+    if let Some(label) = label {
+        let counted = (head.target.path != "/v1/lab").then(|| label.into());
+        cx.asks.push((AskId(u32::MAX), Ask::Label(counted)));
+    }
 }
 
 /// Hands the connection to another protocol.
