@@ -1,63 +1,21 @@
 /** The client in Node against the real server, through proxies with faults: all of it, in order, nothing twice. */
 
 import assert from 'node:assert/strict';
-import { createHmac } from 'node:crypto';
-import { after, before, describe, test as nodeTest } from 'node:test';
+import { after, before, describe } from 'node:test';
 
-import { WebSocket } from 'ws';
-
-import { Everywire, Problem } from '../../sdk/js/src/everywire.js';
+import { Problem } from '../../sdk/js/src/everywire.js';
+import { WIRES, client, event, inbox, test, topicOf, upTo } from './kit.mjs';
 import { Proxy } from './proxy.mjs';
 import { Server } from './support.mjs';
-
-/** A test that hangs fails, and the others go on. */
-const test = (name, run) => nodeTest(name, { timeout: 20_000 }, run);
-
-const WIRES = ['ws', 'sse', 'longpoll', 'poll'];
-const QUICK = { pollMs: 20, retryMs: [10, 100] };
 
 let server;
 before(async () => { server = await Server.start(); });
 after(() => server.stop());
 
-let count = 0;
-/** A topic of its own for each test. */
-const topicOf = (name) => `${name}/${count += 1}`;
-
-/** A client that is closed when the test ends; `states` are those that it had. */
-function client(t, url, options = {}) {
-  const it = new Everywire(url, { WebSocket, ...QUICK, ...options });
-  it.states = [];
-  it.problems = [];
-  it.gaps = [];
-  it.on('state', (event) => it.states.push(event));
-  it.on('problem', (problem) => it.problems.push(problem));
-  it.on('gap', (gap) => it.gaps.push(gap));
-  t.after(() => it.close());
-  return it;
-}
-
 async function proxy(t, faults) {
   const it = await Proxy.start(server.url, faults);
   t.after(() => it.stop());
   return it;
-}
-
-/** What arrives, and a promise of the moment at which there are so many. */
-function inbox() {
-  const got = [];
-  const waiting = [];
-  return {
-    got,
-    take: (message) => {
-      got.push(message.body);
-      for (const { many, resolve } of waiting) if (got.length >= many) resolve();
-    },
-    has: (many) => new Promise((resolve) => {
-      if (got.length >= many) resolve();
-      waiting.push({ many, resolve });
-    }),
-  };
 }
 
 /** What a browser's window tells. */
@@ -68,18 +26,6 @@ function browserEvents(t) {
   t.after(() => { for (const name of names) delete globalThis[name]; });
   return page;
 }
-
-const upTo = (n) => Array.from({ length: n }, (_, i) => i);
-
-/** Resolves with the first event that fits. */
-const event = (it, kind, fits = () => true) => new Promise((resolve) => {
-  const end = it.on(kind, (event) => {
-    if (fits(event)) {
-      end();
-      resolve(event);
-    }
-  });
-});
 
 /** Publishes numbers past all proxies. */
 async function publish(topic, numbers) {
@@ -538,71 +484,6 @@ describe('outbox', () => {
     await assert.rejects(first, /forbidden since/);
     await second;
     assert.deepEqual(accepted, ['second']);
-  });
-});
-
-describe('tokens', () => {
-  const secret = 'a secret of at least thirty-two bytes';
-  const jwt = (claims) => {
-    const part = (json) => Buffer.from(JSON.stringify(json)).toString('base64url');
-    const text = `${part({ alg: 'HS256', typ: 'JWT' })}.${part(claims)}`;
-    return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`;
-  };
-  const now = () => Math.floor(Date.now() / 1000);
-  let guarded;
-  before(async () => { guarded = await Server.start({ EVERYWIRE_AUTH_SECRET: secret, EVERYWIRE_AUTH_ANONYMOUS: 'false' }); });
-  after(() => guarded.stop());
-
-  for (const wire of WIRES) {
-    test(`${wire}: a function is asked once at a time, and again after a 401`, async (t) => {
-      const asked = [];
-      const token = async (why) => {
-        asked.push(why);
-        return why === 'refused' ? jwt({ sub: 'ann', exp: now() + 600 }) : jwt({ sub: 'ann', exp: now() - 600 });
-      };
-      const { got, take, has } = inbox();
-      const it = client(t, guarded.url, { token, wires: [wire] });
-      const topic = topicOf('token');
-      await Promise.all([it.subscribe(topic, take).ready, it.publish(topicOf('token'), 1)]);
-      await it.publish(topic, 'hi');
-      await has(1);
-      assert.deepEqual([got, it.user], [['hi'], 'ann']);
-      assert.deepEqual(asked, ['start', 'refused']);
-    });
-
-    test(`${wire}: a fresh token is asked for before the old one ends`, async (t) => {
-      let ahead = 0;
-      const asked = [];
-      const it = client(t, guarded.url, {
-        wires: [wire],
-        now: () => Date.now() + ahead,
-        token: async (why) => { asked.push(why); return jwt({ sub: 'ann', iat: now(), exp: now() + 1000 }); },
-      });
-      const { take, has } = inbox();
-      const topic = topicOf('token');
-      await it.subscribe(topic, take).ready;
-      ahead = 950_000;
-      while (asked.length < 2) await new Promise(setImmediate);
-      await it.publish(topic, 'hi');
-      await has(1);
-      assert.deepEqual(asked, ['start', 'expiring']);
-    });
-
-    test(`${wire}: without a good token it is refused, in words`, async (t) => {
-      const it = client(t, guarded.url, { token: 'nonsense', wires: [wire] });
-      it.subscribe('t', () => {});
-      const { reason } = await event(it, 'state', ({ state }) => state === 'refused');
-      assert.match(reason, /token/);
-    });
-  }
-
-  test('the token is in no address', async (t) => {
-    const through = await Proxy.start(guarded.url);
-    t.after(() => through.stop());
-    const token = jwt({ sub: 'ann' });
-    for (const wire of WIRES) await client(t, through.url, { token, wires: [wire] }).subscribe('t', () => {}).ready;
-    assert.ok(through.requests.length >= 4);
-    assert.ok(through.requests.every((line) => !line.includes(token.slice(0, 20)) && !line.includes('token=')), through.requests.join('\n'));
   });
 });
 
