@@ -28,11 +28,13 @@ pub struct Record {
     pub entry: Entry,
 }
 
-/// What a record says. Sessions, memberships and presence come as further kinds.
+/// What a record says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Entry {
     /// A message.
     Message(Message),
+    /// Of a kind that this version doesn't know: the stored form as it is. It is kept and skipped, for a later version.
+    Unknown(Bytes),
 }
 
 /// A message as it was published.
@@ -176,8 +178,10 @@ impl Message {
 impl Record {
     /// The message, if the record is one.
     pub fn message(&self) -> Option<&Message> {
-        let Entry::Message(message) = &self.entry;
-        Some(message)
+        match &self.entry {
+            Entry::Message(message) => Some(message),
+            Entry::Unknown(_) => None,
+        }
     }
 
     /// The id of the message.
@@ -194,19 +198,41 @@ impl Record {
 
     /// The length of [`Record::encode`]'s output, in bytes.
     pub fn encoded_len(&self) -> usize {
-        Stored::from(self).encoded_len()
+        match &self.entry {
+            Entry::Message(message) => self.stored(message).encoded_len(),
+            Entry::Unknown(stored) => stored.len(),
+        }
     }
 
     /// Appends the stored form.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        // The vector grows as needed, so that encoding can't fail.
-        let _ = Stored::from(self).encode(out);
+        match &self.entry {
+            // The vector grows as needed, so that encoding can't fail.
+            Entry::Message(message) => drop(self.stored(message).encode(out)),
+            Entry::Unknown(stored) => out.extend_from_slice(stored),
+        }
     }
 
-    /// Reads the stored form; the body shares the memory of `bytes`.
+    /// Reads the stored form; the body shares the memory of `bytes`. Of a known kind, fields that a later version has
+    /// added are left out.
     pub fn decode(partition: Partition, bytes: Bytes) -> Result<Self, RecordError> {
-        let stored = Stored::decode(bytes).map_err(|_| RecordError::Malformed)?;
-        stored.into_record(partition)
+        let Stored { offset, time_ms, durability, message } =
+            Stored::decode(bytes.clone()).map_err(|_| RecordError::Malformed)?;
+        if offset == 0 {
+            return Err(RecordError::Malformed);
+        }
+        let promise = [Durability::Fsync, Durability::Memory, Durability::None].get(durability as usize).copied();
+        let entry = match (message, promise) {
+            (Some(message), Some(_)) => Entry::Message(message.into_message()?),
+            _ => Entry::Unknown(bytes),
+        };
+        let (offset, time) = (Offset(offset), UnixMillis(time_ms));
+        Ok(Self { partition, offset, time, durability: promise.unwrap_or_default(), entry })
+    }
+
+    fn stored(&self, message: &Message) -> Stored {
+        let (offset, time_ms, durability) = (self.offset.0, self.time.0, self.durability as u32);
+        Stored { offset, time_ms, durability, message: Some(message.into()) }
     }
 }
 
@@ -216,9 +242,6 @@ pub enum RecordError {
     /// Not the protobuf that a record is.
     #[error("the stored record is malformed")]
     Malformed,
-    /// A kind of record that this version doesn't know.
-    #[error("the stored record is of a kind that this version does not know; a newer version wrote it")]
-    UnknownKind,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -320,18 +343,6 @@ impl StoredExtras {
     }
 }
 
-impl From<&Record> for Stored {
-    fn from(record: &Record) -> Self {
-        let Entry::Message(message) = &record.entry;
-        Self {
-            offset: record.offset.0,
-            time_ms: record.time.0,
-            durability: record.durability as u32,
-            message: Some(message.into()),
-        }
-    }
-}
-
 impl From<&Message> for StoredMessage {
     fn from(m: &Message) -> Self {
         let text = |t: &Option<Box<str>>| t.as_deref().map(str::to_owned);
@@ -350,25 +361,6 @@ impl From<&Message> for StoredMessage {
             once: m.once.as_ref().map(|once| Box::new(StoredOnce::of(once))),
             extras: m.extras.as_ref().map(|extras| Box::new(StoredExtras::of(extras))),
         }
-    }
-}
-
-impl Stored {
-    fn into_record(self, partition: Partition) -> Result<Record, RecordError> {
-        let durability = match self.durability {
-            0 => Durability::Fsync,
-            1 => Durability::Memory,
-            2 => Durability::None,
-            _ => return Err(RecordError::UnknownKind),
-        };
-        let message = self.message.ok_or(RecordError::UnknownKind)?.into_message()?;
-        Ok(Record {
-            partition,
-            offset: Offset(self.offset),
-            time: UnixMillis(self.time_ms),
-            durability,
-            entry: Entry::Message(message),
-        })
     }
 }
 
@@ -412,6 +404,32 @@ mod tests {
         }
     }
 
+    /// A record as a later version may store it: of this kind, with this promise.
+    fn later(kind: u32, durability: u32) -> Bytes {
+        let mut stored = Vec::new();
+        for (tag, number) in [(1, 7), (2, 100), (3, durability)] {
+            prost::encoding::uint32::encode(tag, &number, &mut stored);
+        }
+        prost::encoding::string::encode(kind, &"what only a later version reads".to_owned(), &mut stored);
+        stored.into()
+    }
+
+    #[test]
+    fn a_record_of_an_unknown_kind_is_kept_as_it_is() {
+        for stored in [later(9, 0), later(2000, 1), later(9, 77)] {
+            let record = Record::decode(Partition(0), stored.clone()).unwrap();
+            assert_eq!((record.offset, record.time, record.message()), (Offset(7), UnixMillis(100), None));
+            let mut again = Vec::new();
+            record.encode(&mut again);
+            assert_eq!((&again[..], record.encoded_len()), (&stored[..], stored.len()));
+        }
+    }
+
+    #[test]
+    fn what_has_no_place_in_the_log_is_no_record() {
+        assert_eq!(Record::decode(Partition(0), Bytes::new()), Err(RecordError::Malformed));
+    }
+
     proptest! {
         #[test]
         fn a_record_survives_its_stored_form(
@@ -419,7 +437,7 @@ mod tests {
             (from, event, content_type, key) in (text(), text(), text(), text()),
             body in proptest::collection::vec(any::<u8>(), 0..64),
             (retain, qos, expires) in (any::<bool>(), 0u8..3, proptest::option::of(any::<u64>())),
-            (offset, time) in (any::<u64>(), any::<u64>()),
+            (offset, time) in (1u64.., any::<u64>()),
             tag in proptest::option::of(any::<u16>()),
             properties in proptest::option::of(proptest::collection::vec(("[a-z]{0,4}", "[a-z]{0,4}"), 0..3)),
         ) {

@@ -50,6 +50,16 @@ pub(crate) fn decode(
     records: &[u8],
     is_wanted: impl Fn(Offset) -> bool,
 ) -> impl Iterator<Item = Result<Record, ArchiveError>> {
+    decode_stored(partition, batch, records, is_wanted).map(|stored| stored.map(|(record, _)| record))
+}
+
+/// The same, each with its stored form: whoever copies that copies also what a later version has written into it.
+pub(crate) fn decode_stored(
+    partition: Partition,
+    batch: BatchHead,
+    records: &[u8],
+    is_wanted: impl Fn(Offset) -> bool,
+) -> impl Iterator<Item = Result<(Record, Bytes), ArchiveError>> {
     let (offset, up_to) = (Offset(batch.first.0 - 1), batch.last);
     let bad = move |what: &str| ArchiveError::Damaged { offset, up_to, what: what.to_owned() };
     let decode_one = move |stored: Option<&[u8]>| {
@@ -58,8 +68,9 @@ pub(crate) fn decode(
             return None;
         }
         // A copy of its own, so that a record that stays in memory doesn't hold its neighbours there.
-        match Record::decode(partition, Bytes::copy_from_slice(stored)) {
-            Ok(record) => is_wanted(record.offset).then_some(Ok(record)),
+        let stored = Bytes::copy_from_slice(stored);
+        match Record::decode(partition, stored.clone()) {
+            Ok(record) => is_wanted(record.offset).then_some(Ok((record, stored))),
             Err(error) => Some(Err(bad(&error.to_string()))),
         }
     };

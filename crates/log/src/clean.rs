@@ -13,7 +13,7 @@ use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Offset;
 use everywire_base::record::Record;
 
-use crate::archive::decode;
+use crate::archive::{decode, decode_stored};
 use crate::disk::{Disk as _, DiskFile};
 use crate::engine::ArchiveError;
 use crate::files::Files;
@@ -240,12 +240,12 @@ impl Job {
                 continue;
             };
             *work = work.saturating_sub(batch.size() as u64);
-            for record in decode(files.partition, batch, records, |_| true) {
-                let record = record?;
+            for stored in decode_stored(files.partition, batch, records, |_| true) {
+                let (record, stored) = stored?;
                 if is_wanted(&record) {
-                    self.output.add(files, &record)?;
+                    self.output.add(files, &record, &stored)?;
                 } else {
-                    *dropped += record.encoded_len() as u64;
+                    *dropped += stored.len() as u64;
                 }
             }
         }
@@ -300,14 +300,14 @@ impl Output {
         format!("{}{UNFINISHED}", name_of(self.head))
     }
 
-    fn add(&mut self, files: &Files, record: &Record) -> io::Result<()> {
+    fn add(&mut self, files: &Files, record: &Record, stored: &[u8]) -> io::Result<()> {
         let (offset, time) = (record.offset, record.time);
         let open = self.open.get_or_insert_with(|| Open {
             at: begin_batch(&mut self.buffer),
             facts: BatchFacts { count: 0, first: offset, last: offset, synced: Offset(offset.0 - 1), time },
             keyed: 0,
         });
-        add_record(&mut self.buffer, |out| record.encode(out));
+        add_record(&mut self.buffer, |out| out.extend_from_slice(stored));
         open.facts.count += 1;
         (open.facts.last, open.facts.time) = (offset, time);
         open.keyed += u64::from(record.message().is_some_and(|m| m.key.is_some()));

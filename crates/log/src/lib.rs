@@ -16,6 +16,8 @@ mod gather;
 pub mod hint;
 mod idempotency;
 mod journal;
+#[cfg(test)]
+mod later;
 pub mod memory;
 mod meta;
 pub mod metrics;

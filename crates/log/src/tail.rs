@@ -448,7 +448,7 @@ mod tests {
         let (wild, exact, other) = (filter("#"), filter("a"), filter("b"));
         assert!([&wild, &exact, &other].iter().all(|filter| !tail.may_retain(filter)));
         let mut retained = Record::clone(&record(6, "a", 1));
-        let Entry::Message(message) = &mut retained.entry;
+        let Entry::Message(message) = &mut retained.entry else { panic!("it is a message") };
         message.retain = true;
         writer.push(vec![Arc::new(retained)]);
         assert!(tail.may_retain(&wild) && tail.may_retain(&exact) && !tail.may_retain(&other));

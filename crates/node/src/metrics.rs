@@ -64,6 +64,9 @@ const COUNTERS: &[Gauge] = &[
     ("everywire_log_duplicates", "Publishes answered from their idempotency key", |n| n.log.duplicates.get()),
     ("everywire_log_fenced", "Records refused since another connection has their session", |n| n.log.fenced.get()),
     ("everywire_log_waits_for_store", "How often the log waited for the store", |n| n.log.waits_for_store.get()),
+    ("everywire_store_unknown_records", "Records of kinds that only a later version knows", |n| {
+        n.store.metrics().unknown_records.load(Ordering::Relaxed)
+    }),
     ("everywire_store_pages", "Pages read from the store", |n| n.store.metrics().pages.load(Ordering::Relaxed)),
     ("everywire_store_pages_failed", "Pages that could not be read", |n| {
         n.store.metrics().pages_failed.load(Ordering::Relaxed)

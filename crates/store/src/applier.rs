@@ -293,9 +293,23 @@ impl Applier {
         self.removed.drain(..).for_each(|topic| self.shared.hint.remove(&topic));
     }
 
+    /// A later version wrote it, and reads it again.
+    fn note_unknown(&self, record: &Record) {
+        if self.shared.metrics.unknown_records.fetch_add(1, Ordering::Relaxed) == 0 {
+            let offset = record.offset.0;
+            tracing::warn!(
+                offset,
+                "a later version wrote records of kinds that this one doesn't know: they are kept and skipped"
+            );
+        }
+    }
+
     fn apply(&mut self, record: &Arc<Record>, now: UnixMillis) -> Result<(), StoreError> {
         self.newest = record.time;
-        let Some(message) = record.message() else { return Ok(()) };
+        let Some(message) = record.message() else {
+            self.note_unknown(record);
+            return Ok(());
+        };
         if message.topic.is_internal() {
             // What isn't retained nobody reads later: that it was there needn't be known.
             return if message.retain { self.retain(record, message, now) } else { Ok(()) };

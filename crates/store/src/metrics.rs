@@ -24,6 +24,8 @@ pub struct StoreMetrics {
     pub disk_limit: AtomicU64,
     /// How often the oldest messages of all topics were let go because of that.
     pub disk_limit_reached: AtomicU64,
+    /// Records of kinds that this version doesn't know, seen since the start.
+    pub unknown_records: AtomicU64,
     /// Pages read.
     pub pages: AtomicU64,
     /// Pages that could not be read.
