@@ -31,4 +31,5 @@ mod writing;
 pub use mail::{Accepted, Mail, Mailbox, Post, Question};
 pub use metrics::WorkerMetrics;
 pub use net::Listener;
+pub use notices::Notices;
 pub use worker::{Ports, Setup, Worker};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use everywire_base::clock::Monotonic;
@@ -33,17 +34,42 @@ struct Silence {
     last: String,
 }
 
-/// What was refused within the last minute.
+/// What was refused on all workers within the last minute.
 #[derive(Default)]
-pub(crate) struct Notices {
+pub struct Notices(Mutex<Said>);
+
+impl Notices {
+    /// Takes a notice; gives the line to log, unless one about the same was logged within a minute.
+    pub(crate) fn note(&self, now: Monotonic, notice: &Notice, from: From) -> Option<String> {
+        self.said().note(now, notice, from)
+    }
+
+    /// When a minute is over.
+    pub(crate) fn deadline(&self) -> Option<Monotonic> {
+        self.said().deadline()
+    }
+
+    /// The lines about what has happened in minutes that are over.
+    pub(crate) fn due(&self, now: Monotonic) -> Vec<String> {
+        self.said().due(now)
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The same for one of them at a time.
+#[derive(Default)]
+struct Said {
     said: HashMap<(Refused, Option<IpAddr>), Silence>,
     /// When the first minute is over.
     next: Option<Monotonic>,
 }
 
-impl Notices {
+impl Said {
     /// Takes a notice; gives the line to log, unless one about the same was logged within a minute.
-    pub(crate) fn note(&mut self, now: Monotonic, notice: &Notice, from: From) -> Option<String> {
+    fn note(&mut self, now: Monotonic, notice: &Notice, from: From) -> Option<String> {
         let is_known = self.said.contains_key(&(notice.refused, from.address));
         let address = from.address.filter(|_| is_known || self.said.len() < ADDRESSES * Refused::WORDS.len());
         let line = line(notice, from);
@@ -62,12 +88,12 @@ impl Notices {
     }
 
     /// When a minute is over.
-    pub(crate) fn deadline(&self) -> Option<Monotonic> {
+    fn deadline(&self) -> Option<Monotonic> {
         self.next
     }
 
     /// The lines about what has happened in minutes that are over.
-    pub(crate) fn due(&mut self, now: Monotonic) -> Vec<String> {
+    fn due(&mut self, now: Monotonic) -> Vec<String> {
         let mut lines = Vec::new();
         self.said.retain(|(refused, address), silence| {
             if silence.since + EVERY > now {
@@ -115,7 +141,7 @@ mod tests {
 
     #[test]
     fn once_at_once_and_then_once_a_minute() {
-        let mut notices = Notices::default();
+        let mut notices = Said::default();
         let notice = Notice::new(Refused::Login, "the password is wrong").of("al\nice");
         let first = notices.note(at(0), &notice, FROM).unwrap();
         assert_eq!(first, r#"login refused of "al\nice" from 10.0.0.1 over mqtt: the password is wrong"#);
@@ -133,7 +159,7 @@ mod tests {
 
     #[test]
     fn kinds_and_addresses_have_lines_of_their_own() {
-        let mut notices = Notices::default();
+        let mut notices = Said::default();
         let other = From { address: Some([10, 0, 0, 2].into()), ..FROM };
         for (refused, from) in [(Refused::Login, FROM), (Refused::Login, other), (Refused::Handshake, other)] {
             assert!(notices.note(at(0), &Notice::new(refused, "why"), from).is_some());
@@ -142,7 +168,7 @@ mod tests {
 
     #[test]
     fn however_many_addresses_there_are_the_lines_are_bounded() {
-        let mut notices = Notices::default();
+        let mut notices = Said::default();
         let from = |n: u32| From { address: Some(IpAddr::from(n.to_be_bytes())), ..FROM };
         let lines = (0..100_000).filter_map(|n| notices.note(at(0), &Notice::new(Refused::Login, "why"), from(n)));
         assert!(lines.count() <= ADDRESSES * Refused::WORDS.len() + 1);

@@ -87,6 +87,8 @@ pub struct Setup<N: Net> {
     pub proxies: Arc<[Network]>,
     /// What labelled connections cost, for all workers.
     pub lab: Arc<Lab>,
+    /// What was refused, for all workers.
+    pub notices: Arc<Notices>,
 }
 
 /// One event loop with its connections and its hub.
@@ -120,7 +122,7 @@ pub struct Worker<N: Net> {
     pub(crate) busy: bool,
     /// Whom those say to be who wait for their password to be checked.
     pub(crate) logins: HashMap<Slot, Box<str>>,
-    notices: Notices,
+    notices: Arc<Notices>,
     draining: Option<Monotonic>,
 }
 
@@ -142,6 +144,7 @@ impl<N: Net> Worker<N> {
             most_connections,
             proxies,
             lab,
+            notices,
         } = setup;
         for (index, listener) in listeners.iter_mut().enumerate() {
             if let Some(socket) = &mut listener.socket {
@@ -174,7 +177,7 @@ impl<N: Net> Worker<N> {
             later: VecDeque::new(),
             busy: true,
             logins: HashMap::new(),
-            notices: Notices::default(),
+            notices,
             draining: None,
         })
     }

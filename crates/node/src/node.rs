@@ -16,7 +16,7 @@ use everywire_base::limits::Limits;
 use everywire_base::rules::Rules;
 use everywire_driver::mail::mailbox;
 use everywire_driver::mio_net::{Bound, MioNet, Socket};
-use everywire_driver::{Listener, Mail, Mailbox, Ports, Post, Setup, Worker, WorkerMetrics, tls};
+use everywire_driver::{Listener, Mail, Mailbox, Notices, Ports, Post, Setup, Worker, WorkerMetrics, tls};
 use everywire_http::{HttpListener, Service};
 use everywire_hub::Hub;
 use everywire_log::engine::Engine;
@@ -334,6 +334,7 @@ fn spawn_workers(
     let workers = seats.len();
     hubs.tails().iter().for_each(|tail| tail.set_readers(workers));
     let rules = Arc::new(hubs.config.rules.clone());
+    let notices = Arc::<Notices>::default();
     let most_connections = process::files_for_connections(hubs.config.limits.reserved_files);
     let spawn = |(number, (net, mailbox)): (usize, (MioNet, Mailbox<Socket>))| {
         // Each listener is accepted from by one worker, which spreads its connections over all.
@@ -359,6 +360,7 @@ fn spawn_workers(
             plate: hubs.plate.clone(),
             most_connections,
             lab: Arc::clone(&hubs.lab),
+            notices: Arc::clone(&notices),
             proxies: hubs.config.trusted_proxies.as_slice().into(),
         };
         let hub = hubs.seed(number, &rules);

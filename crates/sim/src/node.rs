@@ -174,6 +174,7 @@ impl SimNode {
             most_connections: u64::MAX,
             proxies: Arc::default(),
             lab: Arc::default(),
+            notices: Arc::default(),
         };
         let worker = Worker::new(setup, hub).map_err(|e| e.to_string())?;
         Ok(Self { worker, post, bell, appender, store, applier, reads })

@@ -129,6 +129,7 @@ impl World {
             plate,
             most_connections: MOST_CONNECTIONS,
             lab: Arc::default(),
+            notices: Arc::default(),
             proxies: ["10.0.0.0/8".parse().expect("a range")].into(),
         };
         let worker = Worker::new(setup, hub).expect("a scripted network can be watched");
