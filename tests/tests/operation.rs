@@ -236,7 +236,7 @@ fn the_page_and_all_that_it_loads_are_served() {
         for file in linked {
             let answer = server.get(&format!("/{file}"));
             assert_eq!(answer.status, 200, "{file}");
-            let kind = if file.ends_with(".js") { "javascript" } else { "" };
+            let kind = if file.rsplit('.').next() == Some("js") { "javascript" } else { "" };
             assert!(answer.header("Content-Type").is_some_and(|t| t.contains(kind)), "{file}: {answer:?}");
         }
     }
