@@ -94,6 +94,8 @@ pub struct Limits {
     pub session_claims: usize,
     /// The longest that a session outlives its connection.
     pub session_expiry_max: Duration,
+    /// How long it is known when a device was connected last.
+    pub last_seen: Duration,
     /// How long a client may stay away after a restart of the server before its will is published.
     pub will_grace: Duration,
     /// Wills of a worker that wait for their delay; one more is published at once.
@@ -167,6 +169,7 @@ impl Default for Limits {
             session_window: 1024,
             session_claims: 131_072,
             session_expiry_max: Duration::from_hours(24 * 7),
+            last_seen: Duration::from_hours(24 * 90),
             will_grace: Duration::from_secs(10),
             wills: 65_536,
             wills_each: 4096,

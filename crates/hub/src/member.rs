@@ -8,7 +8,7 @@ use everywire_base::cursor::Offset;
 use everywire_base::id::{AskId, Slot};
 use everywire_base::identity::Identity;
 use everywire_base::reason::Reason;
-use everywire_base::record::Durability;
+use everywire_base::record::{Durability, Message};
 use everywire_base::rules::{Caller, Logins, Refusal};
 use everywire_base::system::{self, Joined, Seen};
 use everywire_base::terms::Greet;
@@ -185,7 +185,8 @@ impl Hub {
             address: origin.address.to_string().into(),
             node: (*self.setup.plate.node).into(),
         };
-        self.append_own(system::message(topic, &seen, true), Durability::Memory);
+        let expires = Some(now.wall.after(self.setup.limits.last_seen));
+        self.append_own(Message { expires, ..system::message(topic, &seen, true) }, Durability::Memory);
     }
 
     pub(crate) fn member(&self, index: u32) -> Option<&Member> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{Ack, AckError, Login, Lost, SessionWish, Subscribe, Unsubscribe};
+use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Epoch, Offset, Partition, Start};
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
@@ -307,8 +308,11 @@ fn who_left_was_seen() {
     world.close(0, 1);
     assert!(world.hubs[0].connections_of("ann").is_empty());
     let topic = system::seen_topic("ann", Some("phone")).unwrap();
-    let seen: Seen = system::read(world.retained[&topic].message().unwrap()).unwrap();
+    let message = world.retained[&topic].message().unwrap();
+    let seen: Seen = system::read(message).unwrap();
     assert_eq!((&*seen.user, &*seen.wire, seen.at_ms), ("ann", "test", world.now.wall.0));
+    let days = 24 * 3600 * 1000 * 90;
+    assert_eq!(message.expires, Some(UnixMillis(world.now.wall.0 + days)), "and isn't known for ever");
 }
 
 #[test]

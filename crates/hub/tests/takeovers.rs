@@ -7,8 +7,7 @@
 //!
 //! These mutations were tried by hand, and are found:
 //! * a claimant that doesn't wait for an owner of its own worker that is gone, in `Hub::found`;
-//! * a claimant that makes a new session when the store couldn't see, in `Hub::take_session`;
-//! * an owner that publishes its will when it sees the claim, before what has come on its socket is read.
+//! * a claimant that makes a new session when the store couldn't see, in `Hub::take_session`.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 mod pair;

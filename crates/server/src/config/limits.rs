@@ -58,6 +58,7 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("session_window", Count(|l, n| l.session_window = n)),
     ("session_claims", Count(|l, n| l.session_claims = n)),
     ("session_expiry_max", Time(|l, d| l.session_expiry_max = d)),
+    ("last_seen", Time(|l, d| l.last_seen = d)),
     ("will_grace", Time(|l, d| l.will_grace = d)),
     ("wills", Count(|l, n| l.wills = n)),
     ("wills_each", Count(|l, n| l.wills_each = n)),
