@@ -24,7 +24,7 @@ impl Via {
     pub const ALL: [Via; 3] = [Via::ShortPoll, Via::LongPoll, Via::Sse];
 }
 
-/// Someone who follows topics, keeps what he got, and knows his cursor.
+/// A reader that follows topics, keeps what it got, and knows its cursor.
 #[derive(Debug)]
 pub struct Reader {
     via: Via,

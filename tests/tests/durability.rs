@@ -109,7 +109,7 @@ fn every_acknowledged_message_survives_kills_once_and_in_order() {
     });
 }
 
-/// Every publisher's acknowledged messages are kept once and in his order; others of his may be kept, too, since he
+/// Every publisher's acknowledged messages are kept once and in its order; others of it may be kept, too, since it
 /// was not told what became of them.
 fn check_kept(kept: &[String], acknowledged: &[Vec<String>]) {
     let there: HashSet<&String> = kept.iter().collect();
@@ -127,7 +127,7 @@ fn check_kept(kept: &[String], acknowledged: &[Vec<String>]) {
     }
 }
 
-/// A reader who came back by his cursor after each kill ends up with exactly what is kept.
+/// A reader that came back by its cursor after each kill ends up with exactly what is kept.
 fn check_follower(mut reader: Reader, server: &Server, kept: &[String]) {
     until("the reader has caught up", || {
         reader.visit(server.address(), kept.len() - reader.got.len().min(kept.len()), Duration::from_millis(100));

@@ -1,4 +1,4 @@
-//! A reader who stops reading costs no memory, and gets everything when he goes on (DESIGN 5).
+//! A reader that stops reading costs no memory, and gets everything when it goes on (DESIGN 5).
 //!
 //! `EVERYWIRE_SLOW_MB` (30 unless set) is how much is published meanwhile: 100 for the measured run.
 
@@ -42,7 +42,7 @@ fn a_reader_who_stalls_costs_nothing_and_then_gets_everything() {
         assert!(stalled.event().body() == body(number), "message {number} comes in its turn");
     }
     publish(&server, "t", 1);
-    assert!(stalled.event().body() == body(0), "and he is live again");
+    assert!(stalled.event().body() == body(0), "and it is live again");
     let grown = server.resident_bytes().saturating_sub(before);
     println!("after catching up: {} KiB more", grown >> 10);
     assert!(grown < SLACK_BYTES, "catching up left {grown} bytes more");

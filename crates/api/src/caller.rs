@@ -1,4 +1,4 @@
-//! Who calls, and whether he may (RULES 22).
+//! Who calls, and what that permits (RULES 22).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl Caller {
         }
     }
 
-    /// An operator, or the user himself.
+    /// An operator, or the user in question.
     pub(crate) fn admin_or(&self, user: &str) -> Result<(), Problem> {
         if self.0.as_ref().is_some_and(|who| who.user.as_deref() == Some(user)) { Ok(()) } else { self.admin() }
     }

@@ -1,6 +1,6 @@
 //! Who is connected, who was, and ending connections.
 //!
-//! All of it needs an operator (RULES 22), but for what a user asks of himself. A kick is a record of the log, which every
+//! All of it needs an operator (RULES 22), but for what users ask about themselves. A kick is a record, which every
 //! worker applies: the answer says how many connections it meant when it was asked for.
 
 use std::collections::BTreeMap;
@@ -102,7 +102,7 @@ pub(crate) struct Connections {
     more: bool,
 }
 
-/// The connections of this node: an operator sees all, a user his own.
+/// The connections of this node: operators see all, users their own.
 #[utoipa::path(get, path = "/v1/connections", tag = "registry", params(
     ("user" = Option<String>, Query, description = "Only this user's"),
     ("topic" = Option<String>, Query, description = "Only those that are subscribed to this topic"),
@@ -196,11 +196,11 @@ async fn describe(control: &Arc<dyn Control>, user: &str) -> Result<UserEntry, P
     Ok(UserEntry { user: user.to_owned(), online, devices: devices.into_values().collect() })
 }
 
-/// A user: his devices, their connections, and when they were last seen.
+/// A user: devices, their connections, and when they were last seen.
 #[utoipa::path(get, path = "/v1/users/{user}", tag = "registry", params(
     ("user" = String, Path, description = "The user"),
 ), responses(
-    (status = 200, description = "What is known of him", body = UserEntry),
+    (status = 200, description = "What is known of the user", body = UserEntry),
     (status = 401, description = "Who are you?", body = Problem, content_type = "application/problem+json"),
     (status = 403, description = "Neither an operator nor the user", body = Problem, content_type = "application/problem+json"),
 ))]

@@ -75,8 +75,8 @@ fn secret_topic(user: &str) -> Result<Topic, Problem> {
     system::user_topic(&name).ok_or_else(|| Problem::malformed("the name is too long"))
 }
 
-/// Adds a static user, or changes how his password is checked. The body is what `everywire user add` makes: the password
-/// itself never reaches the server.
+/// Adds a static user, or changes how the password is checked. The body is what `everywire user add` makes: the
+/// password itself never reaches the server.
 #[utoipa::path(put, path = "/v1/users/{user}/secret", tag = "registry", params(
     ("user" = String, Path, description = "The user"),
 ), request_body = Object, responses(
@@ -105,11 +105,11 @@ pub(crate) async fn put_secret(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes a static user. His connections go on: end them, too, if that is meant.
+/// Removes a static user. The user's connections go on: end them, too, if that is meant.
 #[utoipa::path(delete, path = "/v1/users/{user}/secret", tag = "registry", params(
     ("user" = String, Path, description = "The user"),
 ), responses(
-    (status = 204, description = "He is removed"),
+    (status = 204, description = "The user is removed"),
     (status = 401, description = "Who are you?", body = Problem, content_type = "application/problem+json"),
     (status = 403, description = "Not an operator", body = Problem, content_type = "application/problem+json"),
     (status = 404, description = "There is no such user", body = Problem, content_type = "application/problem+json"),

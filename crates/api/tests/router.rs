@@ -425,7 +425,7 @@ async fn a_described_body_may_be_any_json() {
     }
 }
 
-/// Who may what: nobody, another user, the user himself, an operator.
+/// Who may what: nobody, another user, the user in question, an operator.
 #[tokio::test]
 async fn who_may_ask_what_of_the_registry() {
     let id = record(5, "a", "x").id().to_string();

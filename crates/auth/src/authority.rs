@@ -215,7 +215,7 @@ impl Authority {
         if self.callback.is_some() { Verdict::Ask(Source::Callback) } else { Verdict::Is(otherwise()) }
     }
 
-    /// Puts who was found on the device that he has named.
+    /// Puts an identity on the device that its client has named.
     fn settle(found: Result<Arc<Identity>, AuthError>, device: Option<&str>) -> Verdict {
         let placed =
             |who: Arc<Identity>| who.at_device(device).map_err(|error| AuthError::Mismatch(error.to_string().into()));
@@ -350,7 +350,7 @@ impl Authority {
         Ok(Arc::new(Identity { account, ..identity }))
     }
 
-    /// What a user has used of his bounds, the same for all his identities.
+    /// What a user has used of the bounds, the same for all identities of that user.
     fn account(&self, user: &str) -> Option<Arc<Account>> {
         if !self.config.quota.is_bounded() {
             return None;

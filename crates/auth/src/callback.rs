@@ -1,4 +1,4 @@
-//! Asking the application who somebody is: `POST` with what he shows as JSON. 200 answers with claims, 401 and 403 refuse.
+//! Asking the application who somebody is: `POST` with the credentials as JSON. 200 brings claims, 401 and 403 refuse.
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};

@@ -17,13 +17,13 @@ pub struct Claims {
     /// The device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// Where he may publish; without it the topic rules alone decide.
+    /// Where the user may publish; without it the topic rules alone decide.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publish: Option<Vec<String>>,
-    /// What he may subscribe to.
+    /// What the user may subscribe to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscribe: Option<Vec<String>>,
-    /// Whether he may see and end connections, and use all topics.
+    /// Whether the user may see and end connections, and use all topics.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub admin: bool,
     /// The second since 1970 from which it holds no more.

@@ -108,7 +108,7 @@ pub enum PublishError {
     /// No room to remember another key.
     #[error("too many idempotency keys are remembered: try again later, or publish without one")]
     KeysFull,
-    /// Its publisher has used up his share of the keys that can be remembered.
+    /// The share of its publisher of the keys that can be remembered is used up.
     #[error(
         "you use too many idempotency keys: try again when the first of them are forgotten, or publish without one \
          (limits.idempotency_keys_each)"
@@ -317,7 +317,7 @@ pub enum Unsubscribe {
     One(Filter, Option<Box<str>>),
 }
 
-/// What somebody shows to prove who he is.
+/// What a client shows to prove who it is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// A token (RFC 6750, RFC 7519).
@@ -369,9 +369,9 @@ impl fmt::Debug for Credentials {
 pub struct Authenticate {
     /// Whom to answer; filled in by the driver.
     pub ticket: Ticket,
-    /// What he shows.
+    /// What the client shows.
     pub credentials: Credentials,
-    /// The device that he names himself; a token that names another is refused (RULES 25).
+    /// The device that the client names; a token that names another is refused (RULES 25).
     pub device: Option<Box<str>>,
 }
 
@@ -380,7 +380,7 @@ pub struct Authenticate {
 pub struct Authenticated {
     /// Whose answer.
     pub ticket: Ticket,
-    /// Who he is.
+    /// Who somebody is.
     pub result: Result<Arc<Identity>, AuthError>,
 }
 
@@ -390,7 +390,7 @@ pub enum AuthError {
     /// The credentials prove nothing: forged, expired, unknown, wrong.
     #[error("{0}")]
     Refused(Box<str>),
-    /// The credentials are good, for somebody else than he says to be.
+    /// The credentials are good, for another identity than the client says.
     #[error("{0}")]
     Mismatch(Box<str>),
     /// Nobody can tell just now; come again.
@@ -410,11 +410,11 @@ pub enum AuthError {
 /// renews the identity in place.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Login {
-    /// Who he is; `None` is anonymous.
+    /// Who logs in; `None` is anonymous.
     pub identity: Option<Arc<Identity>>,
-    /// What software he uses, for operators.
+    /// What software the client is, for operators.
     pub agent: Option<Box<str>>,
-    /// Whether he is subscribed to his inboxes without asking.
+    /// Whether the connection is subscribed to the user's inboxes without asking.
     pub inbox: bool,
     /// Which session.
     pub session: SessionWish,

@@ -1,4 +1,4 @@
-//! Who somebody has proved to be, and what his token allows him.
+//! Who somebody has proved to be, and what the token allows.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use crate::topic::{Filter, Topic};
 /// The longest name of a user or a device, in bytes: percent-encoded, both fit into a topic.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// Who somebody has proved to be. Shared by all that he does under one token.
+/// Who somebody has proved to be. Shared by all that is done under one token.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Identity {
     /// The user (claim `sub`); an operator's token may have none.
     pub user: Option<Box<str>>,
     /// The device (claim `device`).
     pub device: Option<Box<str>>,
-    /// Where he may publish, if his token says so; else the topic rules alone decide.
+    /// Where the user may publish, if the token says so; else the topic rules alone decide.
     pub publish: Option<Vec<Filter>>,
-    /// What he may subscribe to, if his token says so.
+    /// What the user may subscribe to, if the token says so.
     pub subscribe: Option<Vec<Filter>>,
-    /// Whether he may see and end connections, and use all topics.
+    /// Whether the user may see and end connections, and use all topics.
     pub admin: bool,
     /// The moment from which it holds no more (claim `exp`).
     pub expires: Option<UnixMillis>,
-    /// What he has used of his bounds, counted over all his connections.
+    /// What was used of the bounds, counted over all connections of the user.
     pub account: Option<Arc<Account>>,
 }
 
@@ -61,7 +61,7 @@ impl Identity {
         }
     }
 
-    /// The inboxes that are his: `user/NAME` and `user/NAME/DEVICE`, names percent-encoded (RULES 25).
+    /// The user's inboxes: `user/NAME` and `user/NAME/DEVICE`, names percent-encoded (RULES 25).
     pub fn inboxes(&self) -> SmallVec<[Topic; 2]> {
         let Some(user) = &self.user else { return SmallVec::new() };
         let own = format!("user/{}", encode(user));
@@ -69,7 +69,7 @@ impl Identity {
         [Some(own), device].into_iter().flatten().filter_map(|name| Topic::parse(&name).ok()).collect()
     }
 
-    /// Whether this topic or filter lies within his inbox, whatever wildcards come after his name.
+    /// Whether this topic or filter lies within the user's inbox, whatever wildcards come after the name.
     pub(crate) fn owns(&self, text: &str) -> bool {
         let Some(user) = &self.user else { return false };
         text.strip_prefix("user/").is_some_and(|rest| rest.split('/').next() == Some(&*encode(user)))

@@ -1,6 +1,6 @@
 //! What connections and requests cost that carry a label, for those who compare ways of reading.
 //!
-//! A label is 128 random bits as text, so that nobody reads what he doesn't know. Labels are bounded in number, and those that
+//! A label is 128 random bits as text, so that nobody guesses one. Labels are bounded in number, and those that
 //! were not used for a while make room.
 
 use std::collections::HashMap;

@@ -33,7 +33,7 @@ pub enum Unfit {
     /// The body says it is JSON.
     #[error("the body says it is JSON, but it is not: {0}")]
     NotJson(#[from] NotJson),
-    /// Its publisher has used up his bounds; they allow it after this time.
+    /// The bounds of its publisher are used up; they allow it after this time.
     #[error("too much is published: come again in {} ms (limits.user_…, limits.address_…)", .0.as_millis().max(1))]
     TooFast(Duration),
 }

@@ -15,7 +15,7 @@ pub enum Reason {
     TooLarge(&'static str),
     /// The peer reads too slowly, and the topic's rule says to close.
     SlowConsumer,
-    /// Not who he says, or not any more.
+    /// The identity is not the one that is claimed, or not any more.
     Unauthorized,
     /// Not allowed.
     Forbidden,

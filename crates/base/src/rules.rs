@@ -21,7 +21,7 @@ pub enum Anonymous {
     Everything,
 }
 
-/// What happens to a user's earlier connections when he logs in again.
+/// What happens to a user's earlier connections at a new login.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Logins {
     /// They stay.
@@ -87,10 +87,10 @@ pub enum Who {
 /// What happens to a reader who falls behind a topic without history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SlowConsumer {
-    /// He is told of the gap and goes on.
+    /// It is told of the gap and goes on.
     #[default]
     Skip,
-    /// His connection is closed.
+    /// Its connection is closed.
     Close,
 }
 
@@ -129,7 +129,7 @@ pub struct Rules {
     own: TopicRule,
     /// What clients without an identity may do.
     pub anonymous: Anonymous,
-    /// What happens to a user's earlier connections when he logs in again.
+    /// What happens to a user's earlier connections at a new login.
     pub logins: Logins,
 }
 
@@ -235,7 +235,7 @@ impl Rules {
     }
 }
 
-/// Whether a rule's list lets somebody do it. Where his token has filters of its own, they decide (`granted`); an empty
+/// Whether a rule's list lets somebody do it. Where the token has filters of its own, they decide (`granted`); an empty
 /// list forbids it to all but operators.
 fn allowed(list: &[Who], who: Caller<'_>, granted: Option<bool>, doing: &str, what: &str) -> Result<(), Refusal> {
     if who.is_some_and(|who| who.admin) {

@@ -43,7 +43,7 @@ impl Client {
         }
     }
 
-    /// Adds a static user, or changes how his password is checked. The secret is JSON.
+    /// Adds a static user, or changes how the password is checked. The secret is JSON.
     pub fn put_user_secret(&mut self, name: &str, secret: &str) -> Result<(), ClientError> {
         let (target, body) = (of_user(name), Some(secret.as_bytes()));
         self.exchange(&Request { method: "PUT", target: &target, fields: Vec::new(), body }, PATIENCE).map(|_| ())

@@ -63,7 +63,7 @@ pub struct Gap {
     pub topic: Option<String>,
     /// Where the reader was.
     pub after: Option<String>,
-    /// Where he goes on.
+    /// Where the reader goes on.
     pub earliest: Option<String>,
 }
 

@@ -55,7 +55,7 @@ pub enum Mail<S> {
 pub enum Question {
     /// Which connections are there?
     Connections(ConnectionsQuery, Box<dyn FnOnce(Vec<ConnectionInfo>) + Send>),
-    /// Who was to have a message, and has he?
+    /// Who was to have a message, and has it come?
     Trace(TraceQuestion, Box<dyn FnOnce(Vec<Recipient>) + Send>),
 }
 

@@ -217,7 +217,7 @@ impl<N: Net> Worker<N> {
         self.count_addresses();
         self.farewells();
         self.timers();
-        // Whoever was told of a publish may have asked in this turn: he shall find it.
+        // A client that was told of a publish may have asked in this turn: it shall find the message.
         if self.has_news() {
             self.commits();
         }

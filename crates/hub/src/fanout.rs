@@ -148,7 +148,7 @@ impl Hub {
         let parcel = if lists.is_empty() { None } else { Parcel::new(Arc::clone(record), epoch) };
         let Some(parcel) = parcel else {
             self.marks[partition] = record.offset;
-            // Who is told that he is in hears that before anything else.
+            // Confirmations are sent before messages.
             return self.answers.is_empty();
         };
         self.remember(record, now);

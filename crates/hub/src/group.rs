@@ -4,9 +4,9 @@
 //! All workers read them in the same order, so that every hub knows by itself who gets which message: it is drawn by the
 //! message's offset among those who were members there. Nobody asks anybody, and nobody waits.
 //!
-//! * Whoever joins gets messages from above his record.
-//! * Whoever leaves says what of his is left: what he was drawn for and hasn't read, and what he hasn't acknowledged at
-//!   `QoS` 1. One of the others goes back and reads that too. `QoS` 2 stays with his session (MQTT-4.8.2-4, -5).
+//! * A member that joins gets messages from above its record.
+//! * A member that leaves says what of it is left: what it was drawn for and hasn't read, and what it hasn't acknowledged
+//!   at `QoS` 1. One of the others goes back and reads that too. `QoS` 2 stays with its session (MQTT-4.8.2-4, -5).
 //! * Where nobody is left, but a session that may come back, messages wait for who comes first.
 //! * What waits is also a retained record, for another life of the node. Of what was under way when it died only sessions
 //!   know: each goes on from where it stood, if nobody has before. So nothing of theirs is lost, and some may come again.
@@ -187,7 +187,7 @@ impl Group {
         }
     }
 
-    /// Somebody comes, and knows what a former life has left: what he is to read besides what he will be drawn for.
+    /// Somebody comes, and knows what a former life has left: what it is to read besides what it will be drawn for.
     pub(crate) fn welcome(
         &mut self,
         (at, time): (Offset, UnixMillis),

@@ -139,7 +139,7 @@ impl Hub {
         self.append_passing(system::message(topic, &joined, false));
     }
 
-    /// Somebody has arrived: if one login ends the others, those who came before him end.
+    /// A login has arrived: if one login ends the others, those before it end.
     pub(crate) fn joined(&mut self, joined: &Joined, at: Offset) {
         let logins = self.setup.rules.logins;
         let own = self.setup.plate.find(&joined.connection).filter(|(worker, _)| *worker == self.setup.worker);
@@ -193,7 +193,7 @@ impl Hub {
         self.connections.get(index)?.member.as_deref()
     }
 
-    /// Who is at the other end, if he has logged in.
+    /// Who is at the other end, if somebody has logged in.
     pub(crate) fn caller(&self, index: u32) -> Option<Arc<Identity>> {
         self.member(index)?.identity.clone()
     }

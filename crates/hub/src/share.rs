@@ -216,7 +216,7 @@ impl Hub {
             return;
         }
         self.come_in(topic, member, at, ranges, now);
-        // After his session says what he is to read.
+        // After its session says what it is to read.
         if is_found_empty && (has_waited || self.may_wait(topic)) {
             self.keep_nothing(topic, at);
         }

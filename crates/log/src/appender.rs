@@ -186,7 +186,7 @@ impl Appender {
         }
     }
 
-    /// Finishes what waits and closes the log in good order, for who steps the appender himself.
+    /// Finishes what waits and closes the log in good order, for tests that step the appender themselves.
     pub fn close(mut self) {
         self.parts.queue.begin_close();
         while !self.finished {

@@ -107,7 +107,7 @@ pub struct LogMetrics {
     pub keys: Gauge,
     /// Producers of ordered keys that are remembered.
     pub producers: Gauge,
-    /// Appends with a key that were refused because their publisher has used up his share, or all.
+    /// Appends with a key that were refused since the share of their publisher is used up, or all of them.
     pub refused_keys: [Counter; 2],
     /// Records that were refused because their session had been claimed by another connection.
     pub fenced: Counter,

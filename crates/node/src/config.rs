@@ -89,7 +89,7 @@ pub struct Bind {
     pub configured: bool,
 }
 
-/// A listener for somebody else's wire: whoever implements [`everywire_wire::Wire`] adds a protocol of his own.
+/// A listener for somebody else's wire: implementing [`everywire_wire::Wire`] adds a protocol.
 #[derive(Clone)]
 pub struct Listener {
     /// Its name among [`crate::Node::addresses`].

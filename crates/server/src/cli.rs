@@ -192,13 +192,13 @@ pub(crate) struct Token {
     /// On which device
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub(crate) device: Option<String>,
-    /// Where he may publish; may be given more than once [default: as the topic rules say]
+    /// Where the user may publish; may be given more than once [default: as the topic rules say]
     #[arg(long, value_name = "FILTER", value_parser = filter)]
     pub(crate) publish: Vec<Filter>,
-    /// What he may subscribe to; may be given more than once [default: as the topic rules say]
+    /// What the user may subscribe to; may be given more than once [default: as the topic rules say]
     #[arg(long, value_name = "FILTER", value_parser = filter)]
     pub(crate) subscribe: Vec<Filter>,
-    /// He may see and end connections, and use all topics
+    /// The user may see and end connections, and use all topics
     #[arg(long)]
     pub(crate) admin: bool,
     /// How long it holds

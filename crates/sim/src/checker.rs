@@ -103,7 +103,7 @@ impl Checker {
         Ok(())
     }
 
-    /// A message that came to somebody, if it was published and he reads it.
+    /// A message that came to somebody, if it was published and its reader wants it.
     fn is_for(&self, who: &str, filters: &[Filter], topic: &str, number: u64) -> Result<&Publish, String> {
         let publish = self.publishes.get(&number).ok_or(format!("{who} got {number}, which nobody published"))?;
         if publish.topic.as_str() != topic || !filters.iter().any(|f| f.matches(&publish.topic)) {
@@ -112,7 +112,7 @@ impl Checker {
         Ok(publish)
     }
 
-    /// Somebody is about to publish: the number of his message.
+    /// A publisher is about to publish: the number of its message.
     pub fn promise(&mut self, topic: Topic) -> u64 {
         let number = self.last() + 1;
         self.publishes.insert(number, Publish { topic, acknowledged: Acknowledged::No });

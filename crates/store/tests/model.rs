@@ -95,7 +95,7 @@ impl Model {
         }
     }
 
-    /// What a reader gets; what he has lost for certain; what he may be told as lost.
+    /// What a reader gets; what it has lost for certain; what it may be told as lost.
     fn read(&self, filters: &[&str], after: u64, since: u64, now: UnixMillis) -> (Vec<u64>, u64, u64) {
         let filters: Vec<_> = filters.iter().map(|f| Filter::parse(f).unwrap()).collect();
         let (mut offsets, mut certain, mut possible) = (Vec::new(), 0, 0);

@@ -25,7 +25,7 @@ pub struct UpgradeRequest<'a> {
     pub method: &'a str,
     /// The header fields in their order, names as they came.
     pub fields: &'a [(&'a str, &'a [u8])],
-    /// Who the credentials of the request prove him to be.
+    /// The identity that the credentials of the request prove.
     pub identity: Option<Arc<Identity>>,
 }
 

@@ -38,7 +38,7 @@ impl Line {
         self.waiting += 1;
     }
 
-    /// Who has asked much is not read until he was answered.
+    /// A client that has asked much is not read until it was answered.
     fn then(&self, cx: &Context<'_>) -> Then {
         if self.waiting < cx.limits.pipelined_asks { Then::Open } else { Then::Paused }
     }

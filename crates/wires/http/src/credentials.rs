@@ -26,7 +26,7 @@ pub(crate) struct Known {
     last: Option<(Credentials, Proof)>,
     /// Whom the registry names as the connection's user.
     registered: Option<Arc<Identity>>,
-    /// When whoever waits for messages is not who he is any more.
+    /// When the identity of the waiting reader expires.
     pub(crate) expires: Option<Monotonic>,
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn sender(head: &Head<'_, '_>, cx: &mut Context<'_>, link: &mut Link<
         }
         Some((last, Proof::Refused(error))) if *last == credentials => {
             let problem = refusal(error);
-            // Asked again, he may be known.
+            // Asked again, the credentials may be known.
             known.last = None;
             return Err(problem);
         }
@@ -138,7 +138,7 @@ impl Known {
 }
 
 /// Tells the registry whose the connection is, if it isn't known there or was another's: who waits for messages is to be
-/// found by his name. Anonymous connections stay out of it.
+/// found by the user's name. Anonymous connections stay out of it.
 pub(crate) fn register(
     agent: Option<Box<str>>,
     who: Option<&Arc<Identity>>,

@@ -33,7 +33,7 @@ use crate::waiting::{Api, Subscribing, unsubscribe};
 /// One connection that speaks HTTP/1.1.
 pub struct Http {
     service: Arc<Service>,
-    /// Who has sent requests, if somebody has shown who he is.
+    /// Who has sent requests, if credentials have shown it.
     known: Option<Box<Known>>,
     next_ask: u32,
     ending: Ending,
@@ -175,7 +175,7 @@ impl Http {
     fn end_if_due(&mut self, cx: &Context<'_>) {
         let reason = match self.ending {
             Ending::No => None,
-            // Who has ended his side may still read: what is or will be answered is sent.
+            // A client that has ended its side may still read: what is or will be answered is sent.
             Ending::Peer if !cx.out.is_empty() || self.owes_answers() => Some(Reason::Done),
             Ending::Peer => Some(Reason::PeerClosed),
             Ending::Drain => Some(Reason::Done),
@@ -212,7 +212,7 @@ impl Http {
         matches!(&self.phase, Phase::Receiving(receiving) if receiving.takes_input(cx.limits.pipelined_publishes))
     }
 
-    /// When whoever waits for messages is not who he is any more.
+    /// When the identity of the waiting reader expires.
     fn expires(&self) -> Option<Monotonic> {
         self.known.as_ref()?.expires
     }

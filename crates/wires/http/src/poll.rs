@@ -267,7 +267,7 @@ fn refuse(cx: &mut Context<'_>, manner: &Manner, reason: &Reason) -> Phase {
     Phase::Closed(reason.clone())
 }
 
-/// The position of a reader who has everything up to this record, and elsewhere what his position says.
+/// The position of a reader that has everything up to this record, and elsewhere what its position says.
 fn after(position: &Cursor, record: &Record) -> Cursor {
     let others = position.positions().iter().copied().filter(|p| p.0 != record.partition);
     let all = others.chain([(record.partition, record.offset)]);

@@ -63,7 +63,7 @@ pub(crate) enum Shape {
 pub(crate) enum Begins {
     /// At an end of the log: its reader is told where that is.
     AtAnEnd,
-    /// After the cursor that its reader gave. He is told no other before he was told of a gap.
+    /// After the cursor that its reader gave. It is told no other before it was told of a gap.
     AfterCursor,
 }
 

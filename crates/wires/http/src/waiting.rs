@@ -35,7 +35,7 @@ impl Subscribing {
         unsubscribe(cx, link);
         let problem = Problem::from(refusal);
         cx.out.write(|out| problem.reply(&self.manner, out));
-        // Asked again, he is to be taken anew.
+        // Asked again, the credentials are to be checked anew.
         *link.known = None;
         Phase::after(cx, &self.manner)
     }

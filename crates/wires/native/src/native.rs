@@ -45,7 +45,7 @@ pub struct Native {
     name: &'static str,
     state: State,
     next_ask: u32,
-    /// Who he is, once he has said so.
+    /// Who the client is, once it has said so.
     person: Option<Box<Person>>,
     /// Asks that are not answered, in their order.
     waiting: VecDeque<(AskId, Waiting)>,
@@ -256,7 +256,7 @@ impl Native {
         };
         let unavailable = problem.code == 503;
         self.refuse(cx, problem);
-        // Who was let in before stays who he was.
+        // The identity that was let in before stays.
         match ends && self.identity().is_none() {
             true if unavailable => self.end(cx, Reason::Overloaded(Duration::from_secs(1))),
             true => self.end(cx, Reason::Unauthorized),

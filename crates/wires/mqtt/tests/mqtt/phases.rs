@@ -68,10 +68,8 @@ fn expected(phase: Phase, packet: &str, version: Version) -> Outcome {
         (Silent, _) | (_, "DISCONNECT") => Ends,
         (_, "reserved") => Refused(Reason::MalformedPacket),
         (Open, "AUTH") if version != V5 => Refused(Reason::MalformedPacket),
-        // MQTT-3.1.0-2. MQTT-4.12.0-7: no method was agreed on, or none is due.
-        (_, "CONNECT") | (Open, "AUTH") => Refused(Reason::ProtocolError),
-        // MQTT-3.1.2-30.
-        (Challenged, _) => Refused(Reason::ProtocolError),
+        // MQTT-3.1.0-2. MQTT-4.12.0-7: no method was agreed on, or none is due. MQTT-3.1.2-30.
+        (_, "CONNECT") | (Open, "AUTH") | (Challenged, _) => Refused(Reason::ProtocolError),
         _ if only_servers_send => Refused(Reason::ProtocolError),
         _ => GoesOn,
     }
