@@ -273,6 +273,12 @@ impl<N: Net> Connections<N> {
                     self.enlist(slot, List::Serve);
                 }
             }
+            Then::Later => {
+                // It goes on, so that what is left is not late.
+                connection.held.since = self.now.monotonic;
+                connection.phase = Phase::Open;
+                self.enlist(slot, List::Serve);
+            }
             Then::Paused => connection.phase = Phase::Paused,
             Then::Become(wire) => {
                 connection.wire = wire;

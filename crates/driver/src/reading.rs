@@ -115,7 +115,7 @@ impl<N: Net> Connections<N> {
         result
     }
 
-    /// Offers bytes to the wire until it uses none or takes none, and then the end, if it has come. Says how many bytes it
+    /// Offers bytes to the wire until it uses none, takes none or wants more later, and then the end, if it has come. Says how many bytes it
     /// used.
     fn offer(&mut self, slot: Slot, position: &Position, bytes: &[u8]) -> usize {
         let ended = self.table.get_mut(slot).is_some_and(|c| c.inbound == Inbound::Ended);
@@ -130,9 +130,13 @@ impl<N: Net> Connections<N> {
             let Some(progress) = self.call(slot, Some(position), |wire, cx| wire.read(cx, input)) else { return used };
             used += progress.used;
             let became = matches!(progress.then, Then::Become(_));
+            let later = matches!(progress.then, Then::Later);
             let stuck = progress.used == 0 && !became;
             self.go_on(slot, progress.then);
             let Some(connection) = self.table.get_mut(slot).filter(|c| c.phase == Phase::Open) else { return used };
+            if later {
+                return used;
+            }
             if stuck && is_end {
                 // It may go on writing to a peer that has only ended its side, but not to one that is gone.
                 if connection.is_deaf {

@@ -100,6 +100,8 @@ pub struct Progress {
 pub enum Then {
     /// The wire takes input.
     Open,
+    /// The wire has used its share of this turn and takes more in the next one.
+    Later,
     /// The wire takes no input until an answer, a delivery or its deadline has come: the socket is not read.
     Paused,
     /// Another wire takes over, with the bytes that were not used and whatever the peer sends from now on.

@@ -112,6 +112,22 @@ fn a_paused_wire_is_not_late() {
 }
 
 #[test]
+fn a_wire_that_wants_more_later_is_served_once_a_turn_and_is_not_late() {
+    let (mut world, recorder) = recorded(Limits::default());
+    let client = world.client();
+    (recorder.state().later, recorder.state().bite) = (true, Some(2));
+    world.script().send(client, b"abcdef");
+    world.script().end(client);
+    for part in ["read ab", "read cd"] {
+        world.turns(1);
+        assert_eq!(recorder.take(), [part]);
+        world.pass(SLOW * 2 / 3);
+    }
+    world.turns(1);
+    assert_eq!(recorder.take(), ["read ef", "end 0"]);
+}
+
+#[test]
 fn thousands_of_asks_of_one_connection_do_not_hold_up_others() {
     let limits = Limits { asks_per_turn: 100, filters_per_subscription: 10_000, ..Limits::default() };
     let mut world = World::new(limits, mqtt);

@@ -16,6 +16,8 @@ pub(crate) struct State {
     pub(crate) paused: bool,
     /// They use this many bytes at once at most.
     pub(crate) bite: Option<usize>,
+    /// They want what they did not use in the next turn.
+    pub(crate) later: bool,
     /// How many bytes of what they have used they hold.
     pub(crate) holds: usize,
     /// They go on after the end of their peer's side, and write when they are ticked.
@@ -63,7 +65,8 @@ impl Wire for Recorder {
         };
         let used = bytes.len().min(self.state().bite.unwrap_or(usize::MAX));
         self.state().told.push(format!("read {}", String::from_utf8_lossy(&bytes[..used])));
-        Progress { used, then: self.then() }
+        let is_later = self.state().later && used < bytes.len();
+        Progress { used, then: if is_later { Then::Later } else { self.then() } }
     }
 
     fn answer(&mut self, _: &mut Context<'_>, _: AskId, _: Answer) -> Then {

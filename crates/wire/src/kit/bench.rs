@@ -37,6 +37,7 @@ pub struct Bench {
     unused: Vec<u8>,
     ended: bool,
     going: Going,
+    laters: usize,
 }
 
 enum Going {
@@ -72,12 +73,18 @@ impl Bench {
             unused: Vec::new(),
             ended: false,
             going: Going::Open,
+            laters: 0,
         }
     }
 
     /// What the wire calls itself now.
     pub fn name(&self) -> &'static str {
         self.wire.name()
+    }
+
+    /// How often the wire left what had come for another turn.
+    pub fn laters(&self) -> usize {
+        self.laters
     }
 
     /// Whether the socket would be read.
@@ -192,6 +199,10 @@ impl Bench {
     fn go(&mut self, then: Then) {
         self.going = match then {
             Then::Open => Going::Open,
+            Then::Later => {
+                self.laters += 1;
+                Going::Open
+            }
             Then::Paused => Going::Paused,
             Then::Closed(reason) => Going::Closed(reason),
             Then::Become(wire) => {

@@ -82,6 +82,10 @@ impl Incoming {
         Ok(())
     }
 
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.is_compressed
+    }
+
     pub(crate) fn is_whole(&self) -> bool {
         self.frame.is_final && self.read == self.frame.payload
     }

@@ -35,6 +35,8 @@ pub struct WebSocket {
 enum Step {
     /// So many bytes were used.
     Used(usize),
+    /// So many bytes were used, and inflated to so many.
+    Inflated(usize, usize),
     /// More are needed.
     Wait,
     /// So many were used, and it goes on like this.
@@ -94,9 +96,11 @@ impl WebSocket {
         let Some(incoming) = self.incoming.take_if(|incoming| incoming.is_whole()) else {
             return Ok(if used == 0 { Step::Wait } else { Step::Used(used) });
         };
+        let is_compressed = incoming.is_compressed();
         let (kind, message) = incoming.finish(self.bound(cx))?;
         let flow = self.carried.message(&mut Carrier { cx, framing: self.framing }, kind, &message);
         Ok(match self.then(cx, flow) {
+            Then::Open if is_compressed => Step::Inflated(used, message.len()),
             Then::Open => Step::Used(used),
             then => Step::Then(used, then),
         })
@@ -149,10 +153,15 @@ impl Wire for WebSocket {
             Input::Bytes(bytes) => bytes,
             Input::End(bytes) => return Progress { used: bytes.len(), then: Then::Closed(Reason::PeerClosed) },
         };
-        let mut used = 0;
+        let (mut used, mut inflated) = (0, 0);
         while used < bytes.len() {
+            // A turn takes about as many bytes of compressed messages as of others.
+            if inflated >= cx.limits.receive_buffer_bytes {
+                return Progress { used, then: Then::Later };
+            }
             match self.step(cx, &bytes[used..]) {
                 Ok(Step::Used(more)) => used += more,
+                Ok(Step::Inflated(more, to)) => (used, inflated) = (used + more, inflated + to),
                 Ok(Step::Wait) => break,
                 Ok(Step::Then(more, then)) => return Progress { used: used + more, then },
                 Err(failure) => {

@@ -4,7 +4,7 @@ use everywire_base::clock::Monotonic;
 use everywire_base::limits::Limits;
 use everywire_base::reason::Reason;
 use everywire_wire::kit::Bench;
-use everywire_wire::{Answer, Context, Input, Progress, Then, Upgrade, UpgradeRequest, Wire};
+use everywire_wire::{Answer, Context, Framing, Input, Kind, Progress, Then, Upgrade, UpgradeRequest, Wire};
 use proptest::prelude::*;
 
 use crate::deflate::{Plain, deflated};
@@ -295,6 +295,25 @@ fn open(request: &str) -> (Bench, String) {
 
 const GOOD: &str = "GET /v1/ws\nUpgrade: WebSocket\nConnection: keep-alive, Upgrade\nSec-WebSocket-Version: 13\n\
                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n";
+
+/// A frame of 1 KB may become a message of 1 MB: one connection has no more of a turn than others.
+#[test]
+fn what_inflates_much_is_taken_turn_by_turn() {
+    let mut bomb = Vec::new();
+    deflated(15).frame(Kind::Text, &vec![b' '; 1 << 20], &mut bomb);
+    let [(0xc1, bomb)] = &frames(&bomb)[..] else { panic!("not one compressed message") };
+    assert!(bomb.len() < 16_384, "{}", bomb.len());
+    let read = |bytes: &[u8], messages: usize| {
+        let mut bench = deflating();
+        bench.send(bytes);
+        assert_eq!(got(&mut bench).len(), messages);
+        bench.laters()
+    };
+    let one = frame(0xc1, bomb);
+    assert_eq!(read(&one, 1), 0, "nothing is left");
+    assert_eq!(read(&one.repeat(5), 5), 4);
+    assert_eq!(read(&frame(0x81, b"as it is").repeat(5000), 5000), 0);
+}
 
 /// §1.3, §4.2.2.
 #[test]
