@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { EventStreamParser } from '../../sdk/js/src/everywire.js';
+import { EventStreamParser } from '../../sdk/js/src/sse.js';
 import { PacketParser } from '../../web/mqtt.js';
 
 const EXPECTED = [

@@ -31,6 +31,7 @@ async function tab(context, options = {}) {
     globalThis.got = [];
     globalThis.problems = [];
     globalThis.client.on('problem', ({ reason }) => globalThis.problems.push(reason));
+    await import('/web/sdk/outbox.js');
   }, options);
   return page;
 }
@@ -104,6 +105,21 @@ test('what waits in the outbox of a closed tab is sent by the next one, once', a
   const all = await bodies();
   assert.deepEqual(all.toSorted(), ['a', 'b', 'c', 'd']);
   assert.ok(all.indexOf('a') < all.indexOf('b'));
+  await context.close();
+});
+
+test('a part of the client that the network doesn’t bring is asked for again, and what was published meanwhile goes out', async () => {
+  const context = await browser.chromium.newContext();
+  const page = await context.newPage();
+  let asked = 0;
+  await page.route('**/outbox.js', (route) => ((asked += 1) > 2 ? route.continue() : route.abort()));
+  await page.goto(`${proxy.url}/web/docs/http.md`);
+  const published = await page.evaluate(async () => {
+    const { Everywire } = await import('/web/sdk/everywire.js');
+    const client = new Everywire(undefined, { retryMs: [20, 200] });
+    return Promise.all(['1', '2'].map((body) => client.publish('late', body)));
+  });
+  assert.ok(asked > 2 && published[0].cursor < published[1].cursor, JSON.stringify([asked, published]));
   await context.close();
 });
 

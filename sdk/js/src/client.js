@@ -1,17 +1,17 @@
 /**
+ * The client that applications see. What not everybody needs is loaded beside it: the outbox, the cursors that are kept
+ * by name, the connection that tabs share.
+ *
  * @import { Events, Message, Options, Page, Presence, Published, PublishOptions, State, StateEvent, SubscribeOptions, Subscription, Wire } from './types.js'
  */
 import { Links } from './links.js';
-import { Outbox } from './outbox.js';
-import { Problem } from './problem.js';
-import { browserStore, safeStore } from './store.js';
+import { Problem, backoff, bytes } from './shared.js';
 import { Reader } from './subscription.js';
-import { Tabs } from './tabs.js';
-import { Token } from './token.js';
 
-const WEEK_MS = 7 * 24 * 3_600_000;
 /** @type {any} */
 const world = globalThis;
+
+const closed = () => new Problem(0, 'this client is closed');
 
 /** A client of one server. */
 export class Everywire {
@@ -19,60 +19,37 @@ export class Everywire {
   #state = 'idle';
   /** @type {Wire | undefined} */
   #wire;
-  /** @type {string | undefined} */
-  #user;
-  /** @type {Set<Reader>} */
-  #readers = new Set();
   /** @type {Map<string, Set<(event: any) => void>>} */
   #listeners = new Map();
-  /** @type {Outbox | undefined} */
-  #outbox;
-  /** @type {Tabs | undefined} */
-  #tabs;
-  /** @type {Map<string, string>} Cursors that are being written, by name. */
-  #keeping = new Map();
+  /** What begins and ends reading: the links, or the tabs together; nothing until those are loaded. @type {{ start(): void, left(reader: Reader): void } | undefined} */
+  #line;
   #links;
   #settings;
-  #token;
-  #cursors;
-  #base;
 
   /**
    * @param {string | URL} [url]  The server, with its path prefix if it has one; the page's own unless given.
    * @param {Options} [options]
    */
   constructor(url = new URL('/', world.location), options = {}) {
-    this.#base = new URL(String(url).replace(/\/?$/, '/'), world.location);
-    const { fetch = world.fetch.bind(world), WebSocket = world.WebSocket, now = Date.now, retryMs = [250, 10_000], outbox = {}, cursors } = options;
+    const base = new URL(String(url).replace(/\/?$/, '/'), world.location);
+    const { fetch = world.fetch.bind(world), WebSocket = world.WebSocket, now = Date.now, token } = options;
     const wires = (options.wires ?? ['ws', 'sse', 'longpoll', 'poll']).filter((wire) => wire !== 'ws' || WebSocket);
-    this.#token = new Token(options.token, now);
-    this.#settings = { probeMs: 3000, pollMs: 1000, verdictMs: 600_000, ...options, base: this.#base, wires, fetch, WebSocket, now, retryMs };
-    this.#links = new Links(this.#settings, this.#token, {
-      readers: () => [...this.#readers, ...(this.#tabs?.readers ?? [])],
+    this.#settings = {
+      probeMs: 3000, pollMs: 1000, verdictMs: 600_000, outbox: {}, ...options,
+      base, wires, fetch, WebSocket, now,
+      token: typeof token === 'string' ? token : undefined,
+      tokens: typeof token === 'function' ? this.#part(async () => new (await import('./token.js')).Token(token, now)) : undefined,
+      retryMs: options.retryMs ?? /** @type {[number, number]} */ ([250, 10_000]),
+    };
+    this.#links = new Links(this.#settings, {
       state: (event) => this.#moved(event),
-      problem: (error) => this.#tell(error),
+      problem: this.#tell,
       gap: (gap) => this.#emit('gap', gap),
-      entered: (user) => { this.#user = user; },
     });
-    const prefix = `everywire:${this.#base.href}:`;
-    /** @param {unknown} error */
-    const fail = (error) => this.#tell(new Problem(0, `the storage can’t be used, what waits is kept in memory only: ${Problem.from(error).reason}`));
-    const browser = 'localStorage' in world || world.document ? browserStore() : undefined;
-    this.#cursors = cursors === false ? undefined : safeStore(cursors ?? browser, prefix, fail);
-    if (outbox) {
-      this.#outbox = new Outbox({
-        store: safeStore(outbox.store ?? browser, prefix, fail),
-        name: prefix,
-        max: outbox.max ?? 1000,
-        ttlMs: Math.min(outbox.ttlMs ?? WEEK_MS / 7, WEEK_MS),
-        retryMs,
-        now,
-        post: ({ topic, type, text, isBinary, options }, key) => this.#post(topic, isBinary ? bytes(text) : text, { ...options, type, key }),
-        changed: () => this.#emit('outbox', { waiting: /** @type {Outbox} */ (this.#outbox).waiting }),
-        problem: (error) => this.#tell(error),
-      });
-    }
-    if (options.share && world.navigator?.locks && world.BroadcastChannel) this.#tabs = new Tabs(prefix, this.#links, this.#readers, (event) => this.#moved(event));
+    if (options.share && world.navigator?.locks && world.BroadcastChannel) this.#share().catch(() => {});
+    else this.#line = this.#links;
+    // At once, so that it is there when the network isn't.
+    this.#tend('wake');
     this.#listen('addEventListener');
   }
 
@@ -84,11 +61,65 @@ export class Everywire {
   }
 
   #online = () => {
-    this.#links.again(true);
-    this.#outbox?.wake();
+    this.#links.again();
+    this.#tend('wake');
   };
 
   #offline = () => this.#links.offline();
+
+  /** What the parts that are loaded later need. */
+  get #parts() {
+    const { base, ...settings } = this.#settings;
+    return { ...settings, prefix: `everywire:${base.href}:`, problem: this.#tell };
+  }
+
+  async #share() {
+    const { Tabs } = await this.#part(() => import('./tabs.js'))();
+    if (this.#state === 'closed') return;
+    const tabs = new Tabs(this.#parts.prefix, this.#links, {
+      moved: (event) => this.#moved(event),
+      read: (topics, handle, after) => this.#read(topics, handle, { after }, () => {}),
+    });
+    this.on('state', (event) => tabs.moved(event));
+    this.#line = tabs;
+    this.start();
+  }
+
+  #cursors = this.#part(async () => new (await import('./kept.js')).Cursors(this.#parts));
+
+  #outbox = this.#part(async () => new (await import('./outbox.js')).Outbox({
+    ...this.#parts,
+    post: ({ topic, type, text, isBinary, options }, key) => this.#post(topic, isBinary ? bytes(text) : text, { ...options, type, key }),
+    changed: (waiting) => this.#emit('outbox', { waiting }),
+  }));
+
+  /**
+   * Loads a part of the client once, when it is asked for; again and again while the network doesn't bring it.
+   * @template T
+   * @param {() => Promise<T>} load
+   * @returns {() => Promise<T>}
+   */
+  #part(load) {
+    /** @type {Promise<T> | undefined} */
+    let part;
+    const attempt = async () => {
+      for (let failures = 0; this.#state !== 'closed'; failures += 1) {
+        try {
+          return await load();
+        } catch (error) {
+          if (failures === 0) this.#tell(error);
+          await new Promise((resolve) => { setTimeout(resolve, backoff(failures, this.#settings.retryMs)); });
+        }
+      }
+      throw closed();
+    };
+    return () => (part ??= attempt());
+  }
+
+  /** Lets what waits be sent, or ends that. @param {'wake' | 'close'} what */
+  async #tend(what) {
+    if (this.#settings.outbox) await this.#outbox().then((outbox) => outbox[what](), () => {});
+  }
 
   get state() {
     return this.#state;
@@ -101,30 +132,27 @@ export class Everywire {
 
   /** Who the server says that this is. */
   get user() {
-    return this.#user;
+    return this.#links.user;
   }
 
   /** Where the server is. */
   get url() {
-    return this.#base.href;
+    return this.#settings.base.href;
   }
 
   /** Connects, if there is something to read; after a refusal it tries again. */
   start() {
-    if (this.#state === 'closed') throw new Problem(0, 'this client is closed');
-    this.#outbox?.wake();
-    if (this.#readers.size === 0 && !this.#tabs?.readers.length) return;
-    if (this.#tabs && !this.#tabs.isLeader) this.#tabs.follow();
-    else this.#links.start();
+    if (this.#state === 'closed') throw closed();
+    this.#tend('wake');
+    this.#line?.start();
   }
 
   /** Ends everything; what waits in a kept outbox is sent at the next start. */
   async close() {
-    for (const reader of this.#readers) reader.close();
-    this.#tabs?.close();
+    for (const reader of this.#links.readers) reader.close();
     this.#links.stop({ state: 'closed' });
-    this.#outbox?.close();
     this.#listen('removeEventListener');
+    this.#tend('close');
   }
 
   /**
@@ -158,43 +186,29 @@ export class Everywire {
    * @returns {Subscription<T>}
    */
   subscribe(topics, handle, options = {}) {
-    if (this.#state === 'closed') throw new Problem(0, 'this client is closed');
-    const reader = new Reader({
-      left: (reader) => {
-        this.#readers.delete(reader);
-        this.#links.left(reader);
-        this.#tabs?.left(reader);
-        if (this.#readers.size === 0 && !this.#tabs?.readers.length && this.#links.isRunning && this.#state !== 'refused') this.#links.stop();
-      },
-      problem: (error) => this.#tell(error),
-      keep: (reader) => this.#keep(reader),
-    }, [topics].flat(), handle, options);
-    this.#begin(reader);
+    if (this.#state === 'closed') throw closed();
+    const reader = this.#read([topics].flat(), handle, options, this.#tell);
     options.signal?.addEventListener('abort', () => reader.close());
     return /** @type {any} */ (reader);
   }
 
-  /** @param {Reader} reader */
-  async #begin(reader) {
-    const kept = reader.name && await this.#cursors?.get(`cursor/${reader.name}`);
-    if (reader.isClosed) return;
-    if (kept) reader.cursor = reader.at = kept;
-    this.#readers.add(reader);
-    this.start();
-    this.#links.changed();
+  /**
+   * @param {string[]} topics @param {((message: Message<any>) => unknown) | undefined} handle @param {SubscribeOptions} options
+   * @param {(error: unknown) => void} problem
+   */
+  #read(topics, handle, options, problem) {
+    const reader = new Reader({ left: (reader) => (this.#line ?? this.#links).left(reader), problem }, topics, handle, options);
+    this.#begin(reader).catch(() => {});
+    return reader;
   }
 
   /** @param {Reader} reader */
-  async #keep({ name, cursor }) {
-    if (!name || !cursor || !this.#cursors) return;
-    const isWriting = this.#keeping.has(name);
-    this.#keeping.set(name, cursor);
-    if (isWriting) return;
-    for (let written; written !== this.#keeping.get(name);) {
-      written = this.#keeping.get(name);
-      await this.#cursors.set(`cursor/${name}`, /** @type {string} */ (written));
-    }
-    this.#keeping.delete(name);
+  async #begin(reader) {
+    if (reader.name && this.#settings.cursors !== false) await (await this.#cursors()).begin(reader);
+    if (reader.isClosed) return;
+    this.#links.readers.add(reader);
+    this.start();
+    this.#links.changed();
   }
 
   /**
@@ -210,10 +224,7 @@ export class Everywire {
     const isText = typeof body === 'string';
     const type = options.type ?? (isText ? 'text/plain;charset=utf-8' : isBinary ? 'application/octet-stream' : 'application/json');
     const content = isBinary ? new Uint8Array(body) : isText ? body : JSON.stringify(body);
-    if (this.#outbox && queue && !options.key) {
-      const text = typeof content === 'string' ? content : btoa(Array.from(content, (byte) => String.fromCharCode(byte)).join(''));
-      return this.#outbox.add({ topic, options, type, text, isBinary, at: this.#settings.now() }, signal);
-    }
+    if (this.#settings.outbox && queue && !options.key) return (await this.#outbox()).add(topic, content, { ...options, type }, signal);
     return this.#post(topic, content, { ...options, type, signal });
   }
 
@@ -256,21 +267,15 @@ export class Everywire {
     const isNew = event.state !== this.#state || event.wire !== this.#wire || event.state === 'waiting';
     if (!isNew || this.#state === 'closed') return;
     [this.#state, this.#wire] = [event.state, event.wire];
-    if (event.state === 'open') this.#outbox?.wake();
-    this.#tabs?.moved(event);
+    if (event.state === 'open') this.#tend('wake');
     this.#emit('state', event);
   }
 
   /** @param {unknown} error */
-  #tell(error) {
-    this.#emit('problem', Problem.from(error));
-  }
+  #tell = (error) => this.#emit('problem', Problem.from(error));
 
   /** @template {keyof Events} K @param {K} kind @param {Events[K]} event */
   #emit(kind, event) {
     for (const listener of this.#listeners.get(kind) ?? []) listener(event);
   }
 }
-
-/** @param {string} base64 */
-const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));

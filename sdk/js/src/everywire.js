@@ -1,8 +1,6 @@
 /** Everywire's client: one cursor over WebSocket, SSE, long poll and short poll; publishing that survives tunnels. */
 export { Everywire } from './client.js';
-export { Problem } from './problem.js';
-export { EventStreamParser } from './sse.js';
-export { browserStore } from './store.js';
+export { Problem } from './shared.js';
 /** @typedef {import('./types.js').Wire} Wire */
 /** @typedef {import('./types.js').State} State */
 /** @typedef {import('./types.js').Store} Store */

@@ -4,17 +4,15 @@
  * every message has its place in the log, two wires at once do no harm.
  *
  * @import { Query } from './address.js'
- * @import { Gap, Message, StateEvent, Wire } from './types.js'
- * @import { Reader } from './subscription.js'
+ * @import { Gap, StateEvent, Wire } from './types.js'
  * @import { Token } from './token.js'
+ * @import { Reader } from './subscription.js'
  */
 import { addressOf } from './address.js';
-import { Problem, backoff } from './problem.js';
-import { WIRES } from './wires.js';
+import { Link } from './link.js';
+import { Problem, backoff } from './shared.js';
+import { ws } from './ws.js';
 
-/** So many messages may wait for a handler before a wire stops reading. */
-const WAITING_MOST = 256;
-const HEARTBEAT_MS = 25_000;
 const TICK_MS = 1000;
 /** A step of the clock after which a connection must prove that it lives. */
 const JUMP_MS = 10_000;
@@ -27,6 +25,8 @@ const JUMP_MS = 10_000;
  * @property {number} pollMs
  * @property {number} verdictMs
  * @property {[number, number]} retryMs
+ * @property {string} [token]
+ * @property {() => Promise<Token>} [tokens]  In place of `token`: a function gives it.
  * @property {string} [device]
  * @property {string} [label]
  * @property {typeof fetch} fetch
@@ -34,114 +34,16 @@ const JUMP_MS = 10_000;
  * @property {() => number} now
  *
  * @typedef {object} Host
- * @property {() => Reader[]} readers
  * @property {(event: StateEvent) => void} state
  * @property {(error: unknown) => void} problem
  * @property {(gap: Gap) => void} gap
- * @property {(user: string | undefined) => void} entered
  */
 
-/** One try of one wire. */
-export class Link {
-  isLive = false;
-  /** The request under way, begun anew when the readers change. */
-  request = new AbortController();
-  silenceMs = Infinity;
-  heartbeatMs = HEARTBEAT_MS;
-  isPaused = false;
-  /** The token in place of one that was refused. @type {string | undefined} */
-  refused;
-  pingedAt = 0;
-  patienceMs = HEARTBEAT_MS;
-  #abort = new AbortController();
-  #wake = () => {};
-  #links;
-
-  /** @param {Links} links @param {Wire} wire */
-  constructor(links, wire) {
-    this.#links = links;
-    this.wire = wire;
-    this.settings = links.settings;
-    this.host = links.host;
-    this.tokens = links.token;
-    this.heardAt = this.settings.now();
-    this.signal = this.#abort.signal;
-    /** What is asked if it is silent. @type {(() => void) | undefined} */
-    this.ping = undefined;
-    /** The token has a fresh successor. @type {() => unknown} */
-    this.renew = () => this.changed();
-    /** A reader is gone. @type {(reader: Reader) => void} */
-    this.left = () => this.changed();
-    this.probe = setTimeout(() => this.end(new Problem(0, `nothing came within ${this.settings.probeMs} ms`)), this.settings.probeMs);
-  }
-
-  /** The readers have changed. */
-  changed() {
-    this.request.abort();
-    this.#wake();
-  }
-
-  /** @param {Problem} problem */
-  end(problem) {
-    this.#abort.abort(problem);
-    this.request.abort();
-    this.#wake();
-  }
-
-  live() {
-    if (this.isLive || this.signal.aborted) return;
-    this.isLive = true;
-    clearTimeout(this.probe);
-    this.#links.proved(this);
-  }
-
-  heard() {
-    this.heardAt = this.settings.now();
-    this.pingedAt = 0;
-  }
-
-  /**
-   * @param {string} path @param {Reader[]} readers
-   * @param {Record<string, string | number | undefined>} query @param {number} silenceMs
-   */
-  async read(path, readers, query, silenceMs) {
-    this.heard();
-    this.silenceMs = silenceMs;
-    const signal = AbortSignal.any([this.signal, this.request.signal]);
-    const topic = [...new Set(readers.flatMap(({ topics }) => topics))];
-    const response = await this.#links.ask(path, { topic, ...query }, { signal });
-    this.host.entered(this.tokens.user);
-    return response;
-  }
-
-  /** @param {Message<any> & { body_base64?: string }} envelope @param {Reader[]} readers */
-  message({ body_base64, ...message }, readers) {
-    if (body_base64 !== undefined) message.bytes = Uint8Array.from(atob(body_base64), (c) => c.charCodeAt(0));
-    for (const reader of readers) reader.offer(message);
-  }
-
-  /** Waits for slow handlers. */
-  async room() {
-    this.isPaused = true;
-    for (const reader of this.host.readers()) {
-      if (reader.waiting > WAITING_MOST) await reader.drained();
-    }
-    this.isPaused = false;
-    this.heard();
-  }
-
-  /** @param {number} ms */
-  pause(ms) {
-    this.silenceMs = Infinity;
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#wake = () => { clearTimeout(timer); resolve(0); };
-      if (this.signal.aborted) this.#wake();
-    });
-  }
-}
-
 export class Links {
+  /** What is read. @type {Set<Reader>} */
+  readers = new Set();
+  /** Who the server says that this is. @type {string | undefined} */
+  user;
   /** @type {Map<Wire, Link>} */
   #tries = new Map();
   /** Until when a wire counts as broken. @type {Map<Wire, number>} */
@@ -164,15 +66,14 @@ export class Links {
   #ticks;
   #tickedAt = 0;
 
-  /** @param {Settings} settings @param {Token} token @param {Host} host */
-  constructor(settings, token, host) {
+  /** @param {Settings} settings @param {Host} host */
+  constructor(settings, host) {
     this.settings = settings;
-    this.token = token;
     this.host = host;
   }
 
   start() {
-    if (this.isRunning) return;
+    if (this.isRunning || this.readers.size === 0) return;
     this.isRunning = true;
     this.#tickedAt = this.settings.now();
     this.#ticks = setInterval(() => this.#tick(), TICK_MS);
@@ -200,16 +101,15 @@ export class Links {
   /** @param {Link} link */
   #drop(link) {
     this.#tries.delete(link.wire);
-    clearTimeout(link.probe);
     link.end(new Problem(0, 'no longer needed'));
   }
 
-  /** Tries again at once, as if nothing were known: the network has changed, or the line is dead. @param {boolean} [isAnother] */
-  again(isAnother) {
+  /** Tries again at once, as if nothing were known: the network has changed. */
+  again() {
     if (!this.isRunning) return;
     this.#clear();
     this.#failures = 0;
-    if (isAnother) this.#verdicts.clear();
+    this.#verdicts.clear();
     this.#round();
   }
 
@@ -226,7 +126,9 @@ export class Links {
 
   /** @param {Reader} reader */
   left(reader) {
+    this.readers.delete(reader);
     for (const link of this.#tries.values()) link.left(reader);
+    if (this.isRunning && this.readers.size === 0) this.stop();
   }
 
   /** Changes to a wire; the present one ends when the new one has proved itself. @param {Wire | 'auto'} wire */
@@ -270,7 +172,7 @@ export class Links {
     if (next) {
       this.#next = setTimeout(() => this.#step(), this.settings.probeMs / 3);
       this.#try(next);
-    } else if (this.#tries.size === 0) this.#allFailed();
+    } else if (this.#tries.size === 0) this.#allFailed().catch((error) => this.#wait(Problem.from(error)));
   }
 
   /** @param {Wire} wire */
@@ -279,10 +181,9 @@ export class Links {
     const link = new Link(this, wire);
     this.#tries.set(wire, link);
     try {
-      await WIRES[wire](link);
+      await (wire === 'ws' ? ws : (await import('./http.js')).WIRES[wire])(link);
     } catch (error) {
       const problem = Problem.from(link.signal.aborted ? link.signal.reason : error);
-      clearTimeout(link.probe);
       link.end(problem);
       if (this.#tries.get(wire) === link) this.#ended(link, problem);
     }
@@ -338,20 +239,9 @@ export class Links {
     const refusal = problems.find(({ isPassing }) => !isPassing);
     // A server that says no outweighs wires that can't reach it.
     if (!refusal || problems.filter(({ isPassing }) => isPassing).length > problems.length / 2) return this.#wait(refusal ?? problems[0]);
-    const readers = this.host.readers();
-    if (refusal.status !== 401 && readers.length > 1 && await this.#single(readers)) return this.#round();
+    const readers = [...this.readers];
+    if (refusal.status !== 401 && readers.length > 1 && await (await import('./http.js')).single(this, readers)) return this.#round();
     this.#refused(refusal);
-  }
-
-  /** Finds out which of many readers is refused; tells whether some were and others not. @param {Reader[]} readers */
-  async #single(readers) {
-    let allowed = 0;
-    for (const reader of readers) {
-      const problem = await this.ask('v1/messages', { topic: reader.topics, after: 'latest' }).then(() => undefined, Problem.from);
-      if (!problem || problem.isPassing) allowed += 1;
-      else reader.refuse(problem);
-    }
-    return allowed > 0 && allowed < readers.length;
   }
 
   /** @param {Problem} problem */
@@ -371,38 +261,37 @@ export class Links {
   /** Looks after what time alone brings. */
   #tick() {
     if (!this.isRunning) return;
-    const { now, probeMs, wires } = this.settings;
+    const { now, wires } = this.settings;
     const time = now();
     const hasJumped = Math.abs(time - this.#tickedAt - TICK_MS) > JUMP_MS;
     this.#tickedAt = time;
-    for (const link of this.#tries.values()) this.#listen(link, time, hasJumped ? probeMs : link.heartbeatMs, hasJumped);
+    for (const link of this.#tries.values()) link.check(time, hasJumped);
     if (!this.current) return;
-    if (this.token.isRenewable && this.token.isExpiring) this.token.get().then(() => this.current?.renew(), this.host.problem);
+    this.#renew().catch(this.host.problem);
     const better = this.forced ? [this.forced] : wires.slice(0, wires.indexOf(this.current.wire));
     for (const wire of better) {
       if (wire !== this.current.wire && !this.#isBroken(wire)) this.#try(wire);
     }
   }
 
-  /** Ends a line on which nothing comes any more. @param {Link} link @param {number} time @param {number} patienceMs @param {boolean} hasJumped */
-  #listen(link, time, patienceMs, hasJumped) {
-    const silentMs = time - link.heardAt;
-    if (silentMs < 0) link.heardAt = time;
-    if (link.isPaused) return;
-    const isAsking = link.pingedAt > 0;
-    if (link.ping ? isAsking && time - link.pingedAt > link.patienceMs : silentMs > link.silenceMs) {
-      link.end(new Problem(0, 'nothing comes any more'));
-    } else if (link.ping && !isAsking && (silentMs > link.heartbeatMs || hasJumped)) {
-      link.ping();
-      link.pingedAt = time;
-      link.patienceMs = patienceMs;
-    }
+  /** The token, or another than one that was refused. @param {string} [refused] @returns {Promise<string | undefined>} */
+  async token(refused) {
+    const tokens = await this.settings.tokens?.();
+    if (!tokens) return this.settings.token;
+    return refused === undefined ? tokens.get() : tokens.another(refused);
+  }
+
+  async #renew() {
+    const tokens = await this.settings.tokens?.();
+    if (!tokens?.isExpiring) return;
+    await tokens.get();
+    this.current?.renew();
   }
 
   /** Fetches; after a 401 once more with another token. @param {string} path @param {Query} query @param {RequestInit} [options] */
   async ask(path, query, options = {}) {
     const address = addressOf(this.settings, path, query);
-    let token = await this.token.get();
+    let token = await this.token();
     for (let isAgain = false; ; isAgain = true) {
       const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
       /** @type {Response} */
@@ -414,8 +303,9 @@ export class Links {
       }
       if (response.ok) return response;
       const problem = await Problem.of(response);
-      if (response.status !== 401 || isAgain || !this.token.isRenewable) throw problem;
-      token = await this.token.another(token);
+      const another = response.status === 401 && !isAgain && await this.token(token);
+      if (!another || another === token) throw problem;
+      token = another;
     }
   }
 }

@@ -4,8 +4,10 @@
  *
  * @import { Published, PublishOptions, Store } from './types.js'
  */
-import { Problem, backoff } from './problem.js';
+import { safeStore } from './kept.js';
+import { Problem, backoff } from './shared.js';
 
+const DAY_MS = 24 * 3_600_000;
 /** So many tabs have a place of their own in the store. */
 const SLOTS = 8;
 
@@ -21,16 +23,16 @@ const SLOTS = 8;
  * @typedef {{ producer: string, next: number, entries: Entry[] }} Queue
  * @typedef {{ resolve: (published: Published) => void, reject: (problem: Problem) => void }} Waiter
  *
- * @typedef {object} Settings
- * @property {Store} store
- * @property {string} name  Of the locks by which tabs divide the places in the store.
- * @property {number} max
- * @property {number} ttlMs
+ * @typedef {object} Outside  What the client gives.
+ * @property {string} prefix  Of the keys in the store and of the locks by which tabs divide the places in it.
+ * @property {false | { store?: Store, max?: number, ttlMs?: number }} [outbox]
  * @property {[number, number]} retryMs
  * @property {() => number} now
  * @property {(entry: Entry, key: string) => Promise<Published>} post
- * @property {() => void} changed
+ * @property {(waiting: number) => void} changed
  * @property {(error: unknown) => void} problem
+ *
+ * @typedef {Omit<Outside, 'outbox' | 'changed'> & { store: Store, max: number, ttlMs: number, changed: () => void }} Settings
  */
 
 export class Outbox {
@@ -42,9 +44,16 @@ export class Outbox {
   /** @type {(() => void)[]} */
   #releases = [];
 
-  /** @param {Settings} settings */
-  constructor(settings) {
-    this.#settings = settings;
+  /** @param {Outside} outside */
+  constructor(outside) {
+    const { store, max = 1000, ttlMs = DAY_MS } = outside.outbox || {};
+    this.#settings = {
+      ...outside,
+      store: safeStore(store, outside),
+      max,
+      ttlMs: Math.min(ttlMs, 7 * DAY_MS),
+      changed: () => outside.changed(this.waiting),
+    };
     this.#opened = this.#open();
   }
 
@@ -56,7 +65,7 @@ export class Outbox {
     const { locks } = /** @type {any} */ (globalThis.navigator ?? {});
     for (let slot = 0; slot < (locks ? SLOTS : 1) && !this.#isClosed; slot += 1) {
       const name = `outbox/${slot}`;
-      const release = locks ? await take(locks, this.#settings.name + name) : () => {};
+      const release = locks ? await take(locks, this.#settings.prefix + name) : () => {};
       if (!release) continue;
       const queue = await new Lane(this.#settings, name).open();
       // A tab keeps one place; another one only until what was left there is sent.
@@ -70,8 +79,15 @@ export class Outbox {
     if (this.#queues.length === 0) this.#queues.push(new Lane({ ...this.#settings, store: nowhere }, ''));
   }
 
-  /** @param {Entry} entry @param {AbortSignal} [signal] @returns {Promise<Published>} */
-  async add(entry, signal) {
+  /**
+   * @param {string} topic @param {string | Uint8Array} content @param {PublishOptions & { type: string }} options
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Published>}
+   */
+  async add(topic, content, { type, ...options }, signal) {
+    const isBinary = typeof content !== 'string';
+    const text = isBinary ? btoa(Array.from(content, (byte) => String.fromCharCode(byte)).join('')) : content;
+    const entry = { topic, options, type, text, isBinary, at: this.#settings.now() };
     await this.#opened;
     if (this.waiting >= this.#settings.max) throw new Problem(0, `the outbox is full: ${this.#settings.max} messages wait`);
     return this.#queues[0].add(entry, signal);

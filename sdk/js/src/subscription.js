@@ -1,6 +1,6 @@
 /** @import { Message, SubscribeOptions } from './types.js' */
 import { distance, takes } from './cursor.js';
-import { Problem, backoff } from './problem.js';
+import { Problem, backoff } from './shared.js';
 
 /** @type {[number, number]} */
 const RETRY_MS = [250, 10_000];
@@ -16,24 +16,26 @@ export class Reader {
   at;
   /** The wire's link that has confirmed it. @type {object | undefined} */
   link;
+  /** Keeps how far messages were handled. @type {((cursor: string) => void) | undefined} */
+  keep;
   isClosed = false;
   /** @type {{ message?: Message<any>, cursor?: string }[]} */
   #queue = [];
   /** @type {Set<string>} */
   #greetings = new Set();
-  #isPumping = false;
   /** @type {(value?: any) => void} */
   #resolve = () => {};
   /** @type {(problem: Problem) => void} */
   #reject = () => {};
   /** @type {(() => void)[]} */
   #drained = [];
-  /** @type {(() => void) | undefined} */
-  #wake;
+  #wake = () => {};
+  /** @type {Problem | undefined} */
+  problem;
   #owner;
 
   /**
-   * @param {{ left(reader: Reader): void, problem(error: unknown): void, keep(reader: Reader): void }} owner
+   * @param {{ left(reader: Reader): void, problem(error: unknown): void }} owner
    * @param {string[]} topics
    * @param {((message: Message<any>) => unknown) | undefined} handle
    * @param {SubscribeOptions} options
@@ -41,12 +43,27 @@ export class Reader {
   constructor(owner, topics, handle, { after, name }) {
     this.#owner = owner;
     this.topics = topics;
-    this.handle = handle;
     this.name = name;
     this.cursor = this.at = after === 'latest' ? undefined : after;
     /** @type {Promise<void>} */
     this.ready = new Promise((resolve, reject) => { [this.#resolve, this.#reject] = [resolve, reject]; });
     this.ready.catch(() => {});
+    if (handle) this.#read(handle).catch(() => {});
+  }
+
+  /** Hands one message after the other to a handler; again while it fails. @param {(message: Message<any>) => unknown} handle */
+  async #read(handle) {
+    for await (const message of this) {
+      for (let failures = 0; !this.isClosed; failures += 1) {
+        try {
+          await handle(message);
+          break;
+        } catch (error) {
+          this.#owner.problem(error);
+          await new Promise((resolve) => { setTimeout(resolve, backoff(failures, RETRY_MS)); });
+        }
+      }
+    }
   }
 
   /** The server reads for it, from here on. @param {string} [cursor] */
@@ -79,8 +96,10 @@ export class Reader {
 
   /** @param {{ message?: Message<any>, cursor?: string }} entry */
   #push(entry) {
-    this.#queue.push(entry);
-    if (!this.#isPumping) this.#pump();
+    const last = this.#queue.at(-1);
+    if (last && !last.message && !entry.message) last.cursor = entry.cursor;
+    else this.#queue.push(entry);
+    this.#wake();
   }
 
   /** How many messages wait to be handled. */
@@ -93,54 +112,23 @@ export class Reader {
     if (this.#queue.length > 0 && !this.isClosed) await new Promise((resolve) => this.#drained.push(() => resolve(0)));
   }
 
-  async #pump() {
-    this.#isPumping = true;
-    for (let failures = 0; this.#queue.length > 0 && !this.isClosed;) {
-      const { message, cursor } = this.#queue[0];
-      try {
-        if (message) await (this.handle ? this.handle(message) : this.#handOver(message));
-        this.#queue.shift();
-        failures = 0;
-        if (cursor) {
-          this.cursor = cursor;
-          if (!this.isClosed) this.#owner.keep(this);
-        }
-      } catch (error) {
-        this.#owner.problem(error);
-        await new Promise((resolve) => { setTimeout(resolve, backoff(failures++, RETRY_MS)); });
-      }
-    }
-    this.#isPumping = false;
-    this.#drained.splice(0).forEach((done) => done());
-  }
-
-  // For `for await`: a message is handled when the next is asked for.
-
-  /** @type {Message<any>[]} */
-  #ready = [];
-  /** @type {(() => void) | undefined} */
-  #handled;
-  /** @type {Problem | undefined} */
-  problem;
-
-  /** @param {Message<any>} message */
-  #handOver(message) {
-    this.#ready.push(message);
-    this.#wake?.();
-    return new Promise((resolve) => { this.#handled = () => resolve(0); });
-  }
-
+  /** What was read; a message is handled when the next is asked for. */
   async *[Symbol.asyncIterator]() {
     try {
-      for (;;) {
-        while (this.#ready.length === 0) {
-          if (this.problem) throw this.problem;
-          if (this.isClosed) return;
+      while (!this.isClosed) {
+        if (this.#queue.length === 0) {
+          this.#drained.splice(0).forEach((done) => done());
           await new Promise((resolve) => { this.#wake = () => resolve(0); });
+          continue;
         }
-        yield /** @type {Message<any>} */ (this.#ready.shift());
-        this.#handled?.();
+        const [{ message, cursor }] = this.#queue;
+        if (message) yield message;
+        this.#queue.shift();
+        if (!cursor) continue;
+        this.cursor = cursor;
+        if (!this.isClosed) this.keep?.(cursor);
       }
+      if (this.problem) throw this.problem;
     } finally {
       this.close();
     }
@@ -150,7 +138,7 @@ export class Reader {
     if (this.isClosed) return;
     this.isClosed = true;
     this.#reject(new Problem(0, 'closed'));
-    this.#wake?.();
+    this.#wake();
     this.#drained.splice(0).forEach((done) => done());
     this.#owner.left(this);
   }

@@ -2,11 +2,11 @@
  * One connection for all tabs: who has the lock leads; it reads for the others and passes on what comes. When it ends,
  * the browser gives the lock to the next, and everybody tells that one what it wants, and from where.
  *
- * @import { StateEvent } from './types.js'
+ * @import { Message, StateEvent } from './types.js'
+ * @import { Reader } from './subscription.js'
  * @import { Links } from './links.js'
  */
-import { Problem } from './problem.js';
-import { Reader } from './subscription.js';
+import { Problem } from './shared.js';
 
 export class Tabs {
   #id = crypto.randomUUID();
@@ -22,18 +22,19 @@ export class Tabs {
   #event = { state: 'idle' };
   #prefix;
   #links;
-  #own;
-  #moved;
+  #client;
 
   /**
-   * @param {string} prefix @param {Links} links @param {Set<Reader>} own
-   * @param {(event: StateEvent) => void} moved
+   * @typedef {object} Client
+   * @property {(event: StateEvent) => void} moved
+   * @property {(topics: string[], handle: (message: Message<any>) => unknown, after: string | undefined) => Reader} read
+   *
+   * @param {string} prefix @param {Links} links @param {Client} client
    */
-  constructor(prefix, links, own, moved) {
+  constructor(prefix, links, client) {
     this.#prefix = prefix;
     this.#links = links;
-    this.#own = own;
-    this.#moved = moved;
+    this.#client = client;
     this.#channel = new BroadcastChannel(`${prefix}tabs`);
     this.#channel.onmessage = ({ data }) => this.#heard(data);
     const { signal } = this.#life;
@@ -44,7 +45,7 @@ export class Tabs {
       this.isLeader = true;
       this.#numbers.clear();
       this.#say({ leader: this.#id });
-      if (this.#own.size > 0) this.#links.start();
+      this.#links.start();
     });
   }
 
@@ -57,23 +58,19 @@ export class Tabs {
     }).catch(() => {});
   }
 
-  get readers() {
-    return [...this.#proxies.values()];
-  }
-
-  close() {
-    this.#life.abort();
-    this.#channel.close();
-  }
-
   /** @param {object} words */
   #say(words) {
     if (!this.#life.signal.aborted) this.#channel.postMessage({ from: this.#id, ...words });
   }
 
+  start() {
+    if (this.isLeader) this.#links.start();
+    else this.#follow();
+  }
+
   /** Asks the leader for what this tab reads and hasn't asked for. */
-  follow() {
-    for (const reader of this.#own) {
+  #follow() {
+    for (const reader of this.#links.readers) {
       if (this.#numbers.has(reader)) continue;
       this.#numbers.set(reader, ++this.#count);
       this.#say({ want: this.#count, topics: reader.topics, after: reader.at });
@@ -85,13 +82,19 @@ export class Tabs {
     const number = this.#numbers.get(reader);
     this.#numbers.delete(reader);
     if (number) this.#say({ leave: number });
+    for (const [name, proxy] of this.#proxies) if (proxy === reader) this.#proxies.delete(name);
+    this.#links.left(reader);
   }
 
   /** @param {StateEvent} event */
   moved(event) {
-    if (!this.isLeader) return;
-    this.#event = event;
-    this.#say({ event });
+    if (event.state === 'closed') {
+      this.#life.abort();
+      this.#channel.close();
+    } else if (this.isLeader) {
+      this.#event = event;
+      this.#say({ event });
+    }
   }
 
   /** @param {any} words */
@@ -103,8 +106,8 @@ export class Tabs {
     }
     if (words.leader) {
       this.#numbers.clear();
-      this.follow();
-    } else if (words.event) this.#moved(words.event);
+      this.#follow();
+    } else if (words.event) this.#client.moved(words.event);
     if (words.to !== this.#id) return;
     const [reader] = [...this.#numbers].find(([, number]) => number === words.want) ?? [];
     if (!reader) return;
@@ -120,20 +123,11 @@ export class Tabs {
     if (this.#proxies.has(name)) return;
     /** @param {object} words */
     const answer = (words) => this.#say({ to: from, want, ...words });
-    const proxy = new Reader({
-      left: (reader) => {
-        this.#proxies.delete(name);
-        this.#links.left(reader);
-        if (this.#own.size + this.#proxies.size === 0) this.#links.stop();
-      },
-      problem: () => {},
-      keep: ({ cursor }) => answer({ cursor }),
-    }, topics, (message) => answer({ message }), { after });
+    const proxy = this.#client.read(topics, (message) => answer({ message }), after);
+    proxy.keep = (cursor) => answer({ cursor });
     proxy.ready.then(() => answer({ isReady: true, at: proxy.at }), ({ status, reason }) => status && answer({ refused: { status, reason } }));
     this.#proxies.set(name, proxy);
     this.#say({ event: this.#event });
-    this.#links.start();
-    this.#links.changed();
     navigator.locks.request(`${this.#prefix}tab/${from}`, { signal: this.#life.signal }, () => proxy.close()).catch(() => {});
   }
 }

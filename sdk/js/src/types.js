@@ -69,7 +69,7 @@
  * @typedef {object} Events
  * @property {StateEvent} state
  * @property {Gap} gap
- * @property {import('./problem.js').Problem} problem
+ * @property {import('./shared.js').Problem} problem
  * @property {{ waiting: number }} outbox
  */
 

@@ -1,7 +1,5 @@
 export { Everywire } from "./client.js";
-export { Problem } from "./problem.js";
-export { EventStreamParser } from "./sse.js";
-export { browserStore } from "./store.js";
+export { Problem } from "./shared.js";
 export type Wire = import("./types.js").Wire;
 export type State = import("./types.js").State;
 export type Store = import("./types.js").Store;

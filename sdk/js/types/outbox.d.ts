@@ -10,23 +10,29 @@
  * @typedef {{ producer: string, next: number, entries: Entry[] }} Queue
  * @typedef {{ resolve: (published: Published) => void, reject: (problem: Problem) => void }} Waiter
  *
- * @typedef {object} Settings
- * @property {Store} store
- * @property {string} name  Of the locks by which tabs divide the places in the store.
- * @property {number} max
- * @property {number} ttlMs
+ * @typedef {object} Outside  What the client gives.
+ * @property {string} prefix  Of the keys in the store and of the locks by which tabs divide the places in it.
+ * @property {false | { store?: Store, max?: number, ttlMs?: number }} [outbox]
  * @property {[number, number]} retryMs
  * @property {() => number} now
  * @property {(entry: Entry, key: string) => Promise<Published>} post
- * @property {() => void} changed
+ * @property {(waiting: number) => void} changed
  * @property {(error: unknown) => void} problem
+ *
+ * @typedef {Omit<Outside, 'outbox' | 'changed'> & { store: Store, max: number, ttlMs: number, changed: () => void }} Settings
  */
 export class Outbox {
-    /** @param {Settings} settings */
-    constructor(settings: Settings);
+    /** @param {Outside} outside */
+    constructor(outside: Outside);
     get waiting(): number;
-    /** @param {Entry} entry @param {AbortSignal} [signal] @returns {Promise<Published>} */
-    add(entry: Entry, signal?: AbortSignal): Promise<Published>;
+    /**
+     * @param {string} topic @param {string | Uint8Array} content @param {PublishOptions & { type: string }} options
+     * @param {AbortSignal} [signal]
+     * @returns {Promise<Published>}
+     */
+    add(topic: string, content: string | Uint8Array, { type, ...options }: PublishOptions & {
+        type: string;
+    }, signal?: AbortSignal): Promise<Published>;
     /** The server may be there again. */
     wake(): void;
     close(): void;
@@ -52,21 +58,32 @@ export type Waiter = {
     resolve: (published: Published) => void;
     reject: (problem: Problem) => void;
 };
-export type Settings = {
-    store: Store;
+/**
+ * What the client gives.
+ */
+export type Outside = {
     /**
-     * Of the locks by which tabs divide the places in the store.
+     * Of the keys in the store and of the locks by which tabs divide the places in it.
      */
-    name: string;
-    max: number;
-    ttlMs: number;
+    prefix: string;
+    outbox?: false | {
+        store?: Store;
+        max?: number;
+        ttlMs?: number;
+    } | undefined;
     retryMs: [number, number];
     now: () => number;
     post: (entry: Entry, key: string) => Promise<Published>;
-    changed: () => void;
+    changed: (waiting: number) => void;
     problem: (error: unknown) => void;
 };
-import type { Published } from './types.js';
+export type Settings = Omit<Outside, "outbox" | "changed"> & {
+    store: Store;
+    max: number;
+    ttlMs: number;
+    changed: () => void;
+};
 import type { PublishOptions } from './types.js';
-import { Problem } from './problem.js';
+import type { Published } from './types.js';
+import { Problem } from './shared.js';
 import type { Store } from './types.js';

@@ -4,7 +4,7 @@
  */
 export class Reader {
     /**
-     * @param {{ left(reader: Reader): void, problem(error: unknown): void, keep(reader: Reader): void }} owner
+     * @param {{ left(reader: Reader): void, problem(error: unknown): void }} owner
      * @param {string[]} topics
      * @param {((message: Message<any>) => unknown) | undefined} handle
      * @param {SubscribeOptions} options
@@ -12,7 +12,6 @@ export class Reader {
     constructor(owner: {
         left(reader: Reader): void;
         problem(error: unknown): void;
-        keep(reader: Reader): void;
     }, topics: string[], handle: ((message: Message<any>) => unknown) | undefined, { after, name }: SubscribeOptions);
     /** @type {string | undefined} */
     cursor: string | undefined;
@@ -20,9 +19,12 @@ export class Reader {
     at: string | undefined;
     /** The wire's link that has confirmed it. @type {object | undefined} */
     link: object | undefined;
+    /** Keeps how far messages were handled. @type {((cursor: string) => void) | undefined} */
+    keep: ((cursor: string) => void) | undefined;
     isClosed: boolean;
+    /** @type {Problem | undefined} */
+    problem: Problem | undefined;
     topics: string[];
-    handle: ((message: Message<any>) => unknown) | undefined;
     name: string | undefined;
     /** @type {Promise<void>} */
     ready: Promise<void>;
@@ -36,14 +38,13 @@ export class Reader {
     get waiting(): number;
     /** Resolves when the queue is empty. */
     drained(): Promise<void>;
-    /** @type {Problem | undefined} */
-    problem: Problem | undefined;
     close(): void;
     /** The server doesn't let it read. @param {Problem} problem */
     refuse(problem: Problem): void;
+    /** What was read; a message is handled when the next is asked for. */
     [Symbol.asyncIterator](): AsyncGenerator<Message<any>, void, unknown>;
     #private;
 }
+import { Problem } from './shared.js';
 import type { Message } from './types.js';
-import { Problem } from './problem.js';
 import type { SubscribeOptions } from './types.js';

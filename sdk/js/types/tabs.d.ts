@@ -1,20 +1,24 @@
 export class Tabs {
     /**
-     * @param {string} prefix @param {Links} links @param {Set<Reader>} own
-     * @param {(event: StateEvent) => void} moved
+     * @typedef {object} Client
+     * @property {(event: StateEvent) => void} moved
+     * @property {(topics: string[], handle: (message: Message<any>) => unknown, after: string | undefined) => Reader} read
+     *
+     * @param {string} prefix @param {Links} links @param {Client} client
      */
-    constructor(prefix: string, links: Links, own: Set<Reader>, moved: (event: StateEvent) => void);
+    constructor(prefix: string, links: Links, client: {
+        moved: (event: StateEvent) => void;
+        read: (topics: string[], handle: (message: Message<any>) => unknown, after: string | undefined) => Reader;
+    });
     isLeader: boolean;
-    get readers(): Reader[];
-    close(): void;
-    /** Asks the leader for what this tab reads and hasn't asked for. */
-    follow(): void;
+    start(): void;
     /** @param {Reader} reader */
     left(reader: Reader): void;
     /** @param {StateEvent} event */
     moved(event: StateEvent): void;
     #private;
 }
-import { Reader } from './subscription.js';
+import type { Reader } from './subscription.js';
 import type { StateEvent } from './types.js';
 import type { Links } from './links.js';
+import type { Message } from './types.js';

@@ -182,7 +182,7 @@ export type StateEvent = {
 export type Events = {
     state: StateEvent;
     gap: Gap;
-    problem: import("./problem.js").Problem;
+    problem: import("./shared.js").Problem;
     outbox: {
         waiting: number;
     };

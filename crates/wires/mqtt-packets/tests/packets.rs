@@ -59,7 +59,6 @@ fn ack(kind: AckKind, reason: Reason) -> Packet<'static> {
 }
 
 /// Each packet, who sends it, and its bytes.
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn golden() -> Vec<(Version, Side, Packet<'static>, &'static [u8])> {
     let none = Properties::default;
     let will = Will {

@@ -1,3 +1,5 @@
+/** What the parts of the client share: one module, so that bundlers make one file of it. */
+
 /** A refusal of the server (RFC 9457), or a server that can't be reached (status 0). */
 export class Problem extends Error {
   /** @type {number | undefined} */
@@ -41,6 +43,13 @@ export class Problem extends Error {
     return new Problem(response.status, reason, { retryAfterMs: seconds >= 0 ? seconds * 1000 : undefined, expected });
   }
 
+  /** The server's word that it ends a connection. @param {{ code?: number, reason: string, detail?: string, reconnect: boolean, delay_ms?: number }} close */
+  static ended({ code = 403, reason, detail, reconnect, delay_ms }) {
+    const text = `the server ended it: ${reason}${detail ? ` (${detail})` : ''}`;
+    if (reason === 'expired' || reason === 'unauthorized') return new Problem(401, text);
+    return new Problem(reconnect ? 503 : code, text, { retryAfterMs: delay_ms, isFinal: !reconnect });
+  }
+
   /** @param {unknown} error */
   static from(error) {
     return error instanceof Problem ? error : new Problem(0, error instanceof Error ? error.message : String(error));
@@ -52,3 +61,6 @@ export class Problem extends Error {
  * @param {number} failures @param {[first: number, most: number]} bounds
  */
 export const backoff = (failures, [first, most]) => Math.min(first * 2 ** failures, most) * (0.5 + Math.random() / 2);
+
+/** The bytes that Base64 stands for. @param {string} base64 */
+export const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));

@@ -1,7 +1,16 @@
+/** What the parts of the client share: one module, so that bundlers make one file of it. */
 /** A refusal of the server (RFC 9457), or a server that can't be reached (status 0). */
 export class Problem extends Error {
     /** @param {Response} response */
     static of(response: Response): Promise<Problem>;
+    /** The server's word that it ends a connection. @param {{ code?: number, reason: string, detail?: string, reconnect: boolean, delay_ms?: number }} close */
+    static ended({ code, reason, detail, reconnect, delay_ms }: {
+        code?: number;
+        reason: string;
+        detail?: string;
+        reconnect: boolean;
+        delay_ms?: number;
+    }): Problem;
     /** @param {unknown} error */
     static from(error: unknown): Problem;
     /**
@@ -29,3 +38,4 @@ export class Problem extends Error {
     get isPassing(): boolean;
 }
 export function backoff(failures: number, [first, most]: [first: number, most: number]): number;
+export function bytes(base64: string): Uint8Array<ArrayBuffer>;

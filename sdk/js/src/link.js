@@ -1,0 +1,109 @@
+/**
+ * One try of one wire.
+ *
+ * @import { Links } from './links.js'
+ * @import { Message, Wire } from './types.js'
+ * @import { Reader } from './subscription.js'
+ */
+import { distance } from './cursor.js';
+import { Problem, bytes } from './shared.js';
+
+/** So many messages may wait for a handler before a wire stops reading. */
+const WAITING_MOST = 256;
+
+export class Link {
+  isLive = false;
+  /** The request under way, begun anew when the readers change. */
+  request = new AbortController();
+  /** How long it may be silent. */
+  silenceMs = 25_000;
+  /** How long it may be silent after a ping that isn't answered yet. */
+  pingMs = 0;
+  /** The token in place of one that was refused. @type {string | undefined} */
+  refused;
+  /** What is asked if it is silent. @type {(() => void) | undefined} */
+  ping;
+  /** The token has a fresh successor. @type {() => unknown} */
+  renew = () => this.changed();
+  /** A reader is gone. @type {(reader: Reader) => void} */
+  left = () => this.changed();
+  #abort = new AbortController();
+  signal = this.#abort.signal;
+
+  /** @param {Links} links @param {Wire} wire */
+  constructor(links, wire) {
+    const { probeMs, now } = links.settings;
+    this.links = links;
+    this.wire = wire;
+    this.heardAt = now();
+    this.probe = setTimeout(() => this.end(new Problem(0, `nothing came within ${probeMs} ms`)), probeMs);
+  }
+
+  get readers() {
+    return [...this.links.readers];
+  }
+
+  /** The place from which all of them miss nothing. @param {Reader[]} readers */
+  place(readers) {
+    return readers.reduce((least, { at }) => (distance(at, least) < 0 ? at : least), readers[0].at);
+  }
+
+  /** The readers have changed. */
+  changed() {
+    this.request.abort();
+  }
+
+  /** @param {Problem} problem */
+  end(problem) {
+    clearTimeout(this.probe);
+    this.#abort.abort(problem);
+    this.request.abort();
+  }
+
+  live() {
+    if (this.isLive || this.signal.aborted) return;
+    this.isLive = true;
+    clearTimeout(this.probe);
+    this.links.proved(this);
+  }
+
+  heard() {
+    this.heardAt = this.links.settings.now();
+    this.pingMs = 0;
+  }
+
+  /** Ends a line on which nothing comes any more. @param {number} time @param {boolean} hasJumped  The clock, as after sleep. */
+  check(time, hasJumped) {
+    const silentMs = time - this.heardAt;
+    const isSilent = silentMs > (this.pingMs || this.silenceMs);
+    if (silentMs < 0) this.heardAt = time;
+    if (this.ping && !this.pingMs && (isSilent || hasJumped)) {
+      this.ping();
+      this.heardAt = time;
+      this.pingMs = hasJumped ? this.links.settings.probeMs : this.silenceMs;
+    } else if (isSilent) this.end(new Problem(0, 'nothing comes any more'));
+  }
+
+  /**
+   * Hands messages on, then waits for slow handlers.
+   * @param {(Message<any> & { body_base64?: string })[]} messages @param {Reader[]} readers
+   * @param {string | null} [cursor]  Nothing was missed up to here.
+   */
+  async take(messages, readers, cursor) {
+    for (const { body_base64, ...message } of messages) {
+      if (body_base64 !== undefined) message.bytes = bytes(body_base64);
+      for (const reader of readers) reader.offer(message);
+    }
+    for (const reader of readers) {
+      reader.reach(cursor);
+      reader.confirmed();
+    }
+    const { silenceMs } = this;
+    this.silenceMs = Infinity;
+    for (const reader of this.readers) {
+      if (reader.waiting > WAITING_MOST) await reader.drained();
+    }
+    this.silenceMs = silenceMs;
+    this.heard();
+  }
+}
