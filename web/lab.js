@@ -39,13 +39,10 @@ settings.interval.subscribe((pollMs) => {
   if (poll.reader.isRunning) poll.reader.restart();
 });
 
-/** What the server counted of a lane; names may differ between versions. @param {Lane} lane */
+/** What the server counted of a lane. @param {Lane} lane */
 async function counted({ label }) {
-  const counts = await (await ask(`v1/lab?label=${label}`)).json();
-  return {
-    requests: counts.requests ?? 0, empty: counts.empty ?? 0, messages: counts.messages ?? 0,
-    bytesIn: counts.bytes_in ?? 0, bytesOut: counts.bytes_out ?? 0, writes: counts.writes ?? 0,
-  };
+  const { bytes_in: bytesIn, bytes_out: bytesOut, ...counts } = await (await ask(`v1/lab?label=${label}`)).json();
+  return { ...counts, bytesIn, bytesOut };
 }
 
 async function sample() {
@@ -54,7 +51,7 @@ async function sample() {
     try {
       lane.sample(isCounted.value ? await counted(lane) : undefined);
     } catch {
-      lane.sample(); // The next sample may come; what this one missed, it has.
+      // The next sample may come; what this one missed, it has.
     }
     lane.forget();
   }
@@ -193,5 +190,5 @@ async function look() {
 show('lab', Lab);
 token.subscribe(() => { for (const { reader } of lanes) reader.restart(); });
 restWhenHidden(() => lanes.map(({ reader }) => reader));
-look();
-setInterval(sample, SAMPLE_MS);
+// What the page counts and what the server counts don't mix: sampling begins when it is known which it is.
+look().then(() => setInterval(sample, SAMPLE_MS));

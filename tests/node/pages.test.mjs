@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import http from 'node:http';
 import { createRequire } from 'node:module';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, normalize } from 'node:path';
 import { after, before, describe, test as nodeTest } from 'node:test';
@@ -281,6 +282,75 @@ describe('lab', () => {
     }), WIRES);
     for (const wire of WIRES) assert.equal(await cell(page, wire, 'Lost'), '0', wire);
     assert.match(await page.locator('.look').textContent(), /hatched/);
+    await page.context().close();
+  });
+
+  /** Sends a request as it stands, and resolves with the bytes of the answer, which ends the connection. */
+  const raw = (request) => new Promise((resolve, reject) => {
+    const { hostname, port } = new URL(server.url);
+    const parts = [];
+    const socket = connect({ host: hostname, port }, () => socket.write(request));
+    socket.on('data', (part) => parts.push(part)).on('end', () => resolve(Buffer.concat(parts))).on('error', reject);
+  });
+  const counted = async (label) => (await fetch(`${server.url}/v1/lab?label=${label}`)).json();
+
+  test('the server counts each byte of a labelled request and its answer, heads too, and what was asked in vain', async () => {
+    const label = '0123456789abcdef'.repeat(2);
+    const request = (after) => `GET /v1/messages?topic=lab/raw&after=${after}&label=${label} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n`;
+    const sum = { requests: 0, empty: 0, messages: 0, bytes_in: 0, bytes_out: 0 };
+    for (const [after, empty] of [['latest', 1], ['earliest', 0]]) {
+      const answer = await raw(request(after));
+      assert.match(answer.toString(), empty ? /^HTTP\/1.1 204/ : /^HTTP\/1.1 200/);
+      sum.requests += 1;
+      sum.empty += empty;
+      sum.messages += 1 - empty;
+      sum.bytes_in += request(after).length;
+      sum.bytes_out += answer.length;
+      const { writes, ...counts } = await counted(label);
+      assert.deepEqual(counts, sum);
+      assert.ok(writes >= sum.requests);
+      await fetch(`${server.url}/v1/messages?topic=lab/raw`, { method: 'POST', body: 'news' });
+    }
+    assert.equal((await counted('f'.repeat(32))).requests, 0);
+  });
+
+  test('a lane shows what the server counted of it', async () => {
+    const page = await browser.window();
+    const answers = [];
+    await page.route('**/v1/lab?*', async (route) => {
+      const response = await route.fetch();
+      answers.push([new URL(route.request().url()).searchParams.get('label'), await response.json()]);
+      await route.fulfill({ response });
+    });
+    const labels = new Set();
+    page.on('request', (request) => {
+      const { pathname, searchParams } = new URL(request.url());
+      if (pathname === '/v1/messages' && request.method() === 'GET' && !searchParams.has('wait')) labels.add(searchParams.get('label'));
+    });
+    await page.goto(`${server.url}/lab`);
+    await page.getByText('Counted by the server').waitFor();
+    await page.waitForFunction(() => Number(document.querySelector('table [data-label=Empty]')?.textContent) > 1);
+    const names = ['Requests', 'Empty', 'Messages', 'Writes'];
+    const shown = await row(page, 'poll').evaluate((line, names) => names.map((name) => Number(line.querySelector(`[data-label=${name}]`).textContent)), names);
+    const mine = answers.filter(([label]) => labels.has(label)).map(([, { requests, empty, messages, writes }]) => [requests, empty, messages, writes]);
+    assert.ok(mine.some((counts) => JSON.stringify(counts) === JSON.stringify(shown)), JSON.stringify([shown, mine]));
+    assert.match(await cell(page, 'poll', 'Bytes in'), /^[1-9].* k?B$/);
+    await page.context().close();
+  });
+
+  test('a server that was started anew counts anew, and no figure is negative', async () => {
+    const page = await browser.window();
+    let asked = 0;
+    await page.route('**/v1/lab?*', (route) => {
+      const many = (asked += 1) > 15 ? asked : 1000 * asked;
+      return route.fulfill({ json: { requests: many, empty: many, messages: many, bytes_in: many, bytes_out: many, writes: many } });
+    });
+    await page.goto(`${server.url}/lab`);
+    const text = () => page.locator('.lane[data-wire=poll] p').textContent();
+    await page.waitForFunction(() => /\d,\d{3} requests/.test(document.querySelector('.lane[data-wire=poll] p')?.textContent ?? ''));
+    await page.waitForFunction(() => /[1-9]\d* requests/.test(document.querySelector('.lane[data-wire=poll] p')?.textContent ?? '')
+      && Number(document.querySelector('table [data-label=Requests]')?.textContent) < 1000);
+    assert.doesNotMatch(await text(), /[-−]\d/);
     await page.context().close();
   });
 

@@ -165,7 +165,10 @@ export class Lane {
   /** Notes what was counted up to now: by the server, or else by this page. @param {Omit<Counts, 'at'>} [counts] */
   sample(counts) {
     const { requests, empty, messages, bodies } = this;
-    this.samples.push({ at: performance.now(), ...(counts ?? { requests, empty, messages, bytesIn: 0, bytesOut: bodies, writes: 0 }) });
+    const sample = { at: performance.now(), ...(counts ?? { requests, empty, messages, bytesIn: 0, bytesOut: bodies, writes: 0 }) };
+    // A server that was started anew counts anew.
+    if (sample.requests < (this.samples.at(-1)?.requests ?? 0)) this.samples = [];
+    this.samples.push(sample);
   }
 
   /** A quantile of the last delays. @param {number} q */

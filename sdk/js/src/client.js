@@ -35,8 +35,8 @@ export class Everywire {
     const { fetch = world.fetch.bind(world), WebSocket = world.WebSocket, now = Date.now, token } = options;
     const wires = (options.wires ?? ['ws', 'sse', 'longpoll', 'poll']).filter((wire) => wire !== 'ws' || WebSocket);
     this.#settings = {
-      probeMs: 3000, pollMs: 1000, verdictMs: 600_000, outbox: {}, ...options,
-      base, wires, fetch, WebSocket, now,
+      probeMs: 3000, pollMs: 1000, verdictMs: 600_000, ...options,
+      base, wires, fetch, WebSocket, now, outbox: options.outbox ?? {},
       token: typeof token === 'string' ? token : undefined,
       tokens: typeof token === 'function' ? this.#part(async () => new (await import('./token.js')).Token(token, now)) : undefined,
       retryMs: options.retryMs ?? /** @type {[number, number]} */ ([250, 10_000]),
