@@ -210,6 +210,37 @@ describe('home', () => {
     await page.context().close();
   });
 
+  async function enter(page, name) {
+    await page.getByLabel('Your name').fill(name);
+    await page.getByRole('button', { name: 'Come in as a guest' }).click();
+  }
+
+  test('who gives a name comes in as a guest, and what they say is theirs on every wire', async () => {
+    const page = await browser.window(`${server.url}/?topic=guests`);
+    await enter(page, 'Ann');
+    await page.getByText('A token is set').waitFor();
+    for (const wire of WIRES) await lit(page, wire);
+    await say(page, 'it is me');
+    await said(page, 'it is me');
+    assert.match(await page.locator('.said li').filter({ hasText: 'it is me' }).locator('b').textContent(), /^guest-\w+$/);
+    await page.getByRole('button', { name: 'Forget it' }).click();
+    await page.getByLabel('Your name').waitFor();
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  });
+
+  test('a guest that the server doesn’t take is told why, and keeps the name that was typed', async (t) => {
+    const closed = await Server.start({ EVERYWIRE_AUTH_GUESTS: 'false' });
+    t.after(() => closed.stop());
+    for (const [url, name, reason] of [[server.url, '名'.repeat(30), /64 bytes/], [closed.url, 'Ann', /no guests are taken here/]]) {
+      const page = await browser.window(`${url}/`);
+      await enter(page, name);
+      await page.locator('[role=status]').filter({ hasText: reason }).waitFor();
+      assert.equal(await page.getByLabel('Your name').inputValue(), name);
+      await page.context().close();
+    }
+  });
+
   test('the documentation of this version is there', async () => {
     const page = await browser.window(`${server.url}/`);
     for (const href of await page.locator('.door li a').evaluateAll((links) => links.map(({ href }) => href))) {

@@ -58,7 +58,7 @@ export default {
   'token.forget': 'Forget it',
   'token.guest': 'Your name',
   'token.guest.go': 'Come in as a guest',
-  'token.guest.off': 'This server lets no guests in: {reason}',
+  'token.guest.off': 'You are no guest yet: {reason}',
 
   'console.title': 'Console',
   'console.operator': 'This page is for operators. The token is printed when the server starts, and stands in admin.token in its data directory.',

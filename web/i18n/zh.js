@@ -58,7 +58,7 @@ export default {
   'token.forget': '忘掉',
   'token.guest': '你的名字',
   'token.guest.go': '以访客身份进入',
-  'token.guest.off': '此服务器不接待访客：{reason}',
+  'token.guest.off': '还没能以访客身份进入：{reason}',
 
   'console.title': '控制台',
   'console.operator': '此页供运维人员使用。令牌在服务器启动时打印，也在数据目录的 admin.token 里。',
