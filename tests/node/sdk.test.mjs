@@ -330,15 +330,19 @@ describe('cursor', () => {
     await assert.rejects(client(t, server.url).presence('t'), (problem) => problem.status === 403 && /presence/.test(problem.reason));
   });
 
-  test('bytes come as bytes', async (t) => {
-    const topic = topicOf('bytes');
-    const it = client(t, server.url);
-    await it.publish(topic, Uint8Array.of(255, 0, 1));
-    for await (const message of it.subscribe(topic, undefined, { after: 'earliest' })) {
-      assert.deepEqual([...message.bytes], [255, 0, 1]);
-      break;
-    }
-  });
+  for (const wire of WIRES) {
+    test(`${wire}: bytes come as bytes, and so they are in the history`, async (t) => {
+      const topic = topicOf('bytes');
+      const it = client(t, server.url, { wires: [wire] });
+      await it.publish(topic, Uint8Array.of(255, 0, 1));
+      const [old] = (await it.history(topic)).messages;
+      for await (const message of it.subscribe(topic, undefined, { after: 'earliest' })) {
+        assert.deepEqual([...message.bytes], [255, 0, 1]);
+        assert.deepEqual(old, message);
+        break;
+      }
+    });
+  }
 });
 
 /** A store that a test can look into. */

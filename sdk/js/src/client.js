@@ -4,6 +4,7 @@
  *
  * @import { Events, Message, Options, Page, Presence, Published, PublishOptions, State, StateEvent, SubscribeOptions, Subscription, Wire } from './types.js'
  */
+import { unpacked } from './link.js';
 import { Links } from './links.js';
 import { Problem, backoff, bytes } from './shared.js';
 import { Reader } from './subscription.js';
@@ -250,7 +251,7 @@ export class Everywire {
     const cursor = response.headers.get('Everywire-Cursor') ?? '';
     const page = response.status === 200 ? await response.json() : { before };
     if (before && page.before === undefined) throw new Problem(501, 'this server can’t read backwards: it is of an older version');
-    return { messages: [], cursor, gap: false, more: false, ...page };
+    return { cursor, gap: false, more: false, ...page, messages: (page.messages ?? []).map(unpacked) };
   }
 
   /**

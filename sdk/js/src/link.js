@@ -11,6 +11,11 @@ import { Problem, bytes } from './shared.js';
 /** So many messages may wait for a handler before a wire stops reading. */
 const WAITING_MOST = 256;
 
+/** @typedef {Message<any> & { body_base64?: string }} Envelope */
+
+/** A message as applications get it. @param {Envelope} envelope @returns {Message<any>} */
+export const unpacked = ({ body_base64, ...message }) => (body_base64 === undefined ? message : { ...message, bytes: bytes(body_base64) });
+
 export class Link {
   isLive = false;
   /** The request under way, begun anew when the readers change. */
@@ -86,12 +91,11 @@ export class Link {
 
   /**
    * Hands messages on, then waits for slow handlers.
-   * @param {(Message<any> & { body_base64?: string })[]} messages @param {Reader[]} readers
+   * @param {Envelope[]} messages @param {Reader[]} readers
    * @param {string | null} [cursor]  Nothing was missed up to here.
    */
   async take(messages, readers, cursor) {
-    for (const { body_base64, ...message } of messages) {
-      if (body_base64 !== undefined) message.bytes = bytes(body_base64);
+    for (const message of messages.map(unpacked)) {
       for (const reader of readers) reader.offer(message);
     }
     for (const reader of readers) {

@@ -1,3 +1,4 @@
+export function unpacked({ body_base64, ...message }: Envelope): Message<any>;
 export class Link {
     /** @param {Links} links @param {Wire} wire */
     constructor(links: Links, wire: Wire);
@@ -34,16 +35,17 @@ export class Link {
     check(time: number, hasJumped: boolean): void;
     /**
      * Hands messages on, then waits for slow handlers.
-     * @param {(Message<any> & { body_base64?: string })[]} messages @param {Reader[]} readers
+     * @param {Envelope[]} messages @param {Reader[]} readers
      * @param {string | null} [cursor]  Nothing was missed up to here.
      */
-    take(messages: (Message<any> & {
-        body_base64?: string;
-    })[], readers: Reader[], cursor?: string | null): Promise<void>;
+    take(messages: Envelope[], readers: Reader[], cursor?: string | null): Promise<void>;
     #private;
 }
+export type Envelope = Message<any> & {
+    body_base64?: string;
+};
+import type { Message } from './types.js';
 import type { Reader } from './subscription.js';
 import type { Links } from './links.js';
 import type { Wire } from './types.js';
 import { Problem } from './shared.js';
-import type { Message } from './types.js';
