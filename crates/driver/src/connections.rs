@@ -35,6 +35,10 @@ const CLOSING: Duration = Duration::from_secs(10);
 /// How long what has come from a connection may take to be read before it is ended.
 const LEAVING: Duration = Duration::from_secs(1);
 
+/// So many connections have their full share of a turn, `limits.asks_per_turn`; the others a small one.
+const FULL_SHARES: usize = 16;
+const SMALL_SHARE: usize = 16;
+
 pub(crate) struct Connections<N: Net> {
     pub(crate) net: N,
     pub(crate) table: Table<Connection<N::Socket>>,
@@ -46,6 +50,8 @@ pub(crate) struct Connections<N: Net> {
     pub(crate) metrics: Arc<WorkerMetrics>,
     /// What wires ask, for the worker to see to.
     pub(crate) questions: VecDeque<(Slot, AskId, Ask)>,
+    /// How many were seen to in this turn.
+    pub(crate) asked: usize,
     /// What was refused, and operators shall know of.
     pub(crate) notices: Vec<(Option<Slot>, From, Notice)>,
     /// Connections that are gone, for the hub to forget.
@@ -102,6 +108,7 @@ impl<N: Net> Connections<N> {
             rules,
             metrics,
             questions: VecDeque::new(),
+            asked: 0,
             notices: Vec::new(),
             gone: Vec::new(),
             vacated: Vec::new(),
@@ -297,15 +304,30 @@ impl<N: Net> Connections<N> {
             return false;
         }
         connection.asks_left -= 1;
+        self.asked += 1;
         true
     }
 
-    /// A connection has its share of a turn again.
-    pub(crate) fn renew(&mut self, slot: Slot) {
-        let share = self.limits.asks_per_turn as u32;
+    /// Whether this turn goes on with what was asked in earlier ones: half of it is for what is new.
+    pub(crate) fn has_time_for_later(&self) -> bool {
+        self.asked < self.limits.asks_per_turn.saturating_mul(FULL_SHARES / 2)
+    }
+
+    /// A connection has its share of a turn again: a small one when many others had theirs before in this turn. Says how
+    /// many asks that are; one that has ended may ask all that it has.
+    pub(crate) fn renew(&mut self, slot: Slot) -> usize {
+        let full = self.limits.asks_per_turn;
+        let share = if self.asked < full.saturating_mul(FULL_SHARES) { full } else { full.min(SMALL_SHARE) };
+        let Some(connection) = self.table.get_mut(slot) else { return usize::MAX };
+        connection.delist(List::Ask);
+        connection.asks_left = share as u32;
+        if connection.is_alive() { share } else { usize::MAX }
+    }
+
+    /// A connection whose asks wait for another turn isn't read.
+    pub(crate) fn wait_turn(&mut self, slot: Slot) {
         if let Some(connection) = self.table.get_mut(slot) {
-            connection.delist(List::Ask);
-            connection.asks_left = share;
+            connection.enlist(List::Ask);
         }
     }
 

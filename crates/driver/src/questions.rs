@@ -3,6 +3,8 @@
 //! An answer makes a wire ask again, and what is asked may be answered at once: so both wait in queues that are worked
 //! off in a loop. Nothing here calls itself, however many questions one segment holds.
 
+use std::collections::{HashMap, VecDeque};
+
 use everywire_base::ask::{Append, AuthError, Authenticate, Call, Credentials, Draft};
 use everywire_base::id::{AskId, Slot, Ticket};
 use everywire_base::notice::{Notice, Refused};
@@ -11,6 +13,44 @@ use everywire_wire::{Answer, Ask};
 
 use crate::net::Net;
 use crate::worker::Worker;
+
+/// What connections have asked beyond their share of a turn. They take turns.
+#[derive(Default)]
+pub(crate) struct Later {
+    order: VecDeque<Slot>,
+    asks: HashMap<Slot, VecDeque<(AskId, Ask)>>,
+}
+
+impl Later {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.asks.is_empty()
+    }
+
+    fn push(&mut self, slot: Slot, ask: AskId, question: Ask) {
+        let asks = self.asks.entry(slot).or_insert_with(|| {
+            self.order.push_back(slot);
+            VecDeque::new()
+        });
+        asks.push_back((ask, question));
+    }
+
+    /// The rest of what a connection has asked, which is last now.
+    fn put_back(&mut self, slot: Slot, asks: VecDeque<(AskId, Ask)>) {
+        self.order.push_back(slot);
+        self.asks.insert(slot, asks);
+    }
+
+    /// All that the connection has asked whose turn it is.
+    fn pop(&mut self) -> Option<(Slot, VecDeque<(AskId, Ask)>)> {
+        // One that has ended stands here still.
+        while let Some(slot) = self.order.pop_front() {
+            if let Some(asks) = self.asks.remove(&slot) {
+                return Some((slot, asks));
+            }
+        }
+        None
+    }
+}
 
 impl<N: Net> Worker<N> {
     /// Gives a wire an answer, and sees to what it asks because of it.
@@ -51,7 +91,7 @@ impl<N: Net> Worker<N> {
                 if self.connections.may_ask(slot) {
                     self.see_to(slot, ask, question);
                 } else {
-                    self.later.push_back((slot, ask, question));
+                    self.later.push(slot, ask, question);
                 }
             } else {
                 return;
@@ -65,21 +105,28 @@ impl<N: Net> Worker<N> {
         self.hub.appends().push(Append { ticket, draft, address });
     }
 
-    /// Goes on with what connections asked beyond their share of the last turn.
+    /// Goes on with what connections asked beyond their share of earlier turns, as far as this turn has room for it.
     pub(crate) fn go_on_with_questions(&mut self) {
-        for (slot, _, _) in &self.later {
-            self.connections.renew(*slot);
+        for _ in 0..self.later.order.len() {
+            if !self.connections.has_time_for_later() {
+                return;
+            }
+            let Some((slot, mut asks)) = self.later.pop() else { return };
+            let share = asks.len().min(self.connections.renew(slot));
+            self.connections.questions.extend(asks.drain(..share).map(|(ask, question)| (slot, ask, question)));
+            if !asks.is_empty() {
+                self.later.put_back(slot, asks);
+                self.connections.wait_turn(slot);
+            }
+            self.see_to_questions();
         }
-        self.connections.questions.append(&mut self.later);
-        self.see_to_questions();
     }
 
     /// Sees to all that ended connections have asked, before they are forgotten: a goodbye may be in it.
     pub(crate) fn finish_questions(&mut self) {
-        for (slot, ask, question) in std::mem::take(&mut self.later) {
-            if self.connections.waits_its_turn(slot) {
-                self.later.push_back((slot, ask, question));
-            } else {
+        let gone: Vec<_> = self.connections.gone.iter().map(|(slot, _)| *slot).collect();
+        for slot in gone {
+            for (ask, question) in self.later.asks.remove(&slot).into_iter().flatten() {
                 self.see_to(slot, ask, question);
             }
         }

@@ -1,6 +1,6 @@
 //! A worker: one event loop that owns its connections and its hub.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use everywire_base::ask::{Append, Authenticate, Call, Outcome, Read, Reply};
 use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Offset;
-use everywire_base::id::{AskId, Nameplate, Slot};
+use everywire_base::id::{Nameplate, Slot};
 use everywire_base::lab::Lab;
 use everywire_base::limits::Limits;
 use everywire_base::network::Network;
@@ -17,7 +17,7 @@ use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
 use everywire_hub::{Hub, OWN};
 use everywire_log::tail::Tail;
-use everywire_wire::{Answer, Ask};
+use everywire_wire::Answer;
 
 use crate::addresses::Addresses;
 use crate::connection::{Leaving, List};
@@ -26,6 +26,7 @@ use crate::mail::{Mail, Mailbox, Post, Question};
 use crate::metrics::WorkerMetrics;
 use crate::net::{Event, Listener, Net};
 use crate::notices::{From, Notices};
+use crate::questions::Later;
 use crate::registry::Registry;
 
 /// How soon a worker tries again what had no room: appends, reads.
@@ -117,7 +118,7 @@ pub struct Worker<N: Net> {
     pub(crate) accept_failures: u64,
     pub(crate) most_connections: u64,
     /// What connections have asked beyond their share of a turn.
-    pub(crate) later: VecDeque<(Slot, AskId, Ask)>,
+    pub(crate) later: Later,
     /// The hub or a socket has more to do at once.
     pub(crate) busy: bool,
     /// Whom those say to be who wait for their password to be checked.
@@ -174,7 +175,7 @@ impl<N: Net> Worker<N> {
             stalled: Vec::new(),
             accept_failures: 0,
             most_connections,
-            later: VecDeque::new(),
+            later: Later::default(),
             busy: true,
             logins: HashMap::new(),
             notices,
@@ -207,6 +208,7 @@ impl<N: Net> Worker<N> {
     /// One turn: sleep, mail, commits, reads, farewells, timers, settle, flush.
     pub fn turn(&mut self) {
         self.sleep();
+        self.connections.asked = 0;
         self.take_mail();
         self.accept();
         self.commits();

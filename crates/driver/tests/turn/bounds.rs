@@ -149,6 +149,35 @@ fn thousands_of_asks_of_one_connection_do_not_hold_up_others() {
 }
 
 #[test]
+fn many_connections_that_ask_much_do_not_make_a_turn_long() {
+    let limits = Limits { asks_per_turn: 100, ..Limits::default() };
+    let mut world = World::new(limits, mqtt);
+    let clients: Vec<_> = (0..MOST_CONNECTIONS).map(|_| world.client()).collect();
+    for (n, client) in clients.iter().enumerate() {
+        world.script().send(*client, &connect(&format!("c{n}"), 2, 0));
+    }
+    world.turns(60);
+    let (last, many) = clients.split_last().unwrap();
+    let filters = (0..200).flat_map(|n| [&text(&format!("a/{n}"))[..], &[0]].concat());
+    let subscribe = packet(0x82, &[0, 9].into_iter().chain(filters).collect::<Vec<_>>());
+    for client in &clients {
+        world.script().receive(*client);
+    }
+    for client in many {
+        world.script().send(*client, &subscribe);
+    }
+    world.script().send(*last, &packet(0x82, &[&[0, 9][..], &text("b"), &[0]].concat()));
+    world.turns(2);
+    let answered =
+        |world: &mut World| many.iter().filter(|client| !world.script().receive(**client).is_empty()).count();
+    assert_eq!(world.script().receive(*last), [0x90, 3, 0, 9, 0], "who asks little is answered");
+    let at_first = answered(&mut world);
+    assert!((1..many.len() / 2).contains(&at_first), "{at_first} of {}", many.len());
+    world.turns(60);
+    assert_eq!(at_first + answered(&mut world), many.len(), "and then all are");
+}
+
+#[test]
 fn what_an_ended_connection_has_asked_is_seen_to_before_it_is_forgotten() {
     let mut world = World::new(Limits { asks_per_turn: 10, ..Limits::default() }, mqtt);
     let client = world.client();
