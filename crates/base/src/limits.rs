@@ -27,7 +27,7 @@ pub struct Limits {
     pub slow_request: Duration,
     /// Bytes of messages that have not come whole, over all connections of a worker.
     pub unfinished_bytes: usize,
-    /// The same over all connections of an address that nobody has logged in on.
+    /// The same over all connections of an address at a worker that nobody has logged in on.
     pub unfinished_bytes_per_address: usize,
     /// The same of one connection before login, where login is on.
     pub unfinished_bytes_before_login: usize,
