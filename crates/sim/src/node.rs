@@ -99,6 +99,26 @@ impl Ports for SimPorts {
     }
 }
 
+/// Every wire, each on a port of its own.
+fn listeners(limits: &Arc<Limits>) -> Vec<Listener<SimNet>> {
+    let listen = |socket, wires| Listener {
+        socket: Some(socket),
+        local: SocketAddr::from((Ipv4Addr::LOCALHOST, 1024 + socket)),
+        wires,
+        tls: None,
+    };
+    let native = Subprotocol { name: PROTOBUF, also: None, make: Box::new(|_| Box::new(Native::protobuf(None, None))) };
+    let upgrades: Vec<Arc<dyn Upgrade>> = vec![Arc::new(WsUpgrade::new(vec![native]))];
+    let service = Service::new(HttpConfig::default(), upgrades);
+    let http = HttpListener::new(Arc::new(service), Arc::clone(limits));
+    let mqtt = MqttListen::new(Arc::default(), Arc::clone(limits));
+    vec![
+        listen(HTTP, Arc::new(http) as Arc<dyn Listen>),
+        listen(TCP, Arc::new(TcpListen::new(Arc::clone(limits)))),
+        listen(MQTT, Arc::new(mqtt)),
+    ]
+}
+
 impl SimNode {
     /// Opens what the disk holds and restores, like a server that starts.
     pub(crate) fn start(
@@ -142,23 +162,6 @@ impl SimNode {
             draw: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed)) << 64 | u128::from(seed)),
         });
         hub.adopt_wills();
-        let listen = |socket, wires| Listener {
-            socket: Some(socket),
-            local: SocketAddr::from((Ipv4Addr::LOCALHOST, 1024 + socket)),
-            wires,
-            tls: None,
-        };
-        let native =
-            Subprotocol { name: PROTOBUF, also: None, make: Box::new(|_| Box::new(Native::protobuf(None, None))) };
-        let upgrades: Vec<Arc<dyn Upgrade>> = vec![Arc::new(WsUpgrade::new(vec![native]))];
-        let service = Service::new(HttpConfig::default(), upgrades);
-        let http = HttpListener::new(Arc::new(service), Arc::clone(limits));
-        let mqtt = MqttListen::new(Arc::default(), Arc::clone(limits));
-        let listeners = vec![
-            listen(HTTP, Arc::new(http) as Arc<dyn Listen>),
-            listen(TCP, Arc::new(TcpListen::new(Arc::clone(limits)))),
-            listen(MQTT, Arc::new(mqtt)),
-        ];
         let setup = Setup {
             number: 0,
             net,
@@ -167,7 +170,7 @@ impl SimNode {
             mailbox,
             posts: vec![post.clone()],
             metrics: vec![Arc::default()],
-            listeners,
+            listeners: listeners(limits),
             limits: Arc::clone(limits),
             rules: Arc::clone(rules),
             plate,

@@ -28,6 +28,7 @@ fn load(arguments: Serve, environment: &[(&str, &str)], text: &str) -> Result<Se
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn wrong_values_are_named_with_line_column_and_what_to_do() {
     for (text, expected) in [
         (

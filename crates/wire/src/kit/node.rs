@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{
-    Ack, AckError, Asker, AuthError, Credentials, Draft, Goodbye, Login, LookBack, NoPast, Past, PublishError,
-    Published, Reply, SessionWish, Subscribe, Subscribed, Unsubscribe, Welcome,
+    Ack, AckError, Asker, AuthError, Authenticate, Credentials, Draft, Goodbye, Login, LookBack, NoPast, Past,
+    PublishError, Published, Reply, SessionWish, Subscribe, Subscribed, Unsubscribe, Welcome,
 };
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Epoch, Offset, Partition, Position, Start};
@@ -188,20 +188,7 @@ impl Node {
             Ask::Publish(draft) | Ask::PublishOnce(draft, _) => self.held.push_back((ask, draft)),
             Ask::Release(number) => bench.answer(ask, Answer::Released(self.numbers.remove(&number))),
             Ask::Subscribe(subscribe) => self.subscribe(bench, ask, &subscribe),
-            Ask::Unsubscribe(Unsubscribe::All) => self.reader = None,
-            Ask::Unsubscribe(Unsubscribe::These(gone)) => {
-                if let Some(reader) = &mut self.reader {
-                    reader.filters.retain(|(filter, _)| !gone.contains(filter));
-                }
-            }
-            Ask::Unsubscribe(Unsubscribe::One(gone, _)) => {
-                let held = self.reader.as_mut().map(|reader| &mut reader.filters);
-                let place = held.as_ref().and_then(|held| held.iter().position(|(filter, _)| *filter == gone));
-                if let (Some(held), Some(place)) = (held, place) {
-                    held.remove(place);
-                }
-                bench.answer(ask, Answer::Unsubscribed(place.is_some()));
-            }
+            Ask::Unsubscribe(which) => self.unsubscribe(bench, ask, &which),
             Ask::LookBack(what) => {
                 let past = self.past(bench, &what);
                 bench.answer(ask, Answer::Past(past));
@@ -210,53 +197,9 @@ impl Node {
             Ask::Label(_) | Ask::FoundNothing => {}
             Ask::Notice(notice) => self.notices.push(notice),
             Ask::CameFrom(through) => self.came_from = through,
-            Ask::Authenticate(asked) => {
-                let known = match &asked.credentials {
-                    Credentials::Token(token) => self.identities.get(&**token),
-                    Credentials::Password { user, password } => self.identities.get(&format!("{user}:{password}")),
-                    Credentials::Scram(step) => {
-                        let last = step.proof.as_ref().map(|(_, last)| &**last);
-                        self.identities.get(last.unwrap_or(&step.first))
-                    }
-                };
-                let unknown = || Err(AuthError::Refused("the token is not valid".into()));
-                let who = known.cloned().unwrap_or_else(unknown);
-                bench.answer(ask, Answer::Authenticated(who.map(|who| who.on_device(asked.device.clone()))));
-            }
-            Ask::Login(login) => {
-                let session = match &login.session {
-                    SessionWish::None => None,
-                    SessionWish::New { .. } => Some("s1".into()),
-                    SessionWish::Resume { id, .. } | SessionWish::Named { id, .. } => Some(id.clone()),
-                };
-                let resumed = match &login.session {
-                    SessionWish::Named { id, fresh, .. } => !fresh && self.sessions.contains(id),
-                    wish => matches!(wish, SessionWish::Resume { .. }),
-                };
-                self.is_tagged = matches!(login.session, SessionWish::Named { .. });
-                let expiry = match login.session {
-                    SessionWish::None => Duration::ZERO,
-                    SessionWish::New { expiry }
-                    | SessionWish::Resume { expiry, .. }
-                    | SessionWish::Named { expiry, .. } => expiry.min(bench.limits.session_expiry_max),
-                };
-                self.logins.push(login);
-                let (connection, refused) = ("node-1-0-0-0".into(), Vec::new());
-                let welcome = Welcome { connection, session, expiry, resumed, refused };
-                bench.answer(ask, Answer::Welcomed(Ok(welcome)));
-            }
-            Ask::Acknowledge(Ack::Done(tag)) => self.tags.retain(|(known, _)| *known != tag),
-            Ask::Acknowledge(Ack::Received(tag)) => {
-                let is_known = self.tags.iter().any(|(known, qos)| *known == tag && *qos == 2);
-                let unknown = || Answer::NotAcknowledged(AckError::UnknownTag(tag));
-                bench.answer(ask, if is_known { Answer::Received(tag) } else { unknown() });
-            }
-            Ask::Acknowledge(Ack::UpTo(cursor)) => {
-                if cursor.positions()[0].1 > self.head() {
-                    return bench.answer(ask, Answer::NotAcknowledged(AckError::NeverSent));
-                }
-                self.acknowledged.push(cursor);
-            }
+            Ask::Authenticate(asked) => self.authenticate(bench, ask, &asked),
+            Ask::Login(login) => self.login(bench, ask, login),
+            Ask::Acknowledge(ack) => self.acknowledge(bench, ask, ack),
             Ask::Call(call) => {
                 let reply = (!self.overloaded).then(|| Reply {
                     ticket: Ticket::default(),
@@ -267,6 +210,76 @@ impl Node {
                 self.calls.push(call);
                 bench.answer(ask, Answer::Called(reply));
             }
+        }
+    }
+
+    fn unsubscribe(&mut self, bench: &mut Bench, ask: AskId, which: &Unsubscribe) {
+        match which {
+            Unsubscribe::All => self.reader = None,
+            Unsubscribe::These(gone) => {
+                if let Some(reader) = &mut self.reader {
+                    reader.filters.retain(|(filter, _)| !gone.contains(filter));
+                }
+            }
+            Unsubscribe::One(gone, _) => {
+                let held = self.reader.as_mut().map(|reader| &mut reader.filters);
+                let place = held.as_ref().and_then(|held| held.iter().position(|(filter, _)| filter == gone));
+                if let (Some(held), Some(place)) = (held, place) {
+                    held.remove(place);
+                }
+                bench.answer(ask, Answer::Unsubscribed(place.is_some()));
+            }
+        }
+    }
+
+    fn authenticate(&self, bench: &mut Bench, ask: AskId, asked: &Authenticate) {
+        let known = match &asked.credentials {
+            Credentials::Token(token) => self.identities.get(&**token),
+            Credentials::Password { user, password } => self.identities.get(&format!("{user}:{password}")),
+            Credentials::Scram(step) => {
+                let last = step.proof.as_ref().map(|(_, last)| &**last);
+                self.identities.get(last.unwrap_or(&step.first))
+            }
+        };
+        let unknown = || Err(AuthError::Refused("the token is not valid".into()));
+        let who = known.cloned().unwrap_or_else(unknown);
+        bench.answer(ask, Answer::Authenticated(who.map(|who| who.on_device(asked.device.clone()))));
+    }
+
+    fn login(&mut self, bench: &mut Bench, ask: AskId, login: Login) {
+        let session = match &login.session {
+            SessionWish::None => None,
+            SessionWish::New { .. } => Some("s1".into()),
+            SessionWish::Resume { id, .. } | SessionWish::Named { id, .. } => Some(id.clone()),
+        };
+        let resumed = match &login.session {
+            SessionWish::Named { id, fresh, .. } => !fresh && self.sessions.contains(id),
+            wish => matches!(wish, SessionWish::Resume { .. }),
+        };
+        self.is_tagged = matches!(login.session, SessionWish::Named { .. });
+        let expiry = match login.session {
+            SessionWish::None => Duration::ZERO,
+            SessionWish::New { expiry } | SessionWish::Resume { expiry, .. } | SessionWish::Named { expiry, .. } => {
+                expiry.min(bench.limits.session_expiry_max)
+            }
+        };
+        self.logins.push(login);
+        let (connection, refused) = ("node-1-0-0-0".into(), Vec::new());
+        bench.answer(ask, Answer::Welcomed(Ok(Welcome { connection, session, expiry, resumed, refused })));
+    }
+
+    fn acknowledge(&mut self, bench: &mut Bench, ask: AskId, ack: Ack) {
+        match ack {
+            Ack::Done(tag) => self.tags.retain(|(known, _)| *known != tag),
+            Ack::Received(tag) => {
+                let is_known = self.tags.iter().any(|(known, qos)| *known == tag && *qos == 2);
+                let unknown = || Answer::NotAcknowledged(AckError::UnknownTag(tag));
+                bench.answer(ask, if is_known { Answer::Received(tag) } else { unknown() });
+            }
+            Ack::UpTo(cursor) if cursor.positions()[0].1 > self.head() => {
+                bench.answer(ask, Answer::NotAcknowledged(AckError::NeverSent));
+            }
+            Ack::UpTo(cursor) => self.acknowledged.push(cursor),
         }
     }
 

@@ -59,6 +59,7 @@ fn ack(kind: AckKind, reason: Reason) -> Packet<'static> {
 }
 
 /// Each packet, who sends it, and its bytes.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn golden() -> Vec<(Version, Side, Packet<'static>, &'static [u8])> {
     let none = Properties::default;
     let will = Will {
