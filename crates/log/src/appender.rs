@@ -323,6 +323,10 @@ impl Appender {
         let epoch = self.parts.epoch;
         let placed = |index: usize| batch.records.get(index).filter(|r| is_there(r)).map(|r| published(epoch, r));
         self.known.producers.settle(placed, self.steady.now());
+        let tail = self.parts.tail.tail();
+        if let Some(first) = batch.records.iter().find(|record| is_stored(record)) {
+            if result.is_ok() { tail.settle() } else { tail.doubt(first.offset) }
+        }
         if result.is_err() {
             self.parts.metrics.failed_commits.add(1);
         }

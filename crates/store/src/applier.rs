@@ -18,6 +18,7 @@ use everywire_log::engine::ArchiveError;
 use crate::cache::Slot;
 use crate::checkpoint::{Checkpoint, count_retained};
 use crate::chunk;
+use crate::former::FormerWills;
 use crate::metrics::StoreMetrics;
 use crate::retained::{Changed, Retained};
 use crate::room::Room;
@@ -83,6 +84,7 @@ pub struct Applier {
     is_damaged: bool,
     pub(crate) upkeep: Upkeep,
     pub(crate) room: Room,
+    pub(crate) wills: FormerWills,
     /// Of which rules `rules_seen` is the generation.
     rules_seen: u64,
 }
@@ -104,6 +106,7 @@ impl Applier {
             is_damaged: false,
             upkeep: Upkeep::default(),
             room: Room::default(),
+            wills: FormerWills::default(),
             rules_seen: generation,
         };
         applier.restore()?;
@@ -349,6 +352,9 @@ impl Applier {
         if retained.generation > 0 && former.as_ref().is_some_and(is_late) {
             return Ok(());
         }
+        if let Some(former) = former.as_ref().filter(|_| message.topic.as_str().starts_with(system::WILLS)) {
+            self.wills.note(former.offset, now);
+        }
         // A mark that covers nothing is none.
         let retained = Some(retained).filter(|retained| retained.is_message() || retained.covers.0 > 0);
         self.stage(&message.topic, former.as_ref(), retained, now)
@@ -425,7 +431,7 @@ impl Applier {
     }
 
     fn is_due(&self, now: UnixMillis) -> bool {
-        let records = self.shared.applied().0 - self.checkpoint.applied;
+        let records = self.shared.tail.certain(self.shared.applied()).0.saturating_sub(self.checkpoint.applied);
         let late = now.0 >= self.checked_at.0.saturating_add(CHECKPOINT_MILLIS) || now < self.checked_at;
         let changed = self.dirty.len().max(self.shared.retained().0.len());
         records >= CHECKPOINT_RECORDS

@@ -85,7 +85,8 @@ impl Checkpoint {
         newest: UnixMillis,
         now: UnixMillis,
     ) -> Result<(), TablesError> {
-        let applied = shared.applied().0;
+        // What a failed commit left may be in the log all the same: the next life applies it.
+        let applied = shared.tail.certain(shared.applied()).0;
         note_age(shared, newest, applied, now);
         let mut batch = Batch::default();
         for topic in dirty.iter() {

@@ -11,6 +11,7 @@ mod cache;
 mod checkpoint;
 mod chunk;
 mod digest;
+mod former;
 mod greeting;
 mod losses;
 mod metrics;

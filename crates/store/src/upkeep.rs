@@ -202,7 +202,8 @@ impl Applier {
     /// follows from it.
     fn is_wanted(&mut self, record: &Record, now: UnixMillis) -> Result<bool, StoreError> {
         let Some(message) = record.message() else { return Ok(true) };
-        Ok(self.is_retained(record, message, now)? || self.is_history(record, message, now)?)
+        let is_will = self.wills.has(record.offset, now);
+        Ok(is_will || self.is_retained(record, message, now)? || self.is_history(record, message, now)?)
     }
 
     /// Whether a record made its topic's retained message, or took it away, or marks what a session has published, and

@@ -114,12 +114,20 @@ fn what_only_passes_goes_on_when_the_disk_is_full_or_fails() {
             assert!(passing[0].result.is_ok(), "{what}");
         }
         assert_eq!(shown(&world, head), 6, "{what}");
+        let tail = Arc::clone(&world.engine.tails()[0]);
+        let known = if what == "full" { tail.head() } else { head.next() };
+        assert_eq!(
+            tail.certain(tail.head()),
+            known,
+            "{what}: a restart may find what failed, behind the one that passed"
+        );
         world.pass(10_000);
         assert!(mixed(&mut world)[1].is_err(), "{what}: it still fails");
         disk.set_capacity(None);
         disk.heal();
         world.pass(10_000);
         assert_eq!(mixed(&mut world), [Ok(()); 3], "{what}: it is over");
+        assert_eq!(tail.certain(tail.head()), tail.head(), "{what}: and nothing is in doubt");
         let given = world.engine.tails()[0].head();
         disk.crash(3);
         let mut world = World::open(&disk, 2, 50_000).unwrap();
