@@ -2,8 +2,9 @@
 //!
 //! It takes what waits, gives offsets and times, has the journal keep it (one write, at most one sync), shows it to the
 //! tail, rings, and answers. Records have the present clock's time, which may go back from one to the next when the clock
-//! was set: order is the offset's. Offsets are never given twice, not even those of a commit that failed. What only passes needs no place in the journal: it goes on in its order when the journal
-//! takes or keeps nothing. When the store is so far behind that the tail can let go of nothing, the appender
+//! was set: order is the offset's. Offsets are never given twice, not even those of a commit that failed. What only passes
+//! needs no room in the journal: it goes on when the disk is full. Nothing goes on behind a write that failed until what
+//! that left is cut off, since the next life may find it. When the store is so far behind that the tail can let go of nothing, the appender
 //! takes nothing more, so that the queue fills up and the workers push back.
 
 use std::collections::VecDeque;
@@ -307,32 +308,25 @@ impl Appender {
         })
     }
 
-    /// Keeps the records, remembers or forgets their keys, and shows them. What only passes is shown whatever became of
-    /// the others; the result is theirs.
+    /// Keeps the records, remembers or forgets their keys, and shows them. A batch fails as a whole: what the journal may
+    /// have kept of it must not lie below what readers have.
     fn keep(&mut self, batch: &Batch, wall: UnixMillis) -> Result<(), PublishError> {
         let result = self.parts.journal.write(&batch.records, wall);
-        let is_there = |record: &Record| result.is_ok() || !is_stored(record);
         for record in &batch.records {
             let Some(message) = with_key(record) else { continue };
-            if is_there(record) {
+            if result.is_ok() {
                 self.known.keys.published(message, published(self.parts.epoch, record), self.steady.now());
             } else {
                 self.known.keys.forget(message);
             }
         }
         let epoch = self.parts.epoch;
-        let placed = |index: usize| batch.records.get(index).filter(|r| is_there(r)).map(|r| published(epoch, r));
+        let placed = |index: usize| batch.records.get(index).filter(|_| result.is_ok()).map(|r| published(epoch, r));
         self.known.producers.settle(placed, self.steady.now());
-        let tail = self.parts.tail.tail();
-        if let Some(first) = batch.records.iter().find(|record| is_stored(record)) {
-            if result.is_ok() { tail.settle() } else { tail.doubt(first.offset) }
-        }
         if result.is_err() {
             self.parts.metrics.failed_commits.add(1);
-        }
-        let shown: Vec<_> = batch.records.iter().filter(|record| is_there(record)).cloned().collect();
-        if !shown.is_empty() {
-            self.parts.tail.push(shown);
+        } else if !batch.records.is_empty() {
+            self.parts.tail.push(batch.records.clone());
             self.parts.bell.head_moved();
         }
         result
@@ -341,10 +335,7 @@ impl Appender {
     fn answer(&mut self, batch: Batch, result: Result<(), PublishError>) {
         let mut answers = Answers::default();
         let epoch = self.parts.epoch;
-        let done = |index: usize| {
-            let record = &batch.records[index];
-            if is_stored(record) { result } else { Ok(()) }.map(|()| published(epoch, record))
-        };
+        let done = |index: usize| result.map(|()| published(epoch, &batch.records[index]));
         for (ticket, answer) in batch.answers {
             let result = answer.and_then(|answer| match answer {
                 Answer::Published(published) => Ok(published),

@@ -11,7 +11,8 @@ pub(crate) trait Journal: Send {
     /// The appender got a thread of its own: the journal may have helpers too.
     fn start(&mut self);
 
-    /// Reserves the numbers up to this one, so that none of them is ever given again.
+    /// Reserves the numbers up to this one, so that none of them is ever given again. Nothing has a number behind a write
+    /// that failed until what that left is cut off: the next life may find it, below what readers have then.
     fn number(&mut self, up_to: Offset, now: UnixMillis) -> Result<(), PublishError>;
 
     /// Whether so many records behind this offset, of about so many bytes, may be written now.

@@ -27,8 +27,6 @@ pub struct Tail {
     head: AtomicU64,
     /// The store has applied all records up to here.
     applied: AtomicU64,
-    /// From here on only a restart tells what is in the log, as a commit has failed; the largest number if none has.
-    doubtful: AtomicU64,
     /// For each hash of a topic the highest offset of any topic with that hash: never too low.
     heads: Box<[AtomicU64]>,
     /// The last record that is retained on a topic of the public's.
@@ -97,7 +95,6 @@ impl Tail {
             window: ArcSwap::default(),
             head: AtomicU64::new(last.0),
             applied: AtomicU64::new(0),
-            doubtful: AtomicU64::new(u64::MAX),
             heads: (0..HEADS).map(|_| AtomicU64::new(last.0)).collect(),
             retained: AtomicU64::new(0),
             readers: OnceLock::new(),
@@ -119,21 +116,6 @@ impl Tail {
     /// Tells how far the store is.
     pub fn set_applied(&self, offset: Offset) {
         self.applied.fetch_max(offset.0, Ordering::AcqRel);
-    }
-
-    /// A commit has failed. Whether its records, which begin here, are in the log only a restart tells.
-    pub(crate) fn doubt(&self, from: Offset) {
-        self.doubtful.fetch_min(from.0, Ordering::AcqRel);
-    }
-
-    /// What was in doubt is cut off for good: the log goes on.
-    pub(crate) fn settle(&self) {
-        self.doubtful.store(u64::MAX, Ordering::Release);
-    }
-
-    /// Up to where it is known what is in the log, and no further than this: the next life may find more above.
-    pub fn certain(&self, up_to: Offset) -> Offset {
-        Offset(up_to.0.min(self.doubtful.load(Ordering::Acquire) - 1))
     }
 
     /// So many workers read, and will say how far.

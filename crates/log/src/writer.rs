@@ -307,6 +307,13 @@ impl Journal for Writer {
     }
 
     fn number(&mut self, up_to: Offset, now: UnixMillis) -> Result<(), PublishError> {
+        if self.is_doubtful {
+            // Tries to cut off what failed. A failure is noted inside.
+            let _ = self.make_room(1, now);
+        }
+        if self.is_doubtful {
+            return Err(self.trouble.as_ref().map_or(PublishError::Busy, |trouble| trouble.answer));
+        }
         self.reserve(up_to).map_err(|error| self.fail(&error, now))
     }
 

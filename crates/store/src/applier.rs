@@ -431,7 +431,7 @@ impl Applier {
     }
 
     fn is_due(&self, now: UnixMillis) -> bool {
-        let records = self.shared.tail.certain(self.shared.applied()).0.saturating_sub(self.checkpoint.applied);
+        let records = self.shared.applied().0 - self.checkpoint.applied;
         let late = now.0 >= self.checked_at.0.saturating_add(CHECKPOINT_MILLIS) || now < self.checked_at;
         let changed = self.dirty.len().max(self.shared.retained().0.len());
         records >= CHECKPOINT_RECORDS

@@ -85,8 +85,7 @@ impl Checkpoint {
         newest: UnixMillis,
         now: UnixMillis,
     ) -> Result<(), TablesError> {
-        // What a failed commit left may be in the log all the same: the next life applies it.
-        let applied = shared.tail.certain(shared.applied()).0;
+        let applied = shared.applied().0;
         note_age(shared, newest, applied, now);
         let mut batch = Batch::default();
         for topic in dirty.iter() {
