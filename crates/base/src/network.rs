@@ -1,7 +1,7 @@
 //! A range of addresses, as `10.0.0.0/8`, or one address.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 /// All addresses that begin like one.
@@ -30,6 +30,15 @@ impl Network {
             }
             _ => false,
         }
+    }
+}
+
+/// The addresses that one client has at will, by one of them: in IPv6 those of its network of 64 bits. IPv4 in IPv6 counts
+/// as IPv4. What is bounded for each remote address is counted by this.
+pub fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address @ IpAddr::V4(_) => address,
     }
 }
 

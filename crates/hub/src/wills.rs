@@ -10,7 +10,7 @@
 //! * What a former life of the node has left is published after a grace in which clients may come back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use everywire_base::cursor::{Offset, Partition};
 use everywire_base::id::{AskId, Slot, Ticket};
 use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
+use everywire_base::network::neighbourhood;
 use everywire_base::notice::{Notice, Refused};
 use everywire_base::publish;
 use everywire_base::record::{Durability, Message, Record};
@@ -104,9 +105,7 @@ impl Sharer {
     fn of(who: Option<&Identity>, address: IpAddr) -> Self {
         match (who.and_then(|who| who.user.clone()), address) {
             (Some(user), _) => Sharer::User(user),
-            // Whoever has one IPv6 address has its whole network of 64 bits.
-            (None, IpAddr::V6(address)) => Sharer::Address(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
-            (None, address) => Sharer::Address(address),
+            (None, address) => Sharer::Address(neighbourhood(address)),
         }
     }
 }

@@ -2,7 +2,9 @@
 //! together.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+
+use everywire_base::network::neighbourhood;
 
 /// A keyed hash of an identity or an address. Two that meet have one share.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,17 +15,9 @@ impl Sharer {
     pub(crate) fn of(hasher: &RandomState, user: Option<&str>, address: Option<IpAddr>) -> Option<Self> {
         let hash = match (user, address) {
             (Some(user), _) => hasher.hash_one(user),
-            (None, Some(address)) => hasher.hash_one(network(address)),
+            (None, Some(address)) => hasher.hash_one(neighbourhood(address)),
             (None, None) => return None,
         };
         Some(Self(hash as u32))
-    }
-}
-
-/// The addresses that one client has at will: those of its network, in version 6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        address @ IpAddr::V4(_) => address,
     }
 }

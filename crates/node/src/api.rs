@@ -11,13 +11,13 @@ use everywire_api::Control;
 use everywire_base::ask::{Call, Reply};
 use everywire_base::id::{Slot, Ticket};
 use everywire_base::limits::Limits;
+use everywire_base::network::neighbourhood;
 use everywire_driver::mio_net::Socket;
 use everywire_driver::{Mail, Post};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::lane::neighbourhood;
 use crate::sys::{self, Sys};
 use crate::threads;
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use everywire_api::NoGuest;
 use everywire_auth::{Authority, Guest};
+use everywire_base::network::neighbourhood;
 
 use crate::doorbell::wall_clock;
-use crate::lane::neighbourhood;
 
 /// The time for which the bound of an address holds.
 const WINDOW: Duration = Duration::from_mins(1);

@@ -4,9 +4,11 @@
 //! nobody else waits: most of them are gone.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use everywire_base::network::neighbourhood;
 
 /// The bounds of a lane.
 #[derive(Clone, Copy, Debug)]
@@ -213,14 +215,6 @@ impl<T> Taken<'_, T> {
 impl<T> Drop for Taken<'_, T> {
     fn drop(&mut self) {
         self.lane.done(self.from);
-    }
-}
-
-/// Who counts as one: an address, or all of a network's 64 bits, since each of its machines has many.
-pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     }
 }
 
