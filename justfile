@@ -8,7 +8,7 @@ default:
 serve *ARGUMENTS:
     cargo run --release -- serve {{ARGUMENTS}}
 
-# What CI runs: everything.
+# Everything, as CI runs it.
 test:
     ./dev/test
 

@@ -11,79 +11,24 @@ import argparse
 import http.client
 import json
 import multiprocessing
-import os
 import pathlib
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
 from attacks import ATTACKS, ATTACKER
+from server import Server
 
 MIB = 1 << 20
-READY_SECONDS = 60
 BEFORE_SECONDS = 1.5
 ATTACK_SECONDS = 20  # no attack takes half of it; what takes longer is ended
 AFTER_SECONDS = 20
 PREPARE_SECONDS = 120
 SAMPLE_SECONDS = 0.05
 PUBLISH_EVERY = 0.02
-
-
-class Server:
-    """A server with its default configuration and a data directory of its own."""
-
-    def __init__(self, folder):
-        self.data = folder / "data"
-        ready = folder / "ready.json"
-        binary = pathlib.Path(os.environ["EVERYWIRE_BIN"]).resolve()
-        listeners = [part for name in ("http", "mqtt", "tcp") for part in (f"--{name}", "127.0.0.1:0")]
-        command = [binary, "serve", *listeners, "--data", self.data, "--ready-file", ready]
-        self.log = (folder / "log").open("wb")
-        self.process = subprocess.Popen(command, cwd=folder, stdout=self.log, stderr=self.log)
-        end = time.monotonic() + READY_SECONDS
-        while True:
-            try:
-                said = json.loads(ready.read_text())
-                break
-            except (OSError, ValueError):
-                assert self.process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < end, "the server doesn't get ready"
-                time.sleep(0.02)
-        self.ports = {name: int(said[name].rsplit(":", 1)[1]) for name in ("http", "mqtt", "tcp")}
-
-    def memory(self, field="VmRSS"):
-        """Bytes of resident memory; of their maximum with VmHWM."""
-        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(text.split(f"{field}:")[1].split()[0]) << 10
-
-    def threads(self):
-        """How many threads it has."""
-        return len(os.listdir(f"/proc/{self.process.pid}/task"))
-
-    def descriptors(self):
-        """How many files and sockets it has open."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def disk(self):
-        """Bytes of blocks that its data takes."""
-        total = 0
-        for folder, _, files in os.walk(self.data):
-            for file in files:
-                try:
-                    total += os.stat(os.path.join(folder, file)).st_blocks * 512
-                except OSError:
-                    pass
-        return total
-
-    def stop(self):
-        """Ends it; a drain is of no interest here."""
-        self.process.kill()
-        self.process.wait()
-        self.log.close()
 
 
 class Witness:

@@ -1,8 +1,8 @@
-# What the scripts share; sourced from the project's folder.
+# Functions that the scripts share; sourced from the project's folder.
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Where cargo puts what it builds.
+# The directory of cargo's builds.
 target_directory() { printf '%s' "${CARGO_TARGET_DIR:-$PWD/target}"; }
 
 # The binary under test: as given, else the debug build.

@@ -1,11 +1,14 @@
-/** The console: who is connected, an end to any of them, and what became of a message. */
+/** The console: the connections, a way to end each, and the fate of a message. */
 
-import { TokenForm, ask, base, bytes, clock, number, reasonOf, show, t, token } from './shared.js';
+import { TokenForm, ask, base, bytes, clock, number, reasonOf, show, speaks, t, token } from './shared.js';
 import { batch, html, signal, useEffect, useRef } from './vendor/ui.js';
+import english from './i18n/en/console.js';
+
+await speaks(english, () => import('./i18n/zh/console.js'));
 
 const REFRESH_MS = 2000;
 const MOST = 100;
-/** How long a row stays after its connection is gone, so that nothing moves under the pointer. */
+/** The time for which a row stays after its connection is gone, so that nothing moves under the pointer. */
 const GONE_MS = 4000;
 const WIRES = ['poll', 'longpoll', 'sse', 'stream', 'ws', 'mqtt', 'tcp'];
 
@@ -48,16 +51,20 @@ function merge(fresh) {
 
 async function refresh() {
   if (!token.value || document.hidden) return;
+  const [wanted, held] = [filter.value, token.value];
   const query = new URLSearchParams({ limit: String(MOST) });
-  for (const [name, value] of Object.entries(filter.value)) if (value) query.set(name, value);
+  for (const [name, value] of Object.entries(wanted)) if (value) query.set(name, value);
   try {
     const { connections, more } = await (await ask(`v1/connections?${query}`)).json();
+    // An answer to a filter or a token that was changed meanwhile tells nothing of these.
+    if (filter.value !== wanted || token.value !== held) return;
     batch(() => {
       answeredAt = Date.now();
       [isAllowed.value, isLoaded.value, trouble.value, hasMore.value] = [true, true, null, more];
       merge(connections);
     });
   } catch (error) {
+    if (token.value !== held) return;
     const status = /** @type {any} */ (error).status;
     trouble.value = { reason: reasonOf(error), since: answeredAt };
     if (status === 401 || status === 403) isAllowed.value = false;
@@ -65,7 +72,7 @@ async function refresh() {
 }
 
 /** @param {Connection} row */
-const whoOf = ({ user, device }) => (user ? (device ? t('console.device', { user, device }) : user) : t('console.anonymous'));
+const whoOf = ({ user, device }) => (user ? (device ? t('console.device', { user, device }) : user) : t('app.anonymous'));
 /** @param {string} wire */
 const nameOf = (wire) => (WIRES.slice(0, 3).concat('ws', 'mqtt').includes(wire) ? t(`wire.${wire}`) : wire);
 
@@ -75,7 +82,7 @@ function Line({ row }) {
   return html`
     <tr class=${goneAt ? 'gone' : ''} data-id=${id}>
       <th scope="row" data-label=${t('console.who')}>${whoOf(row)}${agent && html`<small>${agent}</small>`}</th>
-      <td data-label=${t('lab.col.wire')}><span class="chip" data-wire=${wire}>${nameOf(wire)}</span></td>
+      <td data-label=${t('app.wire')}><span class="chip" data-wire=${wire}>${nameOf(wire)}</span></td>
       <td data-label=${t('console.address')}>${address}</td>
       <td data-label=${t('console.since')}><time datetime=${since}>${clock(since)}</time></td>
       <td data-label=${t('console.behind')} class=${lag > 0 ? 'late' : ''}>${lag > 0 ? t('console.records', { count: number(lag) }) : t('console.upToDate')}</td>
@@ -107,7 +114,7 @@ function Table() {
   if (rows.value.length === 0 && !trouble.value) {
     return isLoaded.value && html`<p class="hint">${t('console.none', { command: `curl -N '${new URL('v1/events?topic=hello', base).href}'` })}</p>`;
   }
-  const heads = ['console.who', 'lab.col.wire', 'console.address', 'console.since', 'console.behind', 'console.bytes', 'console.end'];
+  const heads = ['console.who', 'app.wire', 'console.address', 'console.since', 'console.behind', 'console.bytes', 'console.end'];
   return html`
     <div class=${`wide ${trouble.value ? 'stale' : ''}`} role="group" aria-label=${t('console.connections')} tabindex="0">
       <table class="cards">
@@ -155,16 +162,16 @@ function Kick() {
 }
 
 const explained = signal(/** @type {any} */ (null));
+/** The id that was asked for last: an answer to an older question comes too late. */
+let wantedId = '';
 
 function Explain() {
   const find = async (/** @type {Event} */ event) => {
     event.preventDefault();
     const id = String(new FormData(/** @type {HTMLFormElement} */ (event.target)).get('id')).trim();
-    try {
-      explained.value = await (await ask(`v1/messages/${encodeURIComponent(id)}/trace`)).json();
-    } catch (error) {
-      explained.value = { reason: reasonOf(error) };
-    }
+    wantedId = id;
+    const trace = await ask(`v1/messages/${encodeURIComponent(id)}/trace`).then((answer) => answer.json()).catch((error) => ({ reason: reasonOf(error) }));
+    if (wantedId === id) explained.value = trace;
   };
   return html`
     <section class="sheet" aria-labelledby="explain-title">
@@ -186,7 +193,7 @@ function Explained() {
   const { topic, stored, recipients, complete, note } = trace;
   return html`
     <p>${t('console.stored', { topic, time: clock(stored.time), durability: stored.durability })}</p>
-    <p>${recipients.length > 0 ? t('console.recipients', { count: number(recipients.length) }) : t('console.nobody')}</p>
+    <p>${recipients.length > 0 ? t('console.recipients', { count: number(recipients.length) }) : t('fate.nobody')}</p>
     <ul class="plain">
       ${recipients.map((/** @type {any} */ one) => html`<li key=${one.connection}><span class="chip" data-wire=${one.wire}>${nameOf(one.wire)}</span> ${whoOf(one)}: ${t(`fate.${one.fate}`)}${(one.acknowledged ?? one.written) && `, ${clock(one.acknowledged ?? one.written)}`}</li>`)}
     </ul>

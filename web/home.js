@@ -1,28 +1,45 @@
 /** Home: say something, and see it come over every wire. */
 
 import { WIRES, WireReader, restWhenHidden } from './readers.js';
-import { TokenForm, base, clock, connect, number, reasonOf, show, t, textOf, token } from './shared.js';
+import { TokenForm, base, clock, connect, lasting, number, reasonOf, show, speaks, t, textOf, token } from './shared.js';
 import { batch, html, signal, useRef } from './vendor/ui.js';
+import english from './i18n/en/home.js';
+
+await speaks(english, () => import('./i18n/zh/home.js'));
 
 const TOPIC = new URLSearchParams(location.search).get('topic') || 'hello';
 const CLOCK = 'demo/clock';
-/** The clock ticks when nothing was heard for so long. */
+/** The silence after which the clock ticks. */
 const QUIET_MS = 2000;
 const SAID_MOST = 30;
-const DOCS = ['http', 'websocket', 'mqtt', 'protocol', 'auth', 'operating'];
+/** The time for which a message stays in sight until all wires have brought it; a wire that is cut may need that long. */
+const PATIENCE_MS = 15_000;
+const DOCS = ['http', 'websocket', 'mqtt', 'protocol', 'rooms', 'chat', 'auth', 'operating'];
 
 /** @typedef {{ id: string, text: string, time: string, from?: string }} Said */
 
-/** What the lamps show: one message, and when each wire brought it. */
+/** The message that the lamps show, and the time at which each wire brought it. */
 const shown = signal({ id: '', text: '', isClock: false, at: 0 });
 const lamps = Object.fromEntries(WIRES.map((wire) => [wire, signal(/** @type {number | null} */ (null))]));
 const said = signal(/** @type {Said[]} */ ([]));
 const status = signal({ text: '', isBad: false });
+/** The reason why the clock doesn't tick. */
+const trouble = signal('');
 
-/** What this page has sent and no wire has brought yet, by text. @type {Map<string, number>} */
+/** The messages that this page has sent and no wire has brought yet, by text. @type {Map<string, number>} */
 const sent = new Map();
 let heardAt = 0;
+/** The time at which the last lamp was lit. */
+let litAt = 0;
 const client = signal(connect());
+
+/** Whether something that was said is still to come over a wire, or hasn't been in sight for long. @param {number} now */
+function isUnderway(now) {
+  const { id, isClock, at } = shown.value;
+  if (!id || isClock) return false;
+  const isWhole = readers.every(({ wire, state }) => lamps[wire].value !== null || state.value.state === 'refused');
+  return now < (isWhole ? litAt + QUIET_MS : at + PATIENCE_MS);
+}
 
 /** @param {import('./readers.js').WireName} wire @param {import('./sdk/types.js').Message<any>} message */
 function arrived(wire, message) {
@@ -30,6 +47,7 @@ function arrived(wire, message) {
   heardAt = now;
   const isClock = message.topic === CLOCK;
   if (message.id < shown.value.id) return; // a slow wire, with what has been shown already
+  if (isClock && isUnderway(now)) return;
   batch(() => {
     if (message.id > shown.value.id) {
       const text = isClock ? String(message.body?.clock ?? '') : textOf(message.body);
@@ -37,6 +55,7 @@ function arrived(wire, message) {
       sent.delete(text);
       for (const other of WIRES) lamps[other].value = null;
     }
+    if (lamps[wire].value === null) litAt = now;
     lamps[wire].value ??= Math.max(0, now - shown.value.at);
     if (!isClock) remember(message);
   });
@@ -58,6 +77,7 @@ async function say(text) {
     status.value = { text: t('home.sent', { text: brief(text), ms: number(Math.round(performance.now() - begun)) }), isBad: false };
     return true;
   } catch (error) {
+    sent.delete(text);
     status.value = { text: t('home.refused', { reason: reasonOf(error) }), isBad: true };
     return false;
   }
@@ -73,10 +93,10 @@ async function tick() {
   heardAt = performance.now();
   try {
     await client.value.publish(CLOCK, { clock: time }, { ttl: 60, queue: false });
-    if (status.value.isBad) status.value = { text: '', isBad: false };
+    trouble.value = '';
   } catch (error) {
     sent.delete(time);
-    status.value = { text: reasonOf(error), isBad: true };
+    trouble.value = reasonOf(error);
   }
   isTicking = false;
 }
@@ -85,11 +105,11 @@ const readers = WIRES.map((wire) => new WireReader(wire, [TOPIC, CLOCK], (messag
 
 function begin() {
   client.value.close();
-  client.value = connect();
-  client.value.on('outbox', ({ waiting }) => {
-    if (waiting > 0 && !navigator.onLine) status.value = { text: t('home.waits', { count: number(waiting) }), isBad: true };
+  const mine = client.value = connect();
+  client.value.on('outbox', ({ waiting, reason }) => {
+    if (waiting > 0 && reason) status.value = { text: t('home.waits', { count: number(waiting) }), isBad: true };
   });
-  client.value.history(TOPIC, { limit: 10 }).then(({ messages }) => batch(() => messages.forEach(remember)), () => {});
+  lasting(() => mine.history(TOPIC, { limit: 10 }), () => client.value !== mine).then(({ messages }) => batch(() => messages.forEach(remember)), () => {});
   for (const reader of readers) reader.restart();
 }
 
@@ -130,7 +150,7 @@ function Say() {
     const field = /** @type {HTMLInputElement} */ (input.current);
     const text = field.value || t('home.placeholder');
     field.value = '';
-    // What was refused comes back, unless something new was typed meanwhile.
+    // A refused text comes back, unless a new one was typed meanwhile.
     if (!await say(text) && field.value === '') field.value = text;
   };
   return html`
@@ -141,7 +161,7 @@ function Say() {
         <button class="primary">${t('home.send')}</button>
       </div>
       <p id="say-hint" class="hint">${t('home.hint', { topic: TOPIC })}</p>
-      <p class=${`status ${status.value.isBad ? 'bad' : ''}`} role="status">${status.value.text}</p>
+      <p class=${`status ${status.value.isBad || trouble.value ? 'bad' : ''}`} role="status">${[status.value.text, trouble.value].filter(Boolean).join(' ')}</p>
     </form>`;
 }
 
@@ -172,6 +192,7 @@ function Terminal() {
 function Doors() {
   return html`
     <nav class="doors" aria-label=${t('home.doors')}>
+      <a class="door" href="chat"><b>${t('nav.chat')}</b><span>${t('home.chat.what')}</span></a>
       <a class="door" href="lab"><b>${t('nav.lab')}</b><span>${t('home.lab.what')}</span></a>
       <a class="door" href="console"><b>${t('nav.console')}</b><span>${t('home.console.what')}</span></a>
       <div class="door">

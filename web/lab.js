@@ -1,15 +1,19 @@
-/** The lab: five wires side by side on one topic, and what each costs. */
+/** The lab: five wires side by side on one topic, and the cost of each. */
 
 import { CLAIMS } from './lab/claims.js';
 import { Controls, Claims } from './lab/controls.js';
-import { Lane, Line, draw } from './lab/lane.js';
+import { Lane, Line } from './lab/lane.js';
 import { Plot, Series } from './lab/plots.js';
 import { Publisher } from './lab/publisher.js';
+import { animate } from './lab/strip.js';
 import { Costs, Users } from './lab/tables.js';
 import { sentence } from './lab/words.js';
 import { WIRES, restWhenHidden } from './readers.js';
-import { TokenForm, ask, reasonOf, show, t, token } from './shared.js';
+import { ask, lasting, reasonOf, show, speaks, t, token, TokenForm } from './shared.js';
 import { effect, html, signal, useEffect, useRef } from './vendor/ui.js';
+import english from './i18n/en/lab.js';
+
+await speaks(english, () => import('./i18n/zh/lab.js'));
 
 const TOPIC = `lab/${crypto.randomUUID().slice(0, 8)}`;
 const SAMPLE_MS = 1000;
@@ -17,7 +21,7 @@ const CUT_MS = 2000;
 const MEASURE_MS = 5000;
 const NARROW = matchMedia('(max-width: 44rem)');
 
-/** What the controls say. */
+/** The settings of the controls. */
 export const settings = { rate: signal(0.5), size: signal(100), interval: signal(1000), claim: signal(/** @type {import('./lab/claims.js').Claim | null} */ (null)) };
 const shown = signal(new Set(NARROW.matches ? ['poll'] : WIRES));
 const beat = signal(0);
@@ -25,6 +29,7 @@ const refusal = signal('');
 const version = signal('');
 /** Whether the server counts by label: its description says so. */
 const isCounted = signal(false);
+const isPainted = signal(false);
 const busy = signal(/** @type {{ what: 'cut' | 'measure', wire?: string } | null} */ (null));
 
 const line = new Line();
@@ -39,7 +44,7 @@ settings.interval.subscribe((pollMs) => {
   if (poll.reader.isRunning) poll.reader.restart();
 });
 
-/** What the server counted of a lane. @param {Lane} lane */
+/** The server's counts of a lane. @param {Lane} lane */
 async function counted({ label }) {
   const { bytes_in: bytesIn, bytes_out: bytesOut, ...counts } = await (await ask(`v1/lab?label=${label}`)).json();
   return { ...counts, bytesIn, bytesOut };
@@ -51,7 +56,7 @@ async function sample() {
     try {
       lane.sample(isCounted.value ? await counted(lane) : undefined);
     } catch {
-      // The next sample may come; what this one missed, it has.
+      // The next sample has the counts that this one missed.
     }
     lane.forget();
   }
@@ -88,7 +93,14 @@ async function cpu() {
   return Number(/^process_cpu_seconds_total\s+(\S+)/m.exec(text)?.[1]);
 }
 
-/** Each wire alone for five seconds; what publishing alone costs is taken off. */
+/** Resolves when a lane's wire runs, or is refused. @param {Lane} lane */
+const settled = ({ reader }) => new Promise((resolve) => {
+  const end = reader.state.subscribe(({ state }) => {
+    if (state === 'open' || state === 'refused') Promise.resolve().then(() => { end(); resolve(0); });
+  });
+});
+
+/** Measures each wire alone for five seconds, and subtracts the cost of publishing alone. */
 export async function measure() {
   if (busy.value) return;
   const running = lanes.filter(({ reader }) => reader.isRunning);
@@ -98,6 +110,8 @@ export async function measure() {
     for (const lane of [null, ...running]) {
       busy.value = { what: 'measure', wire: lane?.wire };
       lane?.reader.start();
+      // What connecting takes isn't part of it.
+      if (lane) await Promise.race([settled(lane), pause(MEASURE_MS)]);
       const [begun, messages] = [await cpu(), lane?.messages ?? 0];
       await pause(MEASURE_MS);
       const spent = await cpu() - begun;
@@ -122,18 +136,7 @@ export function tryClaim(claim) {
 /** @param {{ lane: Lane }} props */
 function LaneRow({ lane }) {
   const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
-  useEffect(() => {
-    let isOver = false;
-    const still = matchMedia('(prefers-reduced-motion: reduce)');
-    const turn = () => {
-      if (isOver) return;
-      if (canvas.current) draw(canvas.current, lane);
-      if (still.matches) setTimeout(turn, 1000);
-      else requestAnimationFrame(turn);
-    };
-    turn();
-    return () => { isOver = true; };
-  }, [lane]);
+  useEffect(() => animate(/** @type {HTMLCanvasElement} */ (canvas.current), lane), [lane]);
   const { state, reason } = lane.reader.state.value;
   void beat.value;
   const isWell = state === 'open' || state === 'connecting' || busy.value;
@@ -165,30 +168,39 @@ function Lanes() {
 }
 
 function Lab() {
-  void beat.value;
   return html`
     <h1>${t('lab.title')}</h1>
     <${Controls} settings=${settings} busy=${busy.value} cut=${cut} measure=${measure} />
     <${Lanes} />
+    ${isPainted.value && html`<${Rest} />`}`;
+}
+
+/** The content below the first screen. */
+function Rest() {
+  return html`
     <${Claims} claims=${CLAIMS} chosen=${settings.claim.value} choose=${tryClaim} />
-    <${Costs} lanes=${lanes} isCounted=${isCounted.value} tick=${beat.value} />
-    <div class="pair">${plots.map((series) => html`<${Plot} key=${series.key} series=${series} tick=${beat.value} />`)}</div>
-    <${Users} lanes=${lanes} tick=${beat.value} />
+    <${Costs} lanes=${lanes} isCounted=${isCounted.value} beat=${beat} />
+    <div class="pair">${plots.map((series) => html`<${Plot} key=${series.key} series=${series} beat=${beat} />`)}</div>
+    <${Users} lanes=${lanes} beat=${beat} />
     ${version.value && html`<p class="hint">${t('lab.engine', { version: version.value })}</p>`}
     ${(refusal.value || token.value) && html`<section class="sheet" aria-labelledby="who-title"><h2 id="who-title">${t('token.title')}</h2><${TokenForm} /></section>`}`;
 }
 
-/** Asks what this server can. */
+/** Asks for the abilities of this server. */
 async function look() {
   try {
-    const { paths, info } = await (await ask('openapi.json')).json();
+    const { paths, info } = await lasting(async () => (await ask('openapi.json')).json(), () => false);
     isCounted.value = '/v1/lab' in paths;
     version.value = `Everywire ${info.version}`;
-  } catch { /* Then it counts nothing that this page knows of. */ }
+  } catch { /* Then this page takes it that the server doesn't count. */ }
 }
 
 show('lab', Lab);
-token.subscribe(() => { for (const { reader } of lanes) reader.restart(); });
+// Step by step, so that no step is long: the first screen is painted, then the rest of the page, then the readers start.
+requestAnimationFrame(() => setTimeout(() => {
+  isPainted.value = true;
+  setTimeout(() => token.subscribe(() => { for (const { reader } of lanes) reader.restart(); }));
+}));
 restWhenHidden(() => lanes.map(({ reader }) => reader));
-// What the page counts and what the server counts don't mix: sampling begins when it is known which it is.
+// Counts of the page and of the server don't mix: sampling begins when it is known which of them counts.
 look().then(() => setInterval(sample, SAMPLE_MS));

@@ -1,9 +1,9 @@
 /**
- * MQTT 5.0's packets, as far as a reader needs them: it says once who it is and what it wants, at most once, and is pinged.
+ * MQTT 5.0's packets, as far as a reader needs them: it logs in and subscribes once, reads at most once, and sends pings.
  * It comes back by its cursor like all readers here (docs/mqtt.md, "Across wires").
  */
 
-/** How long the reader may be silent, in seconds. */
+/** The longest silence of the reader, in seconds. */
 export const KEEP_ALIVE_S = 25;
 /** PINGREQ. */
 export const PING = Uint8Array.of(0xc0, 0);
@@ -40,7 +40,7 @@ export function hello({ token, topics, after }) {
   return Uint8Array.from([...packet(0x10, connect), ...packet(0x82, subscribe)]);
 }
 
-/** What is read of a packet's body, field by field. */
+/** The body of a packet, which is read field by field. */
 class Fields {
   /** @param {Uint8Array} bytes */
   constructor(bytes) {
@@ -82,7 +82,7 @@ class Fields {
   }
 }
 
-/** Takes the bytes of WebSocket messages, which are cut anywhere; gives what the server says. */
+/** Takes the bytes of WebSocket messages, which are cut anywhere; gives the server's packets. */
 export class PacketParser {
   #rest = new Uint8Array();
 
@@ -102,7 +102,7 @@ export class PacketParser {
   }
 }
 
-/** Where the body of the packet at `at` begins and ends, if it is there. @param {Uint8Array} bytes @param {number} at */
+/** The begin and the end of the body of the packet at `at`, if it is there. @param {Uint8Array} bytes @param {number} at */
 function frame(bytes, at) {
   for (let [length, shift, begin] = [0, 0, at + 1]; begin < bytes.length && shift < 28; shift += 7) {
     length |= (bytes[begin] & 127) << shift;
@@ -155,7 +155,7 @@ function content(bytes, type) {
     const body = strict.decode(bytes);
     return { body: /^application\/(.+\+)?json\b/.test(type ?? '') ? JSON.parse(body) : body };
   } catch {
-    return { body_base64: btoa(String.fromCharCode(...bytes)) };
+    return { bytes: bytes.slice() };
   }
 }
 

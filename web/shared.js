@@ -1,16 +1,18 @@
-/** What all pages share: the language, the token, the server's address, the frame around the content. */
+/** The code that all pages share: the language, the token, the server's address, the frame around the content. */
 
 import { Everywire, Problem } from './sdk/everywire.js';
-import { computed, html, render, signal, useState } from './vendor/ui.js';
-import en from './i18n/en.js';
-import zh from './i18n/zh.js';
+import { backoff } from './sdk/shared.js';
+import { computed, html, render, signal, useEffect, useState } from './vendor/ui.js';
+import en from './i18n/en/common.js';
 
-/** @type {Record<string, Record<string, string>>} */
-const LANGUAGES = { en, zh };
+/** The loaded languages; English is always there, the other one when a user chooses it. @type {Record<string, Record<string, string>>} */
+const LANGUAGES = { en: { ...en }, zh: {} };
+/** The texts of the other language that are still to be loaded. @type {(() => Promise<{ default: Record<string, string> }>)[]} */
+const loads = [() => import('./i18n/zh/common.js')];
 const [TOKEN, LANGUAGE] = ['everywire:token', 'everywire:language'];
 
 /** Storage that is full or forbidden is as good as none. @param {() => any} act */
-const attempt = (act) => {
+export const attempt = (act) => {
   try {
     return act();
   } catch {
@@ -18,14 +20,29 @@ const attempt = (act) => {
   }
 };
 
-/** Where the server is: the pages may stand under a path. */
+/** The address of the server: the pages may be under a path. */
 export const base = new URL('.', location.href);
 
 const prefers = navigator.language.startsWith('zh') ? 'zh' : 'en';
-export const language = signal(/** @type {string} */ (attempt(() => localStorage.getItem(LANGUAGE)) ?? prefers));
+const first = /** @type {string} */ (attempt(() => localStorage.getItem(LANGUAGE)) ?? prefers);
+export const language = signal(first);
+
+/** Without them the page speaks English. */
+const load = () => Promise.all(loads.splice(0).map((load) => load().then((texts) => Object.assign(LANGUAGES.zh, texts.default), () => { loads.push(load); })));
+
+/**
+ * Adds the texts of a page.
+ * @param {Record<string, string>} english @param {() => Promise<{ default: Record<string, string> }>} chinese
+ */
+export async function speaks(english, chinese) {
+  Object.assign(LANGUAGES.en, english);
+  loads.push(chinese);
+  if (language.value === 'zh') await load();
+}
 
 /** @param {string} name */
-function speak(name) {
+async function speak(name) {
+  if (name === 'zh') await load();
   language.value = name;
   attempt(() => localStorage.setItem(LANGUAGE, name));
 }
@@ -36,12 +53,23 @@ function speak(name) {
  * @param {Record<string, string | number>} [values]
  */
 export function t(key, values = {}) {
-  const text = (LANGUAGES[language.value] ?? en)[key] ?? key;
+  const text = LANGUAGES[language.value]?.[key] ?? LANGUAGES.en[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
 }
 
-/** @param {number} n @param {Intl.NumberFormatOptions} [options] */
-export const number = (n, options) => new Intl.NumberFormat(language.value, { maximumFractionDigits: 1, ...options }).format(n);
+/** Formatters, by language and what they format: making one takes longer than a hundred uses. @type {Map<string, any>} */
+const formatters = new Map();
+
+/** @template {Intl.NumberFormat | Intl.DateTimeFormat} F @param {string} key @param {(language: string) => F} make @returns {F} */
+export function formatter(key, make) {
+  const name = `${language.value} ${key}`;
+  if (!formatters.has(name)) formatters.set(name, make(language.value));
+  return formatters.get(name);
+}
+
+/** @param {number} n @param {{ maximumFractionDigits?: number }} [options] */
+export const number = (n, options = {}) => formatter(`n${options.maximumFractionDigits ?? 1}`,
+  (language) => new Intl.NumberFormat(language, { maximumFractionDigits: 1, ...options })).format(n);
 
 /** @param {number} n */
 export function bytes(n) {
@@ -50,7 +78,7 @@ export function bytes(n) {
 }
 
 /** @param {string | number | Date} at */
-export const clock = (at) => new Intl.DateTimeFormat(language.value, { timeStyle: 'medium' }).format(new Date(at));
+export const clock = (at) => formatter('clock', (language) => new Intl.DateTimeFormat(language, { timeStyle: 'medium' })).format(new Date(at));
 
 /** The token: it leaves the address at once, and is kept until the tab is closed. */
 function takeToken() {
@@ -75,7 +103,7 @@ export function keepToken(value) {
 export const connect = (options = {}) => new Everywire(base, { token: token.value || undefined, ...options });
 
 /**
- * Asks the server; what is no success is thrown as a Problem.
+ * Asks the server; a failure is thrown as a Problem.
  * @param {string} path @param {RequestInit} [options]
  */
 export async function ask(path, options = {}) {
@@ -90,13 +118,34 @@ export async function ask(path, options = {}) {
   return response;
 }
 
+/** The bounds of the pauses before trying again. @type {[number, number]} */
+const RETRY_MS = [250, 10_000];
+
+/**
+ * Does again, after pauses, what failed for a reason that passes.
+ * @template T
+ * @param {() => Promise<T>} act @param {() => boolean} isOver  Whether nobody wants it any more.
+ * @param {(error: unknown) => void} [failed]  Hears of each failure after which it tries again.
+ */
+export async function lasting(act, isOver, failed = () => {}) {
+  for (let failures = 0; ; failures += 1) {
+    try {
+      return await act();
+    } catch (error) {
+      if (isOver() || !Problem.from(error).isPassing) throw error;
+      failed(error);
+    }
+    await new Promise((resolve) => { setTimeout(resolve, backoff(failures, RETRY_MS)); });
+  }
+}
+
 /** A body as text. @param {unknown} body */
 export const textOf = (body) => (typeof body === 'string' ? body : JSON.stringify(body) ?? '');
 
 /** @param {unknown} error */
 export const reasonOf = (error) => (error instanceof Error ? error.message : String(error));
 
-const PAGES = [['home', './'], ['lab', 'lab'], ['console', 'console']];
+const PAGES = [['home', './'], ['chat', 'chat'], ['lab', 'lab'], ['console', 'console']];
 
 /** @param {{ page: string, children?: any }} props */
 function Frame({ page, children }) {
@@ -146,9 +195,39 @@ export function TokenForm({ hint }) {
       <p class="status bad" role="status">${refusal}</p>`}`;
 }
 
+/**
+ * A component that is loaded when it is first shown.
+ * @param {() => Promise<any>} load @param {string} [place]  The class of what stands there until then.
+ */
+export function lazy(load, place = '') {
+  /** @type {any} */
+  let loaded = null;
+  return (/** @type {any} */ props) => {
+    const [Shown, setShown] = useState(() => loaded);
+    const [failure, setFailure] = useState('');
+    useAnswer(load, (it) => { loaded = it; setShown(() => it); }, (error) => setFailure(reasonOf(error)), []);
+    return Shown ? html`<${Shown} ...${props} />` : html`<p class=${`status bad ${place}`} role="status">${failure}</p>`;
+  };
+}
+
+/**
+ * Asks whenever an input changes, and again while the network brings no answer. An answer to an older question is left out.
+ * @template T
+ * @param {() => Promise<T>} ask @param {(answer: T) => void} take @param {(error: unknown) => void} refuse @param {any[]} inputs
+ */
+export function useAnswer(ask, take, refuse, inputs) {
+  useEffect(() => {
+    let isOld = false;
+    const failed = (/** @type {unknown} */ error) => { if (!isOld) refuse(error); };
+    lasting(ask, () => isOld, failed).then((answer) => { if (!isOld) take(answer); }, failed);
+    return () => { isOld = true; };
+  }, inputs);
+}
+
 /** Shows a page. @param {string} page @param {() => any} Content */
 export function show(page, Content) {
   computed(() => [language.value, page]).subscribe(() => {
+    document.documentElement.dataset.page = page;
     document.documentElement.lang = language.value === 'zh' ? 'zh-CN' : 'en';
     document.title = page === 'home' ? t('home.title') : `${t(`${page}.title`)} · Everywire`;
   });

@@ -1,4 +1,4 @@
-//! What is fuzzed: one function for each target, each through the public door. A failure is a panic.
+//! The fuzz targets, each a function that uses the public interface. A failure is a panic.
 //!
 //! The same functions replay the corpus on stable in `crates/wires/http/tests/corpus.rs`.
 
@@ -91,7 +91,8 @@ pub fn native_frame(data: &[u8]) {
     }
 }
 
-/// Any bytes as packets of MQTT, after a byte that says the version and who sends them: what is one survives its own bytes.
+/// Reads any bytes as packets of MQTT, after a byte that gives the version and the sender. A packet that is written and
+/// read again is the same.
 pub fn mqtt_packet(data: &[u8]) {
     let Some((how, mut rest)) = data.split_first() else { return };
     let mut version = if how & 1 == 0 { Version::V3 } else { Version::V5 };
@@ -110,7 +111,7 @@ pub fn mqtt_packet(data: &[u8]) {
     }
 }
 
-/// Any bytes after a CONNECT of either version: what comes back is packets of a server.
+/// Sends any bytes after a CONNECT of either version. The answers are packets of a server.
 pub fn mqtt_session(data: &[u8]) {
     let Some((how, data)) = data.split_first() else { return };
     let (version, hello): (_, &[u8]) = match how & 1 {

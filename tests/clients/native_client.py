@@ -94,7 +94,7 @@ class Client:
         self.send(ack=self.schema.Ack(cursor=message.cursor))
 
     def ping(self):
-        """Whatever was sent before has been seen to when this returns."""
+        """Waits until the server has handled all that was sent before."""
         self.send(ping=self.schema.Ping())
         self.wait("pong")
 

@@ -1,4 +1,4 @@
-"""What people's own clients see: curl, requests, httpx and sseclient, none of which knows Everywire."""
+"""Clients in wide use: curl, requests, httpx and sseclient, none of which knows Everywire."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def publish(server, body):
 
 
 def curl(*arguments):
-    """What curl prints."""
+    """The output of curl."""
     done = subprocess.run(["curl", "-sS", "--max-time", "30", *arguments], capture_output=True, check=True, text=True)
     return done.stdout
 

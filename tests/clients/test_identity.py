@@ -1,4 +1,4 @@
-"""Who somebody is, who is connected, and how an operator ends it: over HTTP, SSE, WebSocket and native TCP."""
+"""Identities, the registry of connections, and ends of connections by an operator: over HTTP, SSE, WebSocket and native TCP."""
 
 import json
 import subprocess
@@ -16,12 +16,12 @@ SECRET = "a secret of at least thirty-two bytes"
 
 @pytest.fixture
 def settings():
-    """What the server of these tests is configured with."""
+    """The configuration of the server of these tests."""
     return {"EVERYWIRE_AUTH_SECRET": SECRET, "EVERYWIRE_AUTH_USERS": "true", "EVERYWIRE_AUTH_ANONYMOUS": "true"}
 
 
 def token(node, *arguments):
-    """What `everywire token` prints."""
+    """The token that `everywire token` prints."""
     command = [node["binary"], "token", *arguments]
     environment = {"EVERYWIRE_AUTH_SECRET": SECRET}
     return subprocess.run(command, env=environment, capture_output=True, check=True, text=True, cwd=node["data"]).stdout.strip()

@@ -91,14 +91,14 @@ def test_messages_go_both_ways_and_the_bridge_says_whether_it_is_there(node, tmp
     port = int(node["mqtt"].rsplit(":", 1)[1])
     with Reader(port, STATE, "both/#", "remote/#") as here:
         with Mosquitto(node, tmp_path, *WAYS[way]) as mosquitto, Reader(mosquitto.port, "both/#") as there:
-            # What it says before it is connected, if it was quick enough; then that it is.
+            # The state before the bridge is connected, if it was quick enough; then that it is.
             while here.hear() != (STATE, "1", False):
                 pass
             for qos in range(3):
                 there.publish("both/out", f"out {qos}", qos)
                 assert there.hear() == ("both/out", f"out {qos}", False), "its own client has it at once"
                 assert here.hear() == ("both/out", f"out {qos}", False)
-                # What came by the bridge goes back only where the server isn't told that it is one.
+                # A message from the bridge goes back only where the server isn't told that the client is one.
                 if way in ("not private", "3.1, not private"):
                     assert there.hear() == ("both/out", f"out {qos}", False)
                 here.publish("both/in", f"in {qos}", qos)

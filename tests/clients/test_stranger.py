@@ -1,6 +1,6 @@
-"""What one anonymous address can make the server hold: the attacks of bench/stranger.py in small numbers, one after the other.
+"""The resources that one anonymous address can make the server hold: the attacks of bench/stranger.py in small numbers, one after the other.
 
-How long others wait meanwhile is measured by the bench itself, and asserted nowhere.
+The wait of others meanwhile is measured by the bench itself, and asserted nowhere.
 """
 
 import json
@@ -18,7 +18,7 @@ MOST = {"memory": 250 * MIB, "descriptors": 400, "threads": 32, "disk": 1024 * M
 
 @pytest.fixture(scope="module")
 def rows():
-    """What was measured, attack by attack."""
+    """The measurements, attack by attack."""
     run = subprocess.run([sys.executable, BENCH, "--quick", "--json"], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return [json.loads(line) for line in run.stdout.splitlines()]

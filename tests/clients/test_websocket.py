@@ -32,7 +32,7 @@ def test_a_message_crosses_wires(server, compression):
 
 
 def test_a_retained_message_carries_where_the_subscription_begins(server):
-    """Whoever resumes there reads nothing again."""
+    """A client that resumes there reads nothing again."""
     topic = f"{server}/v1/messages?topic=room/42"
     requests.post(f"{topic}&retain=1", data="state", timeout=10)
     requests.post(topic, data="passing", timeout=10)

@@ -1,13 +1,10 @@
-/** What the tests of the client share. */
-
-import { test as nodeTest } from 'node:test';
+/** The code that the tests of the client share. */
 
 import { WebSocket } from 'ws';
 
 import { Everywire } from '../../sdk/js/src/everywire.js';
 
-/** A test that hangs fails, and the others go on. */
-export const test = (name, run) => nodeTest(name, { timeout: 20_000 }, run);
+export { test } from './support.mjs';
 
 export const WIRES = ['ws', 'sse', 'longpoll', 'poll'];
 const QUICK = { pollMs: 20, retryMs: [10, 100] };
@@ -29,7 +26,7 @@ export function client(t, url, options = {}) {
   return it;
 }
 
-/** What arrives, and a promise of the moment at which there are so many. */
+/** The messages that arrive, and a promise of the moment at which there are this many. */
 export function inbox() {
   const got = [];
   const waiting = [];

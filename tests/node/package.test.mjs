@@ -23,10 +23,10 @@ async function folder(t) {
   return path;
 }
 
-/** What is loaded when it is asked for, by the name of its module. */
-const PARTS = ['http', 'outbox', 'kept', 'token', 'tabs'];
+/** The modules that are loaded when they are asked for. */
+const PARTS = ['http', 'outbox', 'kept', 'past', 'session', 'token', 'tabs'];
 
-/** How many bytes the client has, bundled without some of its parts. */
+/** The number of bytes of the client, bundled without some of its parts. */
 async function size(without) {
   const { outputFiles: [file] } = await build({
     entryPoints: [join(SDK, 'src/everywire.js')], bundle: true, external: without.map((part) => `./${part}.js`), minify: true, format: 'esm', target: 'es2022', write: false,
@@ -48,6 +48,13 @@ test('a plain client loads fewer than 6,000 bytes, and each part that is asked f
   }
 });
 
+test('rooms are fewer than 2,000 bytes more', async (t) => {
+  const { outputFiles: [file] } = await build({ entryPoints: [join(SDK, 'src/rooms.js')], bundle: true, minify: true, format: 'esm', target: 'es2022', write: false });
+  const { length } = gzipSync(file.contents, { level: 9 });
+  t.diagnostic(`${length} bytes`);
+  assert.ok(length < 2000, `${length} bytes`);
+});
+
 test('the types in the tree are those of the JSDoc', async (t) => {
   const fresh = await folder(t);
   await run('tsc', ['-p', SDK, '--outDir', fresh], { env: environment });
@@ -60,6 +67,7 @@ test('the types in the tree are those of the JSDoc', async (t) => {
 
 const CONSUMER = `
 import { Everywire, Problem, type Message, type Page } from 'everywire';
+import { Rooms } from 'everywire/rooms';
 const client = new Everywire('http://127.0.0.1:1', { wires: ['sse'], token: async (why) => (why === 'refused' ? 'a' : 'b'), outbox: { max: 3 } });
 const subscription = client.subscribe<{ n: number }>('a', (message) => { const n: number = message.body.n; void n; });
 for await (const message of client.subscribe<string>(['a', 'b'], undefined, { name: 'x' })) { const body: string = message.body; void body; break; }
@@ -68,6 +76,8 @@ client.on('gap', ({ earliest }) => earliest.length);
 client.on('problem', (problem: Problem) => problem.isPassing);
 const published: Promise<{ id: string; cursor: string }> = client.publish('a', { n: 1 }, { ttl: 3 });
 const page: Promise<Page<number>> = client.history<number>('a', { before: 'x' });
+const titles: Promise<string[]> = new Rooms(client).list('mine').then(({ rooms }) => rooms.map(({ title }) => title));
+void titles;
 const ready: Promise<void> = subscription.ready;
 void [published, page, ready, client.use('auto'), subscription.cursor satisfies string | undefined] as unknown as Message;
 // @ts-expect-error there is no such wire

@@ -52,3 +52,8 @@ test('MQTT packets are the same however they are cut', () => {
     assert.deepEqual([...parser.push(bytes.subarray(0, cut)), ...parser.push(bytes.subarray(cut))], whole, `cut at ${cut}`);
   }
 });
+
+test('a message over MQTT that is no text comes as bytes, as on the other wires', () => {
+  const [said] = new PacketParser().push(Uint8Array.from([0x30, 6, 0, 1, 97, 0, 255, 1]));
+  assert.deepEqual([said.message.bytes, said.message.body], [Uint8Array.of(255, 1), undefined]);
+});

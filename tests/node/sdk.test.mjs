@@ -18,7 +18,7 @@ async function proxy(t, faults) {
   return it;
 }
 
-/** What a browser's window tells. */
+/** A stand-in for the events of a browser's window. */
 function browserEvents(t) {
   const page = new EventTarget();
   const names = ['addEventListener', 'removeEventListener'];
@@ -396,6 +396,20 @@ describe('outbox', () => {
     assert.deepEqual(second.problems, []);
   });
 
+  test('a refusal whose text is cut off is asked for again, and told in the server’s words', async (t) => {
+    let isFirst = true;
+    const cut = async (...question) => {
+      const response = await fetch(...question);
+      if (response.ok || !isFirst) return response;
+      isFirst = false;
+      await response.body.cancel();
+      return new Response(new ReadableStream({ start: (stream) => stream.error(new TypeError('cut')) }), response);
+    };
+    const it = client(t, server.url, { fetch: cut });
+    await assert.rejects(it.publish('$private', 'x'), ({ status, reason }) => status === 403 && reason.includes('$private'));
+    assert.equal(isFirst, false);
+  });
+
   test('what the server refuses is told, and holds nothing up', async (t) => {
     const topic = topicOf('refused');
     const it = client(t, server.url);
@@ -431,6 +445,24 @@ describe('outbox', () => {
     through.isDown = false;
     await first;
     assert.deepEqual(await bodies(topic), [0]);
+  });
+
+  test('a message that is answered while a slow store still takes it is answered all the same', async (t) => {
+    let release = () => {};
+    const slow = new Promise((resolve) => { release = () => resolve(undefined); });
+    let count = 0;
+    // The second message is sent behind the first, while the store still has it in hand.
+    const store = { get: async () => null, set: async (key, value) => { if (value?.includes('held') && (count += 1) === 1) await slow; } };
+    const topic = topicOf('slow-store');
+    const it = client(t, server.url, { outbox: { store } });
+    const [first, second, refused] = [it.publish(topic, 'first'), it.publish(topic, 'held'), it.publish('$bad', 'none')];
+    refused.catch(() => {});
+    await first;
+    await event(it, 'outbox', ({ waiting }) => waiting === 0);
+    release();
+    assert.ok((await second).id);
+    await assert.rejects(refused, ({ status }) => status === 403);
+    assert.deepEqual(await bodies(topic), ['first', 'held']);
   });
 
   test('a store that is full or forbidden is told once, and what waits is kept in memory', async (t) => {

@@ -1,21 +1,53 @@
-/** What the tests share: a server of their own, a Chromium, windows that must stay free of errors. */
+/** The common ground of the tests: a server of their own, a Chromium, windows that must stay free of errors. */
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { test as nodeTest } from 'node:test';
 
 import { chromium } from 'playwright-core';
 
-const READY_MS = 30_000;
+/** The time after which an action counts as hanging: however busy the machine is, nothing that works takes so long. */
+export const HANG_MS = 120_000;
+const READY_MS = 60_000;
+export const STEP_MS = 60_000;
 const CHROMIUM = '/usr/bin/chromium';
 const FLAGS = [
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
 ];
+
+/** The configuration of a server: the tests bring more guests in a minute, all from one address, than it takes from strangers. */
+const CONFIGURATION = '[limits]\nguests_per_address = 1000\n';
+
+/** The open windows: those of a test that fails are told of. */
+const windows = new Set();
+/** The most of a window's text that is told. */
+const TEXT_MOST = 1500;
+
+/** A test that can't hang for ever; when it fails, it tells what its windows show. */
+export const test = (name, run) => nodeTest(name, { timeout: HANG_MS }, async (t) => {
+  try {
+    await run(t);
+  } catch (error) {
+    const shown = await Promise.all([...windows].map(shownBy));
+    throw new Error([error.message, ...shown].join('\n\n'), { cause: error });
+  }
+});
+
+/** The address, the wire, the faults and the text of a window. */
+async function shownBy(page) {
+  try {
+    const [wire, text] = await page.evaluate(() => [document.querySelector('.wire')?.outerHTML ?? '', document.body.innerText]);
+    return [`Window at ${page.url()}`, wire, ...page.faults, text.slice(0, TEXT_MOST)].join('\n');
+  } catch (error) {
+    return `Window at ${page.url()}: ${error.message}`;
+  }
+}
 
 /** A running server; `url` is where it listens. */
 export class Server {
@@ -24,6 +56,7 @@ export class Server {
     const server = new Server();
     server.environment = environment;
     server.home = await mkdtemp(join(tmpdir(), 'everywire-node-'));
+    await writeFile(join(server.home, 'everywire.toml'), CONFIGURATION);
     await server.run('127.0.0.1:0');
     return server;
   }
@@ -81,7 +114,10 @@ export class Browser {
   /** A window of its own profile, on an address if there is one. */
   async window(address, options = {}) {
     const context = await this.chromium.newContext({ viewport: { width: 1280, height: 800 }, locale: 'en', ...options });
+    context.setDefaultTimeout(STEP_MS);
     const page = await context.newPage();
+    windows.add(page);
+    page.on('close', () => windows.delete(page));
     page.faults = [];
     page.on('console', (message) => {
       if (['error', 'warning'].includes(message.type())) page.faults.push(message.text());

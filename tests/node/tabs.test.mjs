@@ -1,12 +1,10 @@
 /** The client in browsers: several tabs of one profile, their storage, reloads and ends. */
 
 import assert from 'node:assert/strict';
-import { after, before, test as nodeTest } from 'node:test';
+import { after, before } from 'node:test';
 
 import { Proxy } from './proxy.mjs';
-import { Browser, Server } from './support.mjs';
-
-const test = (name, run) => nodeTest(name, { timeout: 30_000 }, run);
+import { Browser, Server, test } from './support.mjs';
 
 let server;
 let browser;
@@ -83,6 +81,28 @@ test('a tab that only follows is refused in words, and leaves without a trace', 
   while (await readers('yours') !== 0) await new Promise(setImmediate);
   await publish('mine', 'y');
   await has(leader, ['y']);
+  await context.close();
+});
+
+test('a tab that follows before it has the lock of its name is not taken for one that has ended', async () => {
+  const context = await browser.chromium.newContext();
+  const leader = await tab(context, { share: true });
+  await subscribe(leader, 'early');
+  await context.addInitScript(() => {
+    const request = navigator.locks.request.bind(navigator.locks);
+    const opened = new Promise((resolve) => { globalThis.open = resolve; });
+    navigator.locks.request = (name, ...rest) => (name.includes('tab/') ? opened.then(() => request(name, ...rest)) : request(name, ...rest));
+  });
+  const follower = await tab(context, { share: true });
+  const ready = subscribe(follower, 'late');
+  // Whatever the follower has said by now, the leader has heard.
+  await follower.evaluate(() => {});
+  await publish('early', 'x');
+  await has(leader, ['x']);
+  await follower.evaluate(() => globalThis.open());
+  await ready;
+  await publish('late', 'y');
+  await has(follower, ['y']);
   await context.close();
 });
 

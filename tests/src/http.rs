@@ -1,4 +1,4 @@
-//! Just enough HTTP/1.1 to send any bytes and to read an answer.
+//! A part of HTTP/1.1: it sends any bytes, and reads an answer.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
@@ -38,7 +38,7 @@ impl Request {
         Self::new("POST", target).header("Content-Type", "application/json").body(body.to_string())
     }
 
-    /// With this header field, in place of one of the same name.
+    /// Sets this header field, in place of one of the same name.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
@@ -46,7 +46,7 @@ impl Request {
         self
     }
 
-    /// With this body.
+    /// Sets this body.
     #[must_use]
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = Some(body.as_ref().to_vec());
@@ -92,7 +92,7 @@ impl Response {
     /// The body as text.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it isn't UTF-8.
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).expect("a body of text")
     }
@@ -100,7 +100,7 @@ impl Response {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it isn't JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
@@ -124,13 +124,13 @@ impl Response {
     }
 }
 
-/// A connection, kept alive for as many exchanges as one likes.
+/// A connection, kept alive for any number of exchanges.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     address: SocketAddr,
     buffer: Vec<u8>,
-    /// What came of an answer's chunks and isn't decoded yet, while there is such an answer.
+    /// The chunks of the present answer that have come and are not decoded yet.
     chunks: Option<Vec<u8>>,
 }
 
@@ -166,7 +166,7 @@ impl Connection {
         self.try_response(request.method == "HEAD")
     }
 
-    /// Sends any bytes. What the server no longer takes, since it has answered and closed, is no error.
+    /// Sends any bytes. A server that has answered and closed doesn't take them all, which is no error.
     ///
     /// # Panics
     /// When the server takes nothing for long.
@@ -186,12 +186,12 @@ impl Connection {
     /// Reads an answer.
     ///
     /// # Panics
-    /// When no whole one comes.
+    /// When no whole answer comes.
     pub fn response(&mut self) -> Response {
         self.try_response(false).expect("an answer")
     }
 
-    /// Reads an answer, if a whole one comes; `headless` for one to `HEAD`.
+    /// Reads an answer, if a whole one comes; `headless` for the answer to `HEAD`.
     pub fn try_response(&mut self, headless: bool) -> std::io::Result<Response> {
         let mut response = self.head()?;
         if headless || matches!(response.status, 100..=199 | 204 | 304) {
@@ -222,7 +222,7 @@ impl Connection {
         Ok(response)
     }
 
-    /// Reads a line and gives it without its end.
+    /// Reads a line, and returns it without its end.
     pub fn line(&mut self) -> std::io::Result<String> {
         let mut searched = 0;
         loop {
@@ -247,7 +247,7 @@ impl Connection {
         }
     }
 
-    /// Whether the server has closed the connection, once it has said all it wants to say.
+    /// Whether the server closes the connection without a further byte.
     ///
     /// # Panics
     /// When it neither closes nor says anything for long.
@@ -259,7 +259,7 @@ impl Connection {
         }
     }
 
-    /// Ends our side of the connection.
+    /// Closes our side of the connection.
     pub fn end(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
@@ -269,7 +269,7 @@ impl Connection {
         &self.stream
     }
 
-    fn take(&mut self, length: usize) -> std::io::Result<Vec<u8>> {
+    pub(crate) fn take(&mut self, length: usize) -> std::io::Result<Vec<u8>> {
         while self.buffer.len() < length {
             self.fill()?;
         }
@@ -288,7 +288,7 @@ impl Connection {
         }
     }
 
-    /// Takes the whole chunks that have come (RFC 9112 §7.1); the last one is empty.
+    /// Decodes the whole chunks that have come (RFC 9112 §7.1); the last one is empty.
     fn decode(&mut self) {
         let Some(raw) = &mut self.chunks else { return };
         while let Some(at) = raw.windows(2).position(|w| w == b"\r\n") {

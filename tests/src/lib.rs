@@ -1,26 +1,45 @@
-//! What the black-box tests share: a server of their own for each test, raw sockets, and just enough HTTP to read
+//! The common ground of the black-box tests: a server of its own for each test, raw sockets, and enough HTTP to read
 //! answers and streams.
 //!
-//! Nothing here uses a crate of the server: what the tests see is what anybody sees from outside.
+//! Nothing here uses a crate of the server: the tests see only what any client sees.
 
+mod cluster;
 mod http;
+pub mod kafka;
 pub mod mqtt;
 pub mod native;
+pub mod people;
 mod reader;
+mod redis;
 mod server;
+mod socket;
 mod stream;
+pub mod tls;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use cluster::Cluster;
 pub use http::{Connection, Request, Response};
+pub use native::Wired;
 pub use reader::{Reader, Via, read_all};
+pub use redis::{Redis, SYNCED, free_port};
 pub use server::{Failed, Server, Setup, binary};
+pub use socket::JsonSocket;
 pub use stream::{Event, EventStream, LineStream};
 
-/// After this a test gives up on what it waits for.
+/// The longest time for which a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until a condition holds. Looks are counted, so that a machine that stands still for a while loses one.
+/// The root of the tree.
+///
+/// # Panics
+/// When there is none.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the tree").to_owned()
+}
+
+/// Waits until a condition holds. It counts its looks, so that a machine that stands still for a while costs only one.
 ///
 /// # Panics
 /// When it doesn't within [`PATIENCE`].
@@ -35,7 +54,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("waited {PATIENCE:?} in vain until {what}");
 }
 
-/// A number from the environment, for runs that shall be longer than usual.
+/// A number from the environment, for runs that are longer than usual.
 ///
 /// # Panics
 /// When it is set to something that is no number.

@@ -1,4 +1,4 @@
-//! Just enough MQTT 3.1.1 to send any bytes and to read packets.
+//! A part of MQTT 3.1.1: it sends any bytes, and reads packets.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -26,6 +26,12 @@ pub fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
 }
 
+/// All properties of a packet: one user property (MQTT-5.0 §2.2.2).
+pub fn property(name: &str, value: &str) -> Vec<u8> {
+    let pair = [&[0x26][..], &text(name), &text(value)].concat();
+    [&[pair.len() as u8][..], &pair].concat()
+}
+
 /// PUBLISH at QoS 0.
 pub fn publish(topic: &str, body: &str) -> Vec<u8> {
     packet(0x30, &[&text(topic), body.as_bytes()].concat())
@@ -36,39 +42,53 @@ pub const DISCONNECT: [u8; 2] = [0xe0, 0];
 /// PINGREQ.
 pub const PINGREQ: [u8; 2] = [0xc0, 0];
 
-/// What CONNECT says.
+/// The content of a CONNECT.
 #[derive(Clone, Debug)]
 pub struct Opening {
     /// The client id.
     pub client: String,
     /// Whether the session begins anew and ends with the connection.
     pub clean: bool,
-    /// In seconds; 0 is none.
+    /// The keep-alive in seconds; 0 turns it off.
     pub keep_alive: u16,
     /// Topic and message of the will, if there is one.
     pub will: Option<(String, String)>,
+    /// User name and password, or token, if there are some.
+    pub credentials: Option<(String, String)>,
 }
 
 impl Opening {
     /// A clean session without keep-alive and will.
     pub fn new(client: &str) -> Self {
-        Self { client: client.into(), clean: true, keep_alive: 0, will: None }
+        Self { client: client.into(), clean: true, keep_alive: 0, will: None, credentials: None }
     }
 
-    /// With a will.
+    /// Sets a will.
     #[must_use]
     pub fn will(mut self, topic: &str, message: &str) -> Self {
         self.will = Some((topic.into(), message.into()));
         self
     }
 
+    /// Sets a user and a token.
+    #[must_use]
+    pub fn credentials(mut self, user: &str, token: &str) -> Self {
+        self.credentials = Some((user.into(), token.into()));
+        self
+    }
+
     /// CONNECT (§3.1).
     pub fn bytes(&self) -> Vec<u8> {
-        let flags = u8::from(self.clean) << 1 | u8::from(self.will.is_some()) << 2;
+        let credentials = if self.credentials.is_some() { 0xc0 } else { 0 };
+        let flags = u8::from(self.clean) << 1 | u8::from(self.will.is_some()) << 2 | credentials;
         let mut body = [&b"\0\x04MQTT\x04"[..], &[flags], &self.keep_alive.to_be_bytes(), &text(&self.client)].concat();
         if let Some((topic, message)) = &self.will {
             body.extend(text(topic));
             body.extend(text(message));
+        }
+        if let Some((user, password)) = &self.credentials {
+            body.extend(text(user));
+            body.extend(text(password));
         }
         packet(0x10, &body)
     }
@@ -81,7 +101,7 @@ pub struct Mqtt {
 }
 
 impl Mqtt {
-    /// Connects, without a word.
+    /// Connects, without sending a byte.
     ///
     /// # Panics
     /// When the server refuses.
@@ -93,10 +113,10 @@ impl Mqtt {
         Self { stream }
     }
 
-    /// Connects and is let in.
+    /// Connects and logs in.
     ///
     /// # Panics
-    /// When it isn't.
+    /// When it isn't let in.
     pub fn open(address: SocketAddr, opening: &Opening) -> Self {
         let mut client = Self::dial(address);
         client.send(&opening.bytes());
@@ -105,7 +125,7 @@ impl Mqtt {
         client
     }
 
-    /// Sends any bytes. What a server that has closed no longer takes is no error.
+    /// Sends any bytes. A server that has closed doesn't take them, which is no error.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
@@ -129,7 +149,7 @@ impl Mqtt {
         Some((first, body))
     }
 
-    /// Reads up to a packet of this kind; `None` if the connection is over before.
+    /// Reads up to a packet of this kind; `None` if the connection ends before.
     pub fn packet_of(&mut self, kind: u8) -> Option<Vec<u8>> {
         loop {
             let (first, body) = self.packet()?;
@@ -139,13 +159,13 @@ impl Mqtt {
         }
     }
 
-    /// Sends PINGREQ and reads up to its answer; whether one came.
+    /// Sends PINGREQ and reads up to its answer; says whether one came.
     pub fn is_served(&mut self) -> bool {
         self.send(&PINGREQ);
         self.packet_of(13).is_some()
     }
 
-    /// Ends our side of the connection.
+    /// Closes our side of the connection.
     pub fn end(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }

@@ -1,4 +1,4 @@
-//! Readers that are cut again and again and go on by their cursor, over each transport of HTTP.
+//! Readers that are cut again and again, and go on from their cursor, over each transport of HTTP.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::stream::EventStream;
 /// A transport.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Via {
-    /// Asking again and again.
+    /// Poll again and again.
     ShortPoll,
-    /// Asking once and waiting.
+    /// Poll once, and wait.
     LongPoll,
     /// One stream.
     Sse,
 }
 
 impl Via {
-    /// All of them.
+    /// All transports.
     pub const ALL: [Via; 3] = [Via::ShortPoll, Via::LongPoll, Via::Sse];
 }
 
@@ -32,20 +32,20 @@ pub struct Reader {
     after: String,
     /// The bodies, as they came.
     pub got: Vec<String>,
-    /// How often the server said that something was lost.
+    /// The number of gaps that the server has told of.
     pub gaps: usize,
 }
 
 impl Reader {
-    /// Someone who follows the topics of a query (`topic=a&topic=b`) from the earliest message on.
+    /// A reader of the topics of a query (`topic=a&topic=b`), from the earliest message on.
     pub fn new(via: Via, query: &str) -> Self {
         Self { via, query: query.into(), after: "earliest".into(), got: Vec::new(), gaps: 0 }
     }
 
-    /// Connects, takes up to `most` messages and is cut; a wait for `patience` without any is a cut, too. A server
+    /// Connects, takes up to `most` messages and is cut. A wait of `patience` without a message is a cut, too. A server
     /// that isn't there is no error: it may come back.
     pub fn visit(&mut self, address: SocketAddr, most: usize, patience: Duration) {
-        // However a visit ends, what counts is what was got.
+        // The messages of a visit count, however it ends.
         let _ = match self.via {
             Via::ShortPoll => self.poll(address, most, patience, ""),
             Via::LongPoll => self.poll(address, most, patience, "&wait=20"),
@@ -67,7 +67,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes a poll's answer; says whether there was something.
+    /// Takes a poll's answer; says whether it had messages.
     fn take(&mut self, response: &Response) -> bool {
         if response.status == 503 {
             return false;
@@ -100,6 +100,7 @@ impl Reader {
             }
             match event.event.as_deref() {
                 Some("gap") => self.gaps += 1,
+                Some("close") => break,
                 _ if event.data.is_some() => self.got.push(event.body()),
                 _ => {}
             }
@@ -108,7 +109,7 @@ impl Reader {
     }
 }
 
-/// Everything that is kept of the topics of a query, page by page.
+/// All kept messages of the topics of a query, page by page.
 ///
 /// # Panics
 /// When the server doesn't answer.

@@ -1,4 +1,5 @@
-//! A server of one's own: started from the built binary, on a port and in a directory of its own, ended by its pid.
+//! A server of the test's own: started from the built binary, on a port and in a directory of its own, ended by its
+//! pid.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,7 +16,8 @@ use tempfile::TempDir;
 use crate::http::{Connection, Request, Response};
 use crate::{PATIENCE, until};
 
-/// How a server is started. Clones share the directory, so that a second server finds what the first left.
+/// The setup that a server is started with. Clones share the directory, so that a second server finds the data of the
+/// first.
 #[derive(Clone, Debug)]
 pub struct Setup {
     home: Arc<TempDir>,
@@ -40,7 +42,7 @@ pub struct Server {
 pub struct Failed {
     /// Its exit code.
     pub code: Option<i32>,
-    /// What it wrote to standard error.
+    /// The text of its standard error.
     pub errors: String,
 }
 
@@ -68,35 +70,35 @@ impl Setup {
         }
     }
 
-    /// With this configuration file.
+    /// Sets the configuration file.
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
         self.config = Some(toml.to_owned());
         self
     }
 
-    /// With its data elsewhere.
+    /// Sets another data directory.
     #[must_use]
     pub fn data(mut self, data: &Path) -> Self {
         data.clone_into(&mut self.data);
         self
     }
 
-    /// With this value of `--http`, or without the option.
+    /// Sets the value of `--http`; with `None` the option is left out.
     #[must_use]
     pub fn http(mut self, http: Option<&str>) -> Self {
         self.http = http.map(str::to_owned);
         self
     }
 
-    /// With at most so many open files.
+    /// Sets the most open files.
     #[must_use]
     pub fn open_files(mut self, most: u32) -> Self {
         self.open_files = Some(most);
         self
     }
 
-    /// With a further argument.
+    /// Adds an argument.
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
@@ -108,7 +110,7 @@ impl Setup {
         self.home.path()
     }
 
-    /// Where its data is.
+    /// The data directory.
     pub fn data_directory(&self) -> &Path {
         &self.data
     }
@@ -157,7 +159,7 @@ impl Setup {
             }
         };
         command.arg("serve").arg("--data").arg(&self.data).arg("--ready-file").arg(ready);
-        // Tests run side by side: the default ports would be somebody else's.
+        // Tests run side by side: the default ports may be in use by another test.
         command.env("EVERYWIRE_TCP", "127.0.0.1:0").env("EVERYWIRE_MQTT", "127.0.0.1:0");
         if let Some(http) = &self.http {
             command.arg("--http").arg(http);
@@ -199,7 +201,7 @@ impl Setup {
         }
     }
 
-    /// What it wrote to standard output and standard error.
+    /// The text of standard output and standard error.
     pub fn errors(&self) -> String {
         ["output", "errors"].map(|name| fs::read_to_string(self.home().join(name)).unwrap_or_default()).concat()
     }
@@ -218,7 +220,7 @@ impl Server {
         Setup::new().config(config).start()
     }
 
-    /// Where it listens for HTTP.
+    /// The address of HTTP.
     ///
     /// # Panics
     /// When it doesn't.
@@ -226,7 +228,7 @@ impl Server {
         self.address.unwrap_or_else(|| panic!("the ready file names no address of http: {}", self.ready))
     }
 
-    /// Where another listener is: `mqtt`, `tcp` …
+    /// The address of another listener: `mqtt`, `tcp` …
     ///
     /// # Panics
     /// When it is off.
@@ -235,17 +237,17 @@ impl Server {
         address.unwrap_or_else(|| panic!("the ready file names no address of {listener}: {}", self.ready))
     }
 
-    /// What its ready file says.
+    /// The content of its ready file.
     pub fn ready(&self) -> &Value {
         &self.ready
     }
 
-    /// How it was started.
+    /// The setup that it was started with.
     pub fn setup(&self) -> &Setup {
         &self.setup
     }
 
-    /// Its process.
+    /// The pid of its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -271,7 +273,7 @@ impl Server {
         self.send(&Request::get(target))
     }
 
-    /// Publishes a text; gives the answer's cursor.
+    /// Publishes a text; returns the cursor of the answer.
     ///
     /// # Panics
     /// When the server doesn't acknowledge it.
@@ -281,7 +283,7 @@ impl Server {
         response.json()["cursor"].as_str().expect("a cursor").to_owned()
     }
 
-    /// The value of a metric, all its label sets added up; 0 if it isn't there.
+    /// The value of a metric, summed over its label sets; 0 if it isn't there.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").text();
         let values = text.lines().filter_map(|line| {
@@ -292,7 +294,7 @@ impl Server {
         values.sum()
     }
 
-    /// Bytes of memory that it has resident.
+    /// The bytes of its resident memory.
     ///
     /// # Panics
     /// When it isn't running.
@@ -321,7 +323,7 @@ impl Server {
         kill_process(pid, signal).expect("a child can be signalled");
     }
 
-    /// Kills it as a power cut would end a process, and gives what starts it anew on the same data.
+    /// Kills it as a power cut would end a process, and returns the setup that starts it anew on the same data.
     ///
     /// # Panics
     /// When it can't be killed.
@@ -331,7 +333,7 @@ impl Server {
         self.setup.clone()
     }
 
-    /// Asks it to end with SIGTERM, and gives how it did.
+    /// Ends it with SIGTERM, and returns its exit status and its setup.
     ///
     /// # Panics
     /// When it doesn't.

@@ -44,7 +44,7 @@ impl Event {
 pub struct EventStream {
     /// The answer's head.
     pub head: Response,
-    /// What the server asked to wait before coming back, in milliseconds.
+    /// The delay before coming back that the server has asked for, in milliseconds.
     pub retry: Option<u64>,
     /// The last `id:`.
     pub cursor: Option<String>,
@@ -70,7 +70,7 @@ impl EventStream {
         Ok(Self { head, retry: None, cursor: None, connection })
     }
 
-    /// The next block, whatever it has.
+    /// The next block, of any content.
     pub fn block(&mut self) -> std::io::Result<Event> {
         let (mut event, mut data) = (Event::default(), Vec::new());
         loop {

@@ -1,10 +1,10 @@
-//! Which crate may depend on which. What tests alone depend on is exempt.
+//! The crates that each crate may depend on. Dependencies for tests alone are exempt.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
-/// Each crate with those of ours that it may depend on.
+/// Each crate with those of our crates that it may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("wire", &["base"]),
@@ -15,12 +15,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mqtt-packets", &[]),
     ("mqtt", &["base", "wire", "mqtt-packets"]),
     ("auth", &["base"]),
+    // The model of rooms knows the vocabulary alone; the node feeds it and asks it.
+    ("rooms", &["base"]),
     ("log", &["base"]),
+    // An engine elsewhere implements the log's trait, and knows nothing of a node.
+    ("redis", &["base", "log"]),
     ("store", &["base", "log"]),
-    ("hub", &["base", "log"]),
+    ("kafka", &["base", "log"]),
+    // A bridge is one more worker of the log, and reads what the store has of it.
+    ("bridge", &["base", "log", "store", "kafka"]),
+    // The hub tells presence by the state of the rooms.
+    ("hub", &["base", "log", "rooms"]),
     // The driver hands asks to the log and pulls from its tail; it is generic over the wire.
     ("driver", &["base", "wire", "hub", "log"]),
-    ("api", &["base"]),
+    ("api", &["base", "rooms"]),
     ("client", &["base", "native-frames", "mqtt-packets"]),
     (
         "node",
@@ -38,9 +46,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "store",
             "driver",
             "api",
+            "rooms",
+            "bridge",
         ],
     ),
-    ("server", &["base", "auth", "client", "node"]),
+    // The binary alone knows the engines; a node takes any.
+    ("server", &["base", "auth", "client", "node", "kafka", "redis"]),
     (
         "sim",
         &[
@@ -58,6 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "store",
             "driver",
             "api",
+            "rooms",
             "node",
         ],
     ),
@@ -68,14 +80,19 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Foreign crates that only the named ones of ours may use.
 const RESERVED: &[(&str, &[&str])] = &[
     ("mio", &["driver"]),
-    ("rustls", &["driver"]),
+    ("rustls", &["driver", "redis"]),
     ("axum", &["api"]),
     ("fjall", &["store"]),
-    ("tokio", &["api", "node"]),
+    ("krafka", &["kafka", "bridge"]),
+    // The simulation runs the API's router, on a clock that stands still.
+    ("tokio", &["api", "node", "bridge", "kafka", "sim"]),
     ("httparse", &["http", "client"]),
+    // The client of Redis; our crate of that name is `everywire-redis`.
+    ("redis", &["redis"]),
 ];
 
-/// What no wire and no hub may use, besides clocks, sockets and threads, which their `clippy.toml` bans.
+/// The crates of the wires and the hub. They may use none of [`BANNED_FROM_PURE`], nor the clocks, sockets and threads
+/// that their `clippy.toml` bans.
 const PURE: &[&str] = &["http", "ws", "native", "mqtt", "mqtt-packets", "hub", "wire", "base"];
 const BANNED_FROM_PURE: &[&str] = &["rand", "rand_chacha", "tokio", "mio", "socket2", "crossbeam-channel", "getrandom"];
 
@@ -92,7 +109,7 @@ fn short(name: &str) -> &str {
     name.strip_prefix("everywire-").unwrap_or(name)
 }
 
-/// The names of what a crate is built with, development apart.
+/// The names of the crates that a crate is built with, except for development.
 fn dependencies(package: &Package) -> BTreeSet<&str> {
     let kinds = package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development);
     kinds.map(|dependency| dependency.name.as_str()).collect()

@@ -1,5 +1,5 @@
-//! `everywire backup` while a server serves: what was acknowledged before it began is in the copy, in order, and a server
-//! starts with it.
+//! `everywire backup` while a server serves: messages acknowledged before it began are in the copy, in order, and a
+//! server starts with it.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -12,7 +12,7 @@ fn backup(data: &Path, to: &Path) -> Output {
     Command::new(binary()).env_clear().arg("backup").arg(to).arg("--data").arg(data).output().expect("the binary runs")
 }
 
-/// All that is kept of a topic.
+/// All kept messages of a topic.
 fn history(server: &Server, topic: &str) -> Vec<Value> {
     let (mut all, mut after) = (Vec::new(), "earliest".to_owned());
     loop {
@@ -26,7 +26,7 @@ fn history(server: &Server, topic: &str) -> Vec<Value> {
     }
 }
 
-/// What doesn't depend on the epoch.
+/// The fields of a message that don't depend on the epoch.
 fn essence(message: &Value) -> (&Value, &Value, &Value) {
     (&message["id"], &message["topic"], &message["body"])
 }
@@ -87,7 +87,7 @@ fn a_copy_overwrites_nothing_and_needs_a_log() {
     assert!(said(backup(&folder.path().join("nothing"), &folder.path().join("to"))).contains("there is no log"));
     let to = folder.path().join("to");
     let setup = server.terminate().1;
-    // A server that isn't running is copied alike, with its operator's token.
+    // A server that isn't running is copied in the same way, with its operator's token.
     assert!(backup(setup.data_directory(), &to).status.success());
     let token = |data: &Path| std::fs::read_to_string(data.join("admin.token")).expect("a token");
     assert_eq!(token(&to), token(setup.data_directory()));

@@ -1,11 +1,11 @@
-//! What malformed, oversized, slow and hostile requests get (`docs/http.md`; RULES 21).
+//! The answers to malformed, oversized, slow and hostile requests (`docs/http.md`; RULES 21).
 
 use std::io::ErrorKind;
 
 use everywire_tests::{Connection, Request, Response, Server};
 use serde_json::json;
 
-/// Sends raw bytes on a connection of their own and gives the answer; the connection must be closed after an error.
+/// Sends raw bytes on a connection of its own and returns the answer; the connection must be closed after an error.
 fn raw(server: &Server, bytes: &[u8]) -> Response {
     let mut connection = server.connect();
     connection.send(bytes);
@@ -201,7 +201,7 @@ fn batches_that_are_none_are_refused() {
     assert_eq!(server.get("/v1/messages?topic=t").status, 204, "nothing of it was published");
 }
 
-/// What is accepted must never stop a reader: Rust's, JavaScript's and Python's parsers among others.
+/// An accepted body must never stop a reader: Rust's, JavaScript's and Python's parsers among others.
 #[test]
 fn json_that_common_parsers_cannot_read_is_refused_on_every_route() {
     let server = Server::start();
@@ -247,7 +247,7 @@ fn a_message_of_a_batch_fails_for_itself_and_null_is_json() {
     assert!(last.as_object().is_some_and(|fields| fields.contains_key("body")), "{last}");
 }
 
-/// RULES 21: the request line and what a browser says about who asks.
+/// The request line, and the fields in which a browser names the origin of a request (RULES 21).
 #[test]
 fn a_page_of_another_site_reaches_nothing() {
     let server = Server::start();
@@ -406,7 +406,7 @@ fn credentials_for_a_proxy_say_nothing_on_an_open_server() {
     assert_eq!(server.send(&forged).status, 401);
 }
 
-/// A connection that has sent the beginning of something and then says nothing.
+/// A connection that has sent the beginning of a request and then is silent.
 fn stuck(server: &Server, bytes: &str) -> Connection {
     let mut connection = server.connect();
     connection.send(bytes.as_bytes());

@@ -1,6 +1,6 @@
 //! Readers that are cut again and again get everything, once and in order.
 //!
-//! `EVERYWIRE_CUT_MS` (10 unless set) is how long they stay away: 2000 for the measured run.
+//! `EVERYWIRE_CUT_MS` (10 unless set) is the time for which they stay away: 2000 for the measured run.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn cut_readers_get_everything_once_and_in_order() {
     });
 }
 
-/// Visits the server until everything is there, being cut after a few messages each time.
+/// Visits the server until every message has come; each visit is cut after a few messages.
 fn follow(mut reader: Reader, address: std::net::SocketAddr, seed: u64, away: u64) -> Reader {
     let mut chance = Chance::new(seed);
     let mut visits = 0;

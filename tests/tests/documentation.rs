@@ -1,16 +1,11 @@
-//! What the documentation names exists, and what exists is documented: settings, metrics, links.
+//! The settings, metrics and links that the documentation names exist, and those that exist are documented.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use everywire_tests::{Server, binary};
-
-/// The root of the tree.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests stand in the tree").to_owned()
-}
+use everywire_tests::{Server, binary, root};
 
 fn page(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -38,13 +33,14 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// The keys that a section of the configuration knows, as `everywire check` tells them.
+/// The keys that a section of the configuration knows, as `everywire check` lists them.
 fn known(section: &str) -> Vec<String> {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("f.toml");
     let text = match section {
         "" => "unheard_of = 1\n".to_owned(),
         "topics" => "[[topics]]\nmatch = \"a\"\nunheard_of = 1\n".to_owned(),
+        "bridge" => "[[bridge]]\nunheard_of = 1\n".to_owned(),
         "tls" => "[tls]\ncert = \"c\"\nkey = \"k\"\nunheard_of = 1\n".to_owned(),
         section => format!("[{section}]\nunheard_of = 1\n"),
     };
@@ -55,7 +51,7 @@ fn known(section: &str) -> Vec<String> {
     list.trim().split(", ").map(str::to_owned).collect()
 }
 
-/// Rows of the tables of a part of a page: their first cells.
+/// The first cells of the rows of the tables in a part of a page.
 fn first_cells(page: &str, heading: &str) -> Vec<String> {
     let from = page.find(heading).unwrap_or_else(|| panic!("no heading {heading}"));
     let part = &page[from + heading.len()..];
@@ -97,13 +93,17 @@ fn every_setting_is_documented_and_the_other_way_round() {
     documented.extend(settings(&operating, "\n### Limits", "limits").into_iter().filter(|name| *name != "limits."));
     documented.extend(settings(&operating, "\n### Topics", "topics"));
     documented.extend(block_keys(&page("docs/mqtt.md"), "\n## Settings").into_iter().map(|key| format!("mqtt.{key}")));
+    let kafka = page("docs/kafka.md");
+    for heading in ["\n## In\n", "\n## Out\n", "\n## Both\n"] {
+        documented.extend(settings(&kafka, heading, "bridge"));
+    }
     let mut known_here = BTreeSet::new();
-    for section in ["", "http", "mqtt", "auth", "tls", "log", "limits", "topics"] {
+    for section in ["", "http", "mqtt", "auth", "tls", "log", "limits", "topics", "bridge"] {
         let full = |key: String| if section.is_empty() { key } else { format!("{section}.{key}") };
         known_here.extend(known(section).into_iter().map(full));
     }
     // These are sections, and a listener that is still to come.
-    for name in ["auth", "tls", "log", "limits", "topics", "xmpp"] {
+    for name in ["auth", "tls", "log", "limits", "topics", "bridge", "xmpp"] {
         assert!(known_here.remove(name), "{name}");
     }
     let missing: Vec<_> = known_here.difference(&documented).collect();

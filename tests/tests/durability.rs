@@ -1,4 +1,4 @@
-//! What was acknowledged is there after a kill, once and in order (DESIGN 9; RULES 2, 31, 35).
+//! Acknowledged messages are there after a kill, once and in order (DESIGN 9; RULES 2, 31, 35).
 //!
 //! `EVERYWIRE_KILLS` (5 unless set) is the number of kills: 50 for the measured run.
 
@@ -16,11 +16,11 @@ const KEEP_ALL: &str = "[[topics]]\nmatch = \"#\"\nhistory = { max_messages = 10
 const PUBLISHERS: usize = 8;
 const TOPICS: &str = "topic=t/0&topic=t/1&topic=t/2";
 
-/// What publishers and readers know of each other while servers come and go.
+/// The common knowledge of publishers and readers, while servers come and go.
 struct World {
-    /// Where the present server listens; `None` while there is none.
+    /// The address of the present server; `None` while there is none.
     address: Mutex<Option<SocketAddr>>,
-    /// How many messages were acknowledged.
+    /// The number of acknowledged messages.
     acknowledged: AtomicUsize,
     is_over: AtomicBool,
 }
@@ -45,7 +45,7 @@ impl World {
     }
 }
 
-/// Publishes `NAME:1`, `NAME:2` … one at a time; gives those that were acknowledged.
+/// Publishes `NAME:1`, `NAME:2` … one at a time; returns the acknowledged ones.
 fn publisher(world: &World, name: usize) -> Vec<String> {
     let (mut acknowledged, mut number) = (Vec::new(), 0);
     world.visit(|address| {
@@ -109,8 +109,8 @@ fn every_acknowledged_message_survives_kills_once_and_in_order() {
     });
 }
 
-/// Every publisher's acknowledged messages are kept once and in its order; others of it may be kept, too, since it
-/// was not told what became of them.
+/// Every publisher's acknowledged messages are kept once and in its order. Others of it may be kept, too, since the
+/// publisher doesn't know their outcome.
 fn check_kept(kept: &[String], acknowledged: &[Vec<String>]) {
     let there: HashSet<&String> = kept.iter().collect();
     for (name, acknowledged) in acknowledged.iter().enumerate() {
@@ -127,7 +127,7 @@ fn check_kept(kept: &[String], acknowledged: &[Vec<String>]) {
     }
 }
 
-/// A reader that came back by its cursor after each kill ends up with exactly what is kept.
+/// A reader that came back by its cursor after each kill ends up with exactly the kept messages.
 fn check_follower(mut reader: Reader, server: &Server, kept: &[String]) {
     until("the reader has caught up", || {
         reader.visit(server.address(), kept.len() - reader.got.len().min(kept.len()), Duration::from_millis(100));
@@ -163,7 +163,7 @@ fn a_torn_write_behind_the_last_batch_opens_by_itself() {
     let file = file_with(setup.data_directory(), b"message 20 of twenty");
     let mut bytes = fs::read(&file).expect("a segment");
     let at = bytes.windows(20).rposition(|window| window == b"message 20 of twenty").expect("the last message");
-    // Where the last batch ends: the next write got no further than a few bytes of its own.
+    // The end of the last batch: the next write got no further than a few bytes.
     let end = bytes[at..].iter().rposition(|byte| *byte != 0).map_or(at, |last| at + last + 1);
     bytes.splice(end..bytes.len().min(end + 7), *b"\x2a\xff\x01torn");
     fs::write(&file, bytes).expect("a segment can be written");

@@ -1,4 +1,4 @@
-//! What an `EventSource`, and the scripts and libraries that stand in for it, need of a stream.
+//! The needs of an `EventSource`, and of the scripts and libraries that stand in for it.
 
 use everywire_tests::{Connection, EventStream, Request, Server};
 
@@ -6,7 +6,7 @@ fn events(query: &str) -> Request {
     Request::get(&format!("/v1/events?{query}"))
 }
 
-/// The lines of a stream as they come.
+/// The lines of a stream, as they come.
 fn lines(server: &Server, request: &Request) -> Connection {
     let mut connection = server.connect();
     connection.ask(request);

@@ -1,4 +1,5 @@
-//! A full disk is survived (RULES 31): on a small file system of its own, which needs the right to mount.
+//! A server survives a full disk (RULES 31). The disk is a small file system of its own, which needs the right to
+//! mount.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -57,7 +58,7 @@ fn publish(server: &Server, number: usize) -> Response {
     server.send(&Request::post("/v1/messages?topic=t", body(number)))
 }
 
-/// Publishes from `number` on until it is refused; gives the first that was.
+/// Publishes from `number` on until a message is refused; returns the first refused one.
 fn fill(server: &Server, mut number: usize) -> (usize, Response) {
     loop {
         let answer = publish(server, number);

@@ -1,5 +1,5 @@
-//! A burst, then goodbye: what a client sent before it ended the connection is taken, however fast it goes, and after an
-//! orderly goodbye there is no will (MQTT-3.14.4-3).
+//! A burst, then goodbye: messages that a client sent before it ended the connection are taken, however fast it goes.
+//! After an orderly goodbye there is no will (MQTT-3.14.4-3).
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,14 +9,14 @@ use everywire_tests::native::{field, framed, masked, upgrade};
 use everywire_tests::{Request, Server, until};
 use serde_json::Value;
 
-/// More messages than may wait for the log at the same time.
+/// The number of messages of a burst: more than may wait for the log at the same time.
 const BURST: usize = 5000;
 
 fn start() -> Server {
     Server::with("[[topics]]\nmatch = \"#\"\nhistory = { max_messages = 1000000 }\n")
 }
 
-/// Everything that is kept on a topic, once there is as much as expected.
+/// All messages kept on a topic, once there are as many as expected.
 fn bodies(server: &Server, topic: &str, expected: usize) -> Vec<String> {
     let count = |server: &Server| {
         let listed = server.get(&format!("/v1/topics?filter={topic}")).json();
@@ -37,7 +37,7 @@ fn bodies(server: &Server, topic: &str, expected: usize) -> Vec<String> {
     }
 }
 
-/// Sends all, ends that side, and gives what the server says until it ends too.
+/// Sends all bytes, closes that side, and returns the server's bytes up to its end.
 fn send_and_go(mut stream: TcpStream, all: &[u8]) -> Vec<u8> {
     let mut other = stream.try_clone().expect("a second handle");
     let reader = std::thread::spawn(move || {

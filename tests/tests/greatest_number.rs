@@ -1,5 +1,5 @@
-//! What may come in one segment, in its greatest number: every packet of MQTT, every frame of the native protocol on TCP
-//! and WebSocket, pipelined requests of HTTP. The server lives on and serves others.
+//! The greatest number of units in one segment: every packet of MQTT, every frame of the native protocol on TCP and
+//! WebSocket, pipelined requests of HTTP. The server survives it and serves others.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,23 +8,23 @@ use everywire_tests::mqtt::{Opening, packet, publish, text};
 use everywire_tests::native::{field, framed, masked, upgrade};
 use everywire_tests::{Request, Server};
 
-/// Bytes of one burst: several times what the server reads at once.
+/// The bytes of one burst: several times as many as the server reads at once.
 const BURST: usize = 256 << 10;
-/// More filters than a client of the field sends at once.
+/// The number of filters of one packet: more than any client in use sends at once.
 const FILTERS: usize = 20_000;
 
 fn start() -> Server {
     Server::with("[limits]\nfilter_bytes = \"4MiB\"\n")
 }
 
-/// Sends an opening and then a burst of one thing, reads until the server ends the connection, and sees that others are
-/// served.
+/// Sends an opening and then a burst of one unit, reads until the server ends the connection, and checks that others
+/// are served.
 fn burst(server: &Server, address: SocketAddr, opening: &[u8], (what, thing): (&str, &[u8])) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).expect("the server accepts");
     let mut other = stream.try_clone().expect("a second handle");
     let reader = std::thread::spawn(move || {
         let mut said = Vec::new();
-        // A server that refuses may close while we still send: then the system may say so here.
+        // A server that refuses may close while we still send: then the system may report it here.
         let _ = other.read_to_end(&mut said);
         said
     });

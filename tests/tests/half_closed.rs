@@ -3,7 +3,7 @@
 use everywire_tests::{Connection, Request, Server, until};
 use serde_json::json;
 
-/// A connection that has asked, and sends no more.
+/// A connection that has sent requests, and sends no more.
 fn asked(server: &Server, requests: &[Request]) -> Connection {
     let mut connection = server.connect();
     for request in requests {
@@ -13,7 +13,7 @@ fn asked(server: &Server, requests: &[Request]) -> Connection {
     connection
 }
 
-/// Waits until so many connections speak this.
+/// Waits until this number of connections speak a wire.
 fn speak(server: &Server, wire: &str, count: f64) {
     let key = format!("everywire_connections{{wire=\"{wire}\"}} ");
     let number = |text: &str| text.lines().find_map(|line| line.strip_prefix(&key)?.parse::<f64>().ok());

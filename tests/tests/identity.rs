@@ -1,4 +1,4 @@
-//! Who is let in, as whom, and that nobody waits behind those who aren't.
+//! The clients that are let in, their identities, and that no login waits behind refused ones.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ fn with_secret(more: &str) -> String {
     format!("mqtt = \"127.0.0.1:0\"\n{more}\n[auth]\nsecret = \"{SECRET}\"\n")
 }
 
-/// What `everywire token` prints.
+/// The token that `everywire token` prints.
 fn token(arguments: &[&str]) -> String {
     let mut command = Command::new(binary());
     command.env_clear().env("EVERYWIRE_AUTH_SECRET", SECRET).arg("token").args(arguments).current_dir("/");
@@ -49,7 +49,7 @@ fn a_guest_speaks_under_a_name_that_is_nobody_elses() {
         assert_eq!(wish(name).status, 400, "{name:?}");
     }
     assert_eq!(server.send(&Request::post("/v1/guests", "x".repeat(65 << 10))).status, 413);
-    // It is no operator.
+    // The guest is no operator.
     assert_eq!(server.send(&bearer(Request::get("/v1/users"), token)).status, 403);
 }
 
@@ -60,7 +60,7 @@ fn guests_are_bounded_and_can_be_off() {
     let answers: Vec<_> = (0..3).map(|_| server.send(&wish)).collect();
     assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 200, 429]);
     assert!(answers[2].header("Retry-After").is_some());
-    // Where people must log in they can't become guests, unless that is said.
+    // People who must log in can't become guests, unless the configuration allows it.
     assert_eq!(Server::with(&with_secret("")).send(&wish).status, 403);
     let open = Server::with(&(with_secret("") + "guests = true\n"));
     let guest = open.send(&wish).json();
@@ -106,7 +106,7 @@ fn a_token_never_waits_behind_wrong_passwords() {
     let mut statuses: Vec<u16> = flood.iter_mut().map(|connection| connection.response().status).collect();
     statuses.sort_unstable();
     statuses.dedup();
-    // Those beyond the bound of the address are told to come again.
+    // The attempts beyond the bound of the address are told to come again.
     assert_eq!(statuses, [401, 503]);
 }
 
@@ -141,7 +141,7 @@ fn who_may_not_call_learns_it_before_its_body_is_read() {
             "PUT {target} HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Length: 60000\r\n\
              Content-Type: application/json\r\n\r\n"
         );
-        // Of the body nothing comes.
+        // No byte of the body is sent.
         connection.send(head.as_bytes());
         connection.response().status
     };
@@ -153,7 +153,7 @@ fn who_may_not_call_learns_it_before_its_body_is_read() {
     assert_eq!(connection.response().status, 413);
 }
 
-/// What CONNACK says to a CONNECT of MQTT 3.1.1 with this client id and this token as password.
+/// The return code of CONNACK to a CONNECT of MQTT 3.1.1 with this client id and this token as password.
 fn connack(server: &Server, client_id: &str, token: &str) -> u8 {
     let text = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
     let body = [

@@ -1,4 +1,4 @@
-//! What a label has cost: `GET /v1/lab`.
+//! The cost of a label: `GET /v1/lab`.
 
 use everywire_tests::{EventStream, Request, Server};
 use serde_json::Value;
@@ -27,7 +27,7 @@ fn polls_are_counted_with_their_heads() {
     assert_eq!(["requests", "empty", "messages"].map(&count), [4, 3, 1]);
     assert_eq!((count("bytes_in"), count("writes")), (sent as u64, 4));
     assert!(count("bytes_out") > 400, "{}", count("bytes_out"));
-    // Asking for them, on the same connection too, adds nothing.
+    // Reading the counters, on the same connection too, adds nothing.
     connection.exchange(&Request::get(&format!("/v1/lab?label={LABEL}")));
     server.publish("t", "again");
     assert_eq!(["requests", "messages"].map(counts(&server)), [4, 1]);

@@ -32,9 +32,9 @@ fn a_configured_port_in_use_is_an_error_that_names_it() {
 
 #[test]
 fn the_default_port_in_use_is_a_warning() {
-    // Somebody else may have the port already, which is as good.
+    // Another program may have the port already, which serves as well.
     let _taken = TcpListener::bind("127.0.0.1:8080");
-    // Without any other listener the server serves nobody, and says so.
+    // A server without any listener refuses to start, and says so.
     let off = ["--tcp", "off", "--mqtt", "off"];
     let failed = off.into_iter().fold(Setup::new().http(None), Setup::argument).fail();
     assert_eq!(failed.code, Some(1), "{}", failed.errors);
@@ -159,7 +159,7 @@ fn options_come_from_flag_then_environment_then_file() {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
     };
-    // Ports that can't be had: what serve complains of is what it took.
+    // The ports are taken: the address in the complaint of `serve` is the one that it took from its settings.
     let taken: Vec<TcpListener> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
     let address = |n: usize| taken[n].local_addr().expect("an address").to_string();
     assert!(serve(&["--http", &address(0)], Some(&address(1))).contains(&address(0)));
@@ -248,6 +248,15 @@ fn the_command_line_publishes_and_subscribes() {
     let url = format!("http://{}", server.address());
     let output = Command::new(binary()).args(["pub", "t", "hello", "--server", &url]).output().expect("pub runs");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let id = String::from_utf8_lossy(&output.stdout).split(' ').next().unwrap_or_default().to_owned();
+    for via in ["http", "ws"] {
+        let arguments = ["pub", "answers", via, "--ref", &id, "--via", via, "--server", &url];
+        let output = Command::new(binary()).args(arguments).output().expect("pub runs");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    let answers = server.get("/v1/messages?topic=answers").json()["messages"].clone();
+    let answers = answers.as_array().expect("a list").iter().map(|message| message["ref"].as_str());
+    assert_eq!(answers.collect::<Vec<_>>(), [Some(&*id); 2]);
     for via in ["poll", "longpoll", "sse"] {
         let mut child = Command::new(binary())
             .args(["sub", "t", "--after", "earliest", "--via", via, "--json", "--server", &url])

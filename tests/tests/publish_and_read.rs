@@ -13,7 +13,7 @@ fn publish_all(server: &Server, topic: &str, bodies: &[String]) -> Vec<String> {
     bodies.iter().map(|body| server.publish(topic, body)).collect()
 }
 
-/// A stream that has said its first words, so that what is published now is for it.
+/// A stream whose first block has come, so that later messages reach it.
 fn listening(server: &Server, request: &Request) -> EventStream {
     let mut stream = EventStream::open(server.address(), request);
     let first = stream.block().expect("a first block");
@@ -276,7 +276,8 @@ fn what_retention_took_is_a_gap_and_what_it_left_comes() {
     let server = Server::with("[[topics]]\nmatch = \"#\"\nhistory = { max_messages = 3 }\n");
     let cursors = publish_all(&server, "t", &numbered(1..=9));
     until("retention has taken six", || server.get("/v1/messages?topic=t&after=earliest").bodies() == numbered(7..=9));
-    // What the shared recent window still has is no loss; after a restart only what is kept is there.
+    // The shared recent window may still have older messages, which are no loss; after a restart only kept ones are
+    // there.
     let server = server.kill().start();
     let page = server.get(&format!("/v1/messages?topic=t&after={}", cursors[1]));
     assert_eq!((&page.json()["gap"], page.bodies()), (&json!(true), numbered(7..=9)));

@@ -1,4 +1,4 @@
-//! What is refused is counted, and logged with who, from where and why: once at once, then once a minute.
+//! Refusals are counted, and logged with the client, its address and the reason: once at once, then once a minute.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use everywire_tests::mqtt::{Mqtt, Opening, packet, publish, text};
 use everywire_tests::{Request, Server, until};
 
-/// A server that lets nobody in who shows no token.
+/// A server that lets in no client without a token.
 fn closed() -> Server {
     Server::with("[auth]\nsecret = \"0123456789abcdef0123456789abcdef\"\nanonymous = false\n")
 }

@@ -1,4 +1,4 @@
-//! rumqttc, a client of the field, in MQTT 3.1.1 and 5.0: every QoS, retained, will, shared, resume.
+//! rumqttc, a client in wide use, in MQTT 3.1.1 and 5.0: every QoS, retained, will, shared, resume.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use everywire_tests::{Server, Setup};
 /// A message: topic, body, `QoS`, retained.
 type Got = (String, String, u8, bool);
 
-/// What a client's event loop sees.
+/// An event of a client's loop.
 enum Seen {
-    /// The connection is there, and whether the session was.
+    /// The connection is there; says whether the session was.
     Connected(bool),
     Message(Got),
     Subscribed,
@@ -28,7 +28,7 @@ trait Link {
     fn disconnect(&self);
 }
 
-/// The same client twice, of types that have nothing in common.
+/// Implements the trait for the client of one version: rumqttc has two, whose types have nothing in common.
 macro_rules! link {
     ($version:ident, $($client:ident)::+, $($packets:ident)::+, $($qos:ident)::+) => {
         mod $version {
@@ -89,7 +89,7 @@ enum Version {
 
 const BOTH: [Version; 2] = [Version::V4, Version::V5];
 
-/// How a client connects, besides its name.
+/// The settings of a connection, besides the client's name.
 #[derive(Clone, Copy, Default)]
 struct How {
     lasts: bool,
@@ -98,7 +98,7 @@ struct How {
 
 struct Peer {
     link: Box<dyn Link>,
-    /// What came while something else was waited for.
+    /// The messages that came while another event was waited for.
     messages: VecDeque<Got>,
     was_there: bool,
 }
@@ -133,7 +133,7 @@ impl Peer {
         peer
     }
 
-    /// Goes on until something is seen; messages that come meanwhile are kept.
+    /// Goes on until an event is found; messages that come meanwhile are kept.
     fn until<T>(&mut self, look: impl Fn(&Seen) -> Option<T>) -> T {
         loop {
             let seen = self.link.next();
@@ -166,7 +166,7 @@ impl Peer {
         kept.unwrap_or_else(|| self.until(|seen| if let Seen::Message(got) = seen { Some(got.clone()) } else { None }))
     }
 
-    /// What was sent before has reached the server.
+    /// Waits until the server has taken all that was sent before.
     fn settle(&mut self) {
         self.subscribe("settled");
     }

@@ -1,14 +1,14 @@
 //! A reader that stops reading costs no memory, and gets everything when it goes on (DESIGN 5).
 //!
-//! `EVERYWIRE_SLOW_MB` (30 unless set) is how much is published meanwhile: 100 for the measured run.
+//! `EVERYWIRE_SLOW_MB` (30 unless set) is the number of megabytes published meanwhile: 100 for the measured run.
 
 use everywire_tests::{EventStream, Request, Server, tuned};
 
 const KEEP_ALL: &str = "[[topics]]\nmatch = \"#\"\nhistory = { max_messages = 1000000, max_bytes = \"4GiB\" }\n";
 const BODY_BYTES: usize = 64 << 10;
 const MEGABYTE: usize = 1 << 20;
-/// What may come and go with the allocator's caches in each of the store's reader threads. It does not grow with what is
-/// published: 4, 18 and 11 MiB were seen after 30, 100 and 300 MB.
+/// The memory that may come and go with the allocator's caches in each of the store's reader threads. It does not grow
+/// with the number of published bytes: 4, 18 and 11 MiB were seen after 30, 100 and 300 MB.
 const SLACK_BYTES: u64 = 24 << 20;
 
 fn body(number: usize) -> String {
@@ -27,7 +27,8 @@ fn publish(server: &Server, topic: &str, count: usize) {
 fn a_reader_who_stalls_costs_nothing_and_then_gets_everything() {
     let count = tuned("EVERYWIRE_SLOW_MB", 30) * MEGABYTE / BODY_BYTES;
     let server = Server::with(KEEP_ALL);
-    // Fills the shared recent window and warms the caches, so that what comes after is what the reader costs.
+    // The first messages fill the shared recent window and warm the caches, so that later growth is the cost of the
+    // reader.
     publish(&server, "warm-up", count.max(64 * MEGABYTE / BODY_BYTES));
     let before = server.resident_bytes();
 

@@ -1,4 +1,4 @@
-//! What strangers who do nothing, or never finish, can take from others.
+//! The resources that strangers who do nothing, or never finish, can take from others.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,7 +24,7 @@ fn idle_strangers_leave_the_files_that_publishing_needs() {
     assert_eq!(server.get("/healthz").status, 200, "who waited comes in as others go");
 }
 
-/// Bytes that begin something and don't finish it.
+/// The beginnings of requests and packets that never end.
 fn unfinished() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let part = vec![b'x'; 300 << 10];
     let mqtt = [&Opening::new("").bytes()[..], &[0x30, 0x80, 0x80, 0x20, 0, 1, b't'], &part].concat();
@@ -76,7 +76,7 @@ fn an_idle_client_that_has_finished_everything_stays() {
     assert!(client.is_served());
 }
 
-/// Sends parts of long messages, and gives how many bytes the server holds at most.
+/// Sends parts of long messages, and returns the number of bytes that the server holds of them.
 fn hold(server: &Server, at: SocketAddr, opening: &[u8], count: usize) -> f64 {
     let part = vec![0; 900 << 10];
     let streams: Vec<_> = (0..count)

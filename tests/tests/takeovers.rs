@@ -1,10 +1,10 @@
-//! A client that comes back while its former connection still stands, again and again, over two workers: it keeps its
-//! session and gets every message; and a goodbye holds though the next connection overtakes it.
+//! A client comes back while its former connection is still open, again and again, over two workers: it keeps its
+//! session and gets every message. A goodbye holds even if the next connection overtakes it.
 
 use everywire_tests::mqtt::{DISCONNECT, Mqtt, Opening, packet, text};
 use everywire_tests::{Setup, tuned};
 
-/// How often it comes back.
+/// The number of times that it comes back.
 fn times() -> usize {
     tuned("TAKEOVERS", 150)
 }
@@ -43,7 +43,7 @@ fn a_client_that_takes_itself_over_keeps_its_session_and_gets_every_message() {
                 break;
             }
         }
-        // The former one is closed only now.
+        // The former connection is closed only now.
         client = next;
     }
     drop(client);

@@ -1,10 +1,13 @@
-//! Habits as tests: what is cited stands in the tree, and files stay short enough to be read at once.
+//! Habits as tests: each cited rule stands in the tree, files stay short enough to be read at once, and comments begin
+//! with what they are about.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lines that a source file may have.
+use everywire_tests::root;
+
+/// The most lines of a source file.
 const LONGEST: usize = 600;
 
 /// Folders that hold no text of ours.
@@ -44,6 +47,31 @@ fn no_source_file_is_too_long() {
     assert!(long.is_empty(), "more than {LONGEST} lines; look for the idea that is missing:\n{}", long.join("\n"));
 }
 
+#[test]
+fn comments_begin_with_the_noun_that_they_are_about() {
+    let words = ["What", "Who", "Whose", "Whom", "Whatever", "Whoever"];
+    let is_question = |line: &str| {
+        let comment = ["///", "//!", "//"].iter().find_map(|mark| line.trim_start().strip_prefix(mark));
+        comment.and_then(|text| text.split_whitespace().next()).is_some_and(|word| words.contains(&word))
+    };
+    let mut wrong = Vec::new();
+    // The texts of the command line's help are no comments.
+    for (path, text) in texts(&["rs"]).iter().filter(|(path, _)| !path.ends_with("server/src/cli.rs")) {
+        let lines = text.lines().zip(1..).filter(|(line, _)| is_question(line));
+        wrong.extend(lines.map(|(line, number)| format!("{}:{number}: {}", path.display(), line.trim())));
+    }
+    assert!(wrong.is_empty(), "name the thing, as in `/// The answer of a worker.`:\n{}", wrong.join("\n"));
+}
+
+/// Playwright takes the promise of an `async` condition for a yes: such a test waits for nothing.
+#[test]
+fn no_window_waits_for_a_promise() {
+    let asynchronous = concat!("waitForFunction(", "async");
+    let texts = texts(&["mjs"]);
+    let wrong: Vec<_> = texts.iter().filter(|(_, text)| text.contains(asynchronous)).map(|(path, _)| path).collect();
+    assert!(wrong.is_empty(), "ask in the test itself, in a loop: {wrong:?}");
+}
+
 /// The numbers of a page's list: lines that begin with `N. `.
 fn numbers(page: &str) -> BTreeSet<u32> {
     let text = fs::read_to_string(root().join(page)).expect("the page");
@@ -74,7 +102,7 @@ fn leading_digits(text: &str) -> usize {
     text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len()
 }
 
-/// All files of ours with one of these endings.
+/// All our files with one of these endings.
 fn texts(endings: &[&str]) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     walk(&root(), &mut |path| {
@@ -99,8 +127,4 @@ fn walk(folder: &Path, take: &mut impl FnMut(&Path)) {
             take(&path);
         }
     }
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the project's folder")
 }

@@ -1,34 +1,11 @@
 //! HTTPS beside HTTP, with a real client, and certificates that change while it serves (RULES 37).
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
+use everywire_tests::tls::{certificate, curl, text};
 use everywire_tests::{Setup, until};
 use rustix::process::Signal;
-
-/// Makes a self-signed certificate for 127.0.0.1 with this common name.
-fn certificate(directory: &Path, name: &str) {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-subj", &format!("/CN={name}")])
-        .args(["-keyout", "key.pem", "-out", "cert.pem"])
-        .current_dir(directory)
-        .output()
-        .expect("openssl runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
-fn curl(directory: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--show-error", "--max-time", "20", "--cacert", "cert.pem"]).args(arguments);
-    command.current_dir(directory).output().expect("curl runs")
-}
-
-fn text(output: &Output) -> String {
-    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    format!("{out}{errors}")
-}
 
 #[test]
 fn https_serves_what_http_serves_and_reloads_its_certificate() {

@@ -1,4 +1,4 @@
-/** What is said of the wires: each sets the controls and says what to look at. */
+/** Claims about the wires: each sets the controls and says what to look at. */
 
 /** @typedef {{ name: string, rate: number, size: number, interval: number, isCut?: boolean, hasTerminal?: boolean }} Claim */
 

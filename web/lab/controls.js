@@ -1,6 +1,7 @@
 /** The lab's controls and claims. */
 
-import { base, number, reasonOf, t } from '../shared.js';
+import { Problem } from '../sdk/everywire.js';
+import { base, lasting, number, reasonOf, t } from '../shared.js';
 import { html, useEffect, useState } from '../vendor/ui.js';
 
 /** @typedef {import('../vendor/ui.js').Signal<number>} NumberSignal */
@@ -42,16 +43,17 @@ function Watch() {
   const [news, setNews] = useState('…');
   useEffect(() => {
     const over = new AbortController();
-    const watch = async () => {
-      let tag = '';
-      while (!over.signal.aborted) {
-        const response = await fetch(new URL('polling/watch/10086', base), { signal: over.signal, headers: tag ? { 'If-None-Match': tag } : {} });
-        if (response.ok) setNews(await response.text());
-        else if (response.status !== 304) return setNews(`${response.status}: ${(await response.json()).detail}`);
-        tag = response.headers.get('ETag') ?? tag;
-      }
+    const isOver = () => over.signal.aborted;
+    const tell = (/** @type {unknown} */ error) => { if (!isOver()) setNews(reasonOf(error)); };
+    let tag = '';
+    const turn = async () => {
+      const response = await fetch(new URL('polling/watch/10086', base), { signal: over.signal, headers: tag ? { 'If-None-Match': tag } : {} });
+      if (response.ok) setNews(await response.text());
+      else if (response.status !== 304) throw await Problem.of(response);
+      tag = response.headers.get('ETag') ?? tag;
     };
-    watch().catch((error) => { if (!over.signal.aborted) setNews(reasonOf(error)); });
+    const watch = async () => { while (!isOver()) await lasting(turn, isOver, tell); };
+    watch().catch(tell);
     return () => over.abort();
   }, []);
   return html`

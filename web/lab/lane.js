@@ -1,14 +1,14 @@
-/** A lane of the lab: one wire, its requests as bars, its messages as ticks, and what they cost. */
+/** A lane of the lab: one wire, its requests as bars, its messages as ticks, and their cost. */
 
 import { WireReader } from '../readers.js';
 import { textOf } from '../shared.js';
 
-/** How much of the past is drawn and counted for rates. */
+/** The span of the past that is drawn and counted for rates. */
 export const SPAN_MS = 30_000;
 const DELAYS_MOST = 1000;
 
 /** @typedef {{ from: number, to?: number, isEmpty?: boolean, isCut?: boolean }} Bar */
-/** @typedef {{ at: number, requests: number, empty: number, messages: number, bytesIn: number, bytesOut: number, writes: number }} Counts  What the server counted, or this page. */
+/** @typedef {{ at: number, requests: number, empty: number, messages: number, bytesIn: number, bytesOut: number, writes: number }} Counts  The counts of the server, or of this page. */
 
 /** A line to the server that can be cut. */
 export class Line {
@@ -40,6 +40,8 @@ export class Lane {
   ticks = [];
   /** @type {{ from: number, to?: number }[]} */
   cuts = [];
+  /** The time from which the picture differs from the painted one: a bar is known to be hollow only when it ends. */
+  changedFrom = Infinity;
   /** @type {number[]} */
   delays = [];
   /** The newest second of delays, for the plot. @type {number[]} */
@@ -47,7 +49,7 @@ export class Lane {
   requests = 0;
   empty = 0;
   messages = 0;
-  /** Of bodies: what a reader wants to have. */
+  /** The bytes of new bodies: those that a reader wants. */
   news = 0;
   bodies = 0;
   lost = 0;
@@ -62,7 +64,7 @@ export class Lane {
   constructor(wire, topic, line, pollMs) {
     this.wire = wire;
     this.line = line;
-    // 128 random bits: who doesn't know them can't ask for the counters.
+    // 128 random bits: without them nobody can ask for the counters.
     this.label = crypto.randomUUID().replaceAll('-', '');
     this.reader = new WireReader(wire, [topic], (message) => this.#take(message), {
       label: this.label, pollMs, fetch: this.#fetch, WebSocket: this.#socketClass(), retryMs: [50, 500],
@@ -97,7 +99,9 @@ export class Lane {
   #end(bar, how = {}) {
     bar.to ??= performance.now();
     Object.assign(bar, how);
-    if (how.isEmpty) this.empty += 1;
+    if (!how.isEmpty) return;
+    this.empty += 1;
+    this.changedFrom = Math.min(this.changedFrom, bar.from);
   }
 
   /** @type {typeof fetch} */
@@ -153,7 +157,7 @@ export class Lane {
     return new Proxy(Socket, { construct: (_, [address, protocols]) => Socket.open(address, protocols) });
   }
 
-  /** Forgets what is older than the span. */
+  /** Forgets bars, ticks and samples older than the span. */
   forget() {
     const oldest = performance.now() - SPAN_MS;
     while (this.ticks[0] < oldest) this.ticks.shift();
@@ -162,7 +166,7 @@ export class Lane {
     while (this.samples.length > 2 && this.samples[0].at < oldest) this.samples.shift();
   }
 
-  /** Notes what was counted up to now: by the server, or else by this page. @param {Omit<Counts, 'at'>} [counts] */
+  /** Notes the counts up to now: those of the server, or else of this page. @param {Omit<Counts, 'at'>} [counts] */
   sample(counts) {
     const { requests, empty, messages, bodies } = this;
     const sample = { at: performance.now(), ...(counts ?? { requests, empty, messages, bytesIn: 0, bytesOut: bodies, writes: 0 }) };
@@ -178,7 +182,7 @@ export class Lane {
     return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))];
   }
 
-  /** What a second costs, by the samples of the span. */
+  /** The cost of a second, by the samples of the span. */
   get rates() {
     const [first, last] = [this.samples[0], this.samples.at(-1)];
     const seconds = first && last ? (last.at - first.at) / 1000 : 0;
@@ -186,51 +190,4 @@ export class Lane {
     const of = (name) => (seconds > 0 ? (/** @type {Counts} */ (last)[name] - first[name]) / seconds : 0);
     return { requests: of('requests'), empty: of('empty'), messages: of('messages'), bytes: of('bytesIn') + of('bytesOut') };
   }
-}
-
-/**
- * Draws a lane: bars from asking to answer, hollow if empty; ticks; cuts hatched.
- * @param {HTMLCanvasElement} canvas @param {Lane} lane
- */
-export function draw(canvas, lane) {
-  const now = performance.now();
-  const scale = globalThis.devicePixelRatio ?? 1;
-  const [width, height] = [Math.round(canvas.clientWidth * scale), Math.round(canvas.clientHeight * scale)];
-  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-  const brush = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
-  const color = getComputedStyle(canvas).color;
-  const x = (/** @type {number} */ at) => width * (1 - (now - at) / SPAN_MS);
-  brush.clearRect(0, 0, width, height);
-  brush.fillStyle = brush.strokeStyle = color;
-  brush.lineWidth = scale;
-  const [top, tall] = [height * 0.56, height * 0.34];
-  for (const { from, to, isEmpty } of lane.bars) {
-    const [left, right] = [Math.max(-2, x(from)), x(to ?? now)];
-    const wide = Math.max(2 * scale, right - left - scale);
-    brush.globalAlpha = 0.75;
-    if (isEmpty) brush.strokeRect(left + scale / 2, top + scale / 2, Math.max(scale, wide - scale), tall - scale);
-    else {
-      brush.globalAlpha = 0.3;
-      brush.fillRect(left, top, wide, tall);
-    }
-  }
-  brush.globalAlpha = 1;
-  brush.beginPath();
-  for (const at of lane.ticks) brush.rect(x(at) - scale, height * 0.08, 2 * scale, height * 0.42);
-  brush.fill();
-  brush.globalAlpha = 0.6;
-  for (const { from, to } of lane.cuts) {
-    brush.save();
-    brush.beginPath();
-    brush.rect(x(from), 0, x(to ?? now) - x(from), height);
-    brush.clip();
-    brush.beginPath();
-    for (let at = x(from) - height; at < x(to ?? now); at += 7 * scale) {
-      brush.moveTo(at, height);
-      brush.lineTo(at + height, 0);
-    }
-    brush.stroke();
-    brush.restore();
-  }
-  brush.globalAlpha = 1;
 }

@@ -1,6 +1,6 @@
 /** The plots of the lab, on uPlot, which comes after the page. */
 
-import { t } from '../shared.js';
+import { lasting, t } from '../shared.js';
 import { html, useEffect, useRef } from '../vendor/ui.js';
 
 const KEPT = 120;
@@ -24,22 +24,30 @@ export class Series {
   }
 }
 
-/** @param {{ series: Series, tick: number }} props */
-export function Plot({ series, tick }) {
+/** @param {{ series: Series, beat: import('../vendor/ui.js').Signal<number> }} props */
+export function Plot({ series, beat }) {
+  const tick = beat.value;
   const place = useRef(/** @type {HTMLDivElement | null} */ (null));
   const plot = useRef(/** @type {any} */ (null));
   useEffect(() => {
     const element = /** @type {HTMLDivElement} */ (place.current);
     let isOver = false;
     const begin = async () => {
-      const { default: uPlot } = await import('../vendor/uplot.js');
+      const { default: uPlot } = await lasting(() => import('../vendor/uplot.js'), () => isOver);
       if (!isOver) plot.current = make(uPlot, element, series);
     };
-    begin();
+    // A plot is made when it is looked at.
+    const look = new IntersectionObserver((seen) => {
+      if (!seen.some(({ isIntersecting }) => isIntersecting)) return;
+      look.disconnect();
+      begin().catch(() => {});
+    }, { rootMargin: '25%' });
+    look.observe(element);
     const resize = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }));
     resize.observe(element);
     return () => {
       isOver = true;
+      look.disconnect();
       resize.disconnect();
       plot.current?.destroy();
     };

@@ -1,4 +1,4 @@
-/** Publishes at a rate; each message says when by this page's clock, so that no other clock takes part. */
+/** Publishes at a rate. Each message holds the time by this page's clock, so that no other clock takes part. */
 
 import { ask } from '../shared.js';
 
@@ -23,7 +23,7 @@ export class Publisher {
 
   #turn() {
     const now = performance.now();
-    // After a pause of the page nothing is made up for.
+    // Messages missed in a pause of the page are not made up for.
     this.#due = Math.min(this.#due + (this.rate * Math.min(now - this.#last, 1000)) / 1000, Math.max(1, this.rate));
     this.#last = now;
     if (this.isPaused || document.hidden || this.#due < 1 || this.#isFlying) return;

@@ -1,18 +1,20 @@
-/** The lab's tables: what it cost so far, and what it would cost for many. */
+/** The lab's tables: the cost so far, and the cost for many users. */
 
 import { bytes, number, t } from '../shared.js';
 import { html, useState } from '../vendor/ui.js';
 
 /** @typedef {import('./lane.js').Lane} Lane */
+/** @typedef {import('../vendor/ui.js').Signal<number>} Beat */
 
-/** What an idle connection takes (docs/performance.md). A short poll has none. */
+/** The memory of an idle connection (docs/performance.md). A short poll has none. */
 const CONNECTION_BYTES = 1024;
 
 /** @param {number | null} ms */
 const milliseconds = (ms) => (ms === null ? '–' : `${number(ms, { maximumFractionDigits: ms < 10 ? 1 : 0 })} ms`);
 
-/** `tick` changes when there are new figures. @param {{ lanes: Lane[], isCounted: boolean, tick: number }} props */
-export function Costs({ lanes, isCounted }) {
+/** `beat` changes when there are new figures. @param {{ lanes: Lane[], isCounted: boolean, beat: Beat }} props */
+export function Costs({ lanes, isCounted, beat }) {
+  void beat.value;
   const columns = /** @type {[string, (lane: Lane) => string][]} */ ([
     ['requests', ({ samples }) => number(samples.at(-1)?.requests ?? 0)],
     ['empty', ({ samples }) => number(samples.at(-1)?.empty ?? 0)],
@@ -31,7 +33,7 @@ export function Costs({ lanes, isCounted }) {
       <p class="hint">${t(isCounted ? 'lab.counted.server' : 'lab.counted.page')}</p>
       <div class="wide" role="group" aria-labelledby="costs-title" tabindex="0">
         <table class="cards numbers">
-          <thead><tr><th scope="col">${t('lab.col.wire')}</th>${columns.map(([name]) => html`<th scope="col" key=${name}>${t(`lab.col.${name}`)}</th>`)}</tr></thead>
+          <thead><tr><th scope="col">${t('app.wire')}</th>${columns.map(([name]) => html`<th scope="col" key=${name}>${t(`lab.col.${name}`)}</th>`)}</tr></thead>
           <tbody>
             ${lanes.map((lane) => html`
               <tr key=${lane.wire}>
@@ -44,8 +46,9 @@ export function Costs({ lanes, isCounted }) {
     </section>`;
 }
 
-/** @param {{ lanes: Lane[], tick: number }} props */
-export function Users({ lanes }) {
+/** @param {{ lanes: Lane[], beat: Beat }} props */
+export function Users({ lanes, beat }) {
+  void beat.value;
   const [power, setPower] = useState(4);
   const count = Math.round(10 ** power);
   const many = number(count);
@@ -67,7 +70,7 @@ export function Users({ lanes }) {
       </div>
       <div class="wide" role="group" aria-labelledby="users-title" tabindex="0">
         <table class="cards numbers">
-          <thead><tr><th scope="col">${t('lab.col.wire')}</th>${['requests', 'mbit', 'cores', 'memory'].map((name) => html`<th scope="col" key=${name}>${t(`lab.users.${name}`)}</th>`)}</tr></thead>
+          <thead><tr><th scope="col">${t('app.wire')}</th>${['requests', 'mbit', 'cores', 'memory'].map((name) => html`<th scope="col" key=${name}>${t(`lab.users.${name}`)}</th>`)}</tr></thead>
           <tbody>${lanes.map((lane) => html`<tr key=${lane.wire}><th scope="row"><span class="chip" data-wire=${lane.wire}>${t(`wire.${lane.wire}`)}</span></th>${cells(lane).map(([name, text]) => html`<td key=${name} data-label=${t(`lab.users.${name}`)}>${text}</td>`)}</tr>`)}</tbody>
         </table>
       </div>

@@ -1,4 +1,4 @@
-/** The sentence beside a lane: what it wasted, for what. */
+/** The sentence beside a lane: its waste, and what that was for. */
 
 import { bytes, number, t } from '../shared.js';
 

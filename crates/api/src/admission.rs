@@ -1,28 +1,33 @@
-//! Who may send a body to which route, and how long it may be: known before any of it is read.
+//! The bounds of bodies: the longest one of a route, and the callers who may send it. Both are known before any of it
+//! is read.
 
 use everywire_base::rules::{Caller, Refusal};
 
-/// The longest body of a route that says nothing else.
+/// The longest body of a route that is not named below.
 const BODY_BYTES: usize = 64 << 10;
 /// The longest list of users: a thousand names.
 const USERS_BYTES: usize = 256 << 10;
-/// The longest wish to be a guest.
+/// The longest request for a guest.
 const GUEST_BYTES: usize = 4 << 10;
 
-/// Who may call a route.
+/// The longest edit: a message of the usual bound, each of whose bytes may be escaped.
+const EDIT_BYTES: usize = 1 << 20;
+
+/// The caller that a route needs.
 enum Needs {
-    /// Anybody.
+    /// Any caller.
     Nobody,
     /// An operator.
     Operator,
 }
 
-/// The longest body that a call may have, or why it may have none.
+/// The longest body that a call may have, or the reason why it may have none.
 pub fn longest_body(method: &str, path: &str, who: Caller<'_>) -> Result<usize, Refusal> {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let (needs, bytes) = match (method, &parts[..]) {
         ("POST", ["v1", "guests"]) => (Needs::Nobody, GUEST_BYTES),
         ("POST", ["v1", "users", "query"]) => (Needs::Operator, USERS_BYTES),
+        ("PATCH", ["v1", "messages", _]) => (Needs::Nobody, EDIT_BYTES),
         ("PUT", ["v1", "users", _, "secret"]) => (Needs::Operator, BODY_BYTES),
         _ => (Needs::Nobody, BODY_BYTES),
     };

@@ -1,4 +1,4 @@
-//! Who calls, and what that permits (RULES 22).
+//! The caller of the API, and its rights (RULES 22).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use http::StatusCode;
 
 use crate::problem::Problem;
 
-/// Who calls.
+/// The identity of the caller, if it has one.
 #[derive(Clone, Default)]
 pub(crate) struct Caller(pub(crate) Option<Arc<Identity>>);
 
-/// From where it calls.
+/// The address of the caller.
 #[derive(Clone, Copy)]
 pub(crate) struct From(pub(crate) IpAddr);
 
@@ -31,7 +31,7 @@ impl Caller {
         }
     }
 
-    /// An operator, or the user in question.
+    /// Lets through an operator, or the user in question.
     pub(crate) fn admin_or(&self, user: &str) -> Result<(), Problem> {
         if self.0.as_ref().is_some_and(|who| who.user.as_deref() == Some(user)) { Ok(()) } else { self.admin() }
     }

@@ -1,4 +1,4 @@
-//! What the API asks of the running node.
+//! The questions of the API to the running node.
 //!
 //! Each question is plain data and each answer a future, so that the node may answer from its own threads by message.
 
@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::ask::{Draft, PublishError, Published};
+use everywire_base::ask::{Draft, Page, PublishError, Published, ReadKind};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Offset};
 use everywire_base::id::MessageId;
@@ -16,11 +16,12 @@ use everywire_base::identity::Identity;
 use everywire_base::lab::Tally;
 use everywire_base::limits::Limits;
 use everywire_base::record::Record;
-use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Recipient, TraceQuestion};
+use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Everywhere, Recipient, TraceQuestion};
 use everywire_base::rules::Rules;
 use everywire_base::topic::{Filter, Topic};
+use everywire_rooms::Rooms;
 
-/// How long a question may wait for its answer; then the caller of the API gets 503.
+/// The longest that a question may wait for its answer; then the caller of the API gets 503.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// An answer on its way.
@@ -36,26 +37,50 @@ pub trait Control: Send + Sync + 'static {
     /// A page of the topics that the caller may subscribe to, ascending by name.
     fn topics(&self, question: TopicsQuestion) -> Answer<TopicsPage>;
 
-    /// Connections in the order of their names' places.
-    fn connections(&self, query: ConnectionsQuery) -> Answer<Vec<ConnectionInfo>>;
+    /// The connections of all nodes that a query matches, in the order of the nodes' names and of their places there.
+    fn connections(&self, query: ConnectionsQuery) -> Answer<Everywhere<Vec<ConnectionInfo>>>;
 
-    /// The retained messages that a filter takes, the server's own too.
+    /// The retained messages on topics that a filter matches, the server's own too.
     fn retained(&self, filter: Filter) -> Answer<Vec<Arc<Record>>>;
 
     /// A kept message.
     fn message(&self, id: MessageId) -> Answer<Option<Arc<Record>>>;
 
-    /// What became of a message for those who are subscribed.
-    fn trace(&self, question: TraceQuestion) -> Answer<Vec<Recipient>>;
+    /// Pages of topics, one after the other; each is at least as new as what was appended before it was asked for.
+    fn pages(&self, asked: Vec<(Topic, ReadKind)>) -> Answer<Vec<Page>>;
 
-    /// Appends a message of the server's own.
+    /// The offsets of the last messages of some topics; the beginning for a topic without messages.
+    fn heads(&self, topics: Vec<Topic>) -> Answer<Vec<Offset>>;
+
+    /// The fate of a message for each of its subscribers at all nodes.
+    fn trace(&self, question: TraceQuestion) -> Answer<Everywhere<Vec<Recipient>>>;
+
+    /// Appends a message of the server itself.
     fn append(&self, draft: Draft) -> Answer<Result<Published, PublishError>>;
 
     /// Makes a guest of this name for somebody at this address.
     fn guest(&self, name: &str, from: IpAddr) -> Result<Guest, NoGuest>;
 
+    /// The hash of a password, which takes its time.
+    fn hash_password(&self, password: &str) -> Answer<Box<str>>;
+
+    /// A secret from the system's randomness; `None` if it gives none.
+    fn secret(&self) -> Option<Box<str>>;
+
+    /// Whether a hash is that of a password, which takes its time too.
+    fn password_fits(&self, hash: &str, password: &str) -> Answer<bool>;
+
+    /// All rooms.
+    fn rooms(&self) -> &Rooms;
+
+    /// The time.
+    fn now(&self) -> UnixMillis;
+
     /// The rules that hold now.
     fn rules(&self) -> Arc<Rules>;
+
+    /// The place of a cursor, if it is of this log and not beyond its end.
+    fn offset(&self, cursor: &Cursor) -> Option<Offset>;
 
     /// The cursor of a place in the log.
     fn cursor(&self, offset: Offset) -> Cursor;
@@ -69,7 +94,7 @@ pub trait Control: Send + Sync + 'static {
     /// All metrics.
     fn metrics(&self) -> Answer<Metrics>;
 
-    /// What a label has cost, if it was used.
+    /// The cost of a label, if it was used.
     fn lab(&self, label: &str) -> Option<Arc<Tally>>;
 
     /// The server's bounds.
@@ -82,30 +107,30 @@ pub trait Control: Send + Sync + 'static {
 /// A guest who was just made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guest {
-    /// Proves who it is.
+    /// The token that proves who the guest is.
     pub token: String,
-    /// The user that it is.
+    /// The guest's user.
     pub user: String,
-    /// The name that it gave itself.
+    /// The name that the guest chose.
     pub name: String,
-    /// When the token ends.
+    /// The time at which the token ends.
     pub expires: UnixMillis,
 }
 
-/// Why somebody is no guest.
+/// The reason why no guest is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoGuest {
     /// No guests are taken.
     Off,
-    /// Nobody can have this name, and why.
+    /// Nobody can have this name, for this reason.
     Name(String),
-    /// Too many came from the same address: in so long there is room.
+    /// Too many guests came from the same address. It may ask again after this time.
     TooMany(Duration),
-    /// Not just now.
+    /// The server can't make one at the moment.
     Unavailable,
 }
 
-/// Why a question has no answer.
+/// The reason why a question has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unanswered {
     /// Too many questions wait already.
@@ -118,16 +143,16 @@ pub enum Unanswered {
     Late,
 }
 
-/// Which topics are wanted.
+/// The topics that are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicsQuestion {
-    /// Who asks; `None` is anonymous.
+    /// The caller; `None` is anonymous.
     pub identity: Option<Arc<Identity>>,
-    /// Those that the filter takes; all if there is none.
+    /// The filter that the topics match; without one, all.
     pub filter: Option<Filter>,
-    /// Those whose name is greater, by bytes.
+    /// The topic after which the page begins, by bytes.
     pub after: Option<Topic>,
-    /// At most so many: from 1 to 1,000.
+    /// The most topics: from 1 to 1,000.
     pub limit: usize,
 }
 
@@ -140,27 +165,27 @@ pub struct TopicsPage {
     pub more: bool,
 }
 
-/// What is known of a topic.
+/// The numbers of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicInfo {
     /// Its name.
     pub topic: Topic,
     /// The position of its last message.
     pub cursor: Cursor,
-    /// How many messages are kept.
+    /// The number of kept messages.
     pub count: u64,
-    /// How many bytes they have.
+    /// The number of their bytes.
     pub bytes: u64,
-    /// How many connections of this node are subscribed to it.
+    /// The number of connections of this node that are subscribed to it.
     pub subscribers: u64,
 }
 
 /// Whether the node lives. It fails only for a stuck worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// All parts turn.
+    /// All parts make progress.
     Alive,
-    /// Some part doesn't: which, for people.
+    /// Some parts don't: their names, for people.
     Stuck(Vec<String>),
 }
 
@@ -169,25 +194,25 @@ pub enum Health {
 pub struct Readiness {
     /// The state.
     pub state: State,
-    /// Why, for people; empty when ready.
+    /// The reasons, for people; empty when ready.
     pub reasons: Vec<String>,
 }
 
 /// The states of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// What was stored is being read back.
+    /// The stored data is being read back.
     Restoring,
-    /// It serves.
+    /// The node serves.
     Ready,
-    /// It is going down.
+    /// The node is going down.
     Draining,
     /// The engine doesn't answer.
     EngineDown,
 }
 
 impl State {
-    /// The word for it in answers.
+    /// The word in answers.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Restoring => "restoring",
@@ -201,7 +226,7 @@ impl State {
 /// All metrics as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {
-    /// Which of the two text formats it is.
+    /// The text format.
     pub format: MetricsFormat,
     /// The text.
     pub text: String,

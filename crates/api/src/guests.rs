@@ -17,7 +17,7 @@ use crate::problem::Problem;
 
 type Node = State<Arc<dyn Control>>;
 
-/// Who wants to be a guest.
+/// The wish of a client to be a guest.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct GuestWish {
     /// The name that is shown to others: 1 to 64 bytes without control characters.
@@ -28,18 +28,18 @@ pub(crate) struct GuestWish {
 /// A guest.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct GuestEntry {
-    /// To be sent as `Authorization: Bearer …`, or in `hello`.
+    /// The token, to be sent as `Authorization: Bearer …`, or in `hello`.
     token: String,
     /// The user that the guest is: nobody else has this id.
     #[schema(example = "guest-7k2m9x4hq1")]
     user: String,
     /// The name as it was given.
     name: String,
-    /// When the token ends: in 24 hours.
+    /// The time at which the token ends: in 24 hours.
     expires: String,
 }
 
-/// Makes a guest: a user with an id of its own, for 24 hours. Anybody may ask, as far as `auth.guests` says so.
+/// Makes a guest: a user with an id of its own, for 24 hours. Anybody may ask, where `auth.guests` allows it.
 #[utoipa::path(post, path = "/v1/guests", tag = "guests", request_body = GuestWish, responses(
     (status = 200, description = "A token, and whose it is", body = GuestEntry),
     (status = 400, description = "No name, or none that a guest can have", body = Problem, content_type = "application/problem+json"),

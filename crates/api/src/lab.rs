@@ -1,4 +1,4 @@
-//! What a label has cost: `/v1/lab`.
+//! The cost of a label: `/v1/lab`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use crate::control::Control;
 use crate::problem::Problem;
 use crate::query::Query;
 
-/// What the connections and requests cost that carried a label.
+/// The cost of the connections and requests that carried a label.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Counts {
     /// Requests, the opening of each stream and WebSocket among them.
@@ -23,9 +23,9 @@ pub(crate) struct Counts {
     empty: u64,
     /// Messages delivered.
     messages: u64,
-    /// Bytes that came, heads included, TLS not.
+    /// Bytes received, heads included, without TLS.
     bytes_in: u64,
-    /// Bytes that were sent, heads included; with TLS as it encrypts them.
+    /// Bytes sent, heads included; with TLS, the encrypted ones.
     bytes_out: u64,
     /// Writes to sockets.
     writes: u64,
@@ -45,7 +45,7 @@ impl Counts {
     }
 }
 
-/// What a label has cost, for whoever knows it: connections and requests carry it as `label=` in their query.
+/// The cost of a label, for everybody who knows it: connections and requests carry it as `label=` in their query.
 #[utoipa::path(get, path = "/v1/lab", tag = "server", params(
     ("label" = String, Query, description = "128 random bits, as 32 hexadecimal digits or 22 characters of base64url"),
 ), responses(

@@ -1,26 +1,32 @@
-//! The HTTP API beside the hot path: topics, the registry of connections and users, traces, health, readiness, metrics, the API's description and the web files.
+//! The HTTP API beside the hot path: topics, the registry of connections and users, traces, health, readiness, metrics,
+//! the API's description and the web files.
 //!
-//! It is an [`axum::Router`] that is called in process: there is no socket, no listener and no connection here. What
-//! it wants to know of the running node it asks through [`Control`]; every question is answered within
-//! [`ANSWER_WITHIN`], or the caller is told so (503).
+//! It is an [`axum::Router`] that is called in process: there is no socket, no listener and no connection here. It asks
+//! the running node through [`Control`]; every question is answered within [`ANSWER_WITHIN`], or the caller gets 503.
 //!
-//! Publishing, polling and streaming are not here: they are the HTTP wire's. Their routes are described here all the
-//! same (`GET /openapi.json`), so that there is one description.
+//! Publishing, polling and streaming are not here: they belong to the HTTP wire. Their routes are described here all
+//! the same (`GET /openapi.json`), so that there is one description.
 //!
-//! Invariants: an error is `application/problem+json` (RFC 9457); what changes the node are records of its log.
+//! Invariants: an error is `application/problem+json` (RFC 9457); every change of the node is a record of its log.
 
 mod admission;
 mod body;
 mod caller;
+mod changes;
 mod control;
+mod conversations;
 mod guests;
+mod history;
 mod lab;
+mod members;
 mod openapi;
 mod problem;
 mod query;
 mod registry;
+mod rooms;
 mod routes;
 mod secrets;
+mod signals;
 mod trace;
 mod web;
 
@@ -45,12 +51,12 @@ pub fn router(control: Arc<dyn Control>) -> Router {
     routes::router(control)
 }
 
-/// The most bytes that an answer of the API may have.
+/// The most bytes of an answer of the API.
 const MAX_REPLY_BYTES: usize = 64 << 20;
 
 /// Calls the router with a request that came over the HTTP wire, and collects its answer.
 pub async fn call(router: Router, call: Call) -> Reply {
-    let ticket = call.ticket;
+    let reply_to = call.reply_to;
     let response = match request(call) {
         Ok(request) => router.oneshot(request).await.unwrap_or_else(|never| match never {}),
         Err(problem) => axum::response::IntoResponse::into_response(problem),
@@ -58,11 +64,11 @@ pub async fn call(router: Router, call: Call) -> Reply {
     let (head, body) = response.into_parts();
     let Ok(body) = axum::body::to_bytes(body, MAX_REPLY_BYTES).await else {
         let what = format!("the answer is longer than {MAX_REPLY_BYTES} bytes: ask for less");
-        return Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, what).into_reply(ticket);
+        return Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, what).into_reply(reply_to);
     };
     let headers = head.headers.iter().filter(|(name, _)| **name != http::header::CONTENT_LENGTH);
     let headers = headers.map(|(name, value)| (name.as_str().into(), value.as_bytes().into())).collect();
-    Reply { ticket, status: head.status.as_u16(), headers, body }
+    Reply { reply_to, status: head.status.as_u16(), headers, body }
 }
 
 fn request(call: Call) -> Result<http::Request<Body>, Problem> {

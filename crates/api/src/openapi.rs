@@ -6,9 +6,9 @@ mod wire;
 use utoipa::OpenApi;
 
 use crate::problem::Problem;
-use crate::{guests, registry, routes, secrets, trace};
+use crate::{changes, conversations, guests, members, registry, rooms, routes, secrets, signals, trace};
 
-/// Everything that is described.
+/// The list of all that is described.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -39,6 +39,31 @@ use crate::{guests, registry, routes, secrets, trace};
         secrets::delete_secret,
         trace::trace,
         guests::make,
+        rooms::rooms,
+        rooms::found,
+        rooms::room,
+        rooms::change,
+        rooms::end,
+        rooms::join,
+        rooms::leave,
+        members::invite,
+        members::members,
+        members::give_role,
+        members::remove,
+        conversations::list,
+        conversations::get,
+        conversations::read,
+        conversations::set,
+        conversations::blocked,
+        conversations::block,
+        conversations::unblock,
+        signals::typing,
+        signals::received,
+        signals::occupants,
+        changes::edit,
+        changes::recall,
+        changes::react,
+        changes::unreact,
         routes::health,
         routes::readiness,
         routes::metrics,
@@ -49,6 +74,7 @@ use crate::{guests, registry, routes, secrets, trace};
         (name = "publish", description = "Messages in"),
         (name = "receive", description = "Messages out"),
         (name = "classic", description = "The classic long-polling walk-through, for a browser's address line"),
+        (name = "rooms", description = "Rooms, members, roles"),
         (name = "guests", description = "People without an account"),
         (name = "registry", description = "Who is connected"),
         (name = "server", description = "The server itself"),

@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use everywire_base::ask::Reply;
-use everywire_base::id::Ticket;
+use everywire_base::id::ReplyTo;
 use everywire_base::rules::Refusal;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::control::Unanswered;
 /// An error: `application/problem+json` (RFC 9457 §3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
-    /// A URI that names the kind of problem; `about:blank` says that the status tells it all.
+    /// A URI that names the kind of problem; with `about:blank` the status says it all.
     #[serde(rename = "type")]
     #[schema(example = "about:blank")]
     pub kind: &'static str,
@@ -23,12 +23,12 @@ pub struct Problem {
     /// The status.
     #[schema(example = 400)]
     pub status: u16,
-    /// What is wrong, where, and what to do.
+    /// The fault, its place, and what to do.
     pub detail: String,
     /// The state of a server that is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<&'static str>,
-    /// Why it is not.
+    /// The reasons why the server is not ready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub reasons: Vec<String>,
@@ -50,15 +50,15 @@ impl Problem {
         }
     }
 
-    /// 400.
+    /// A problem with status 400.
     pub fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
     /// The answer to a call, without a router.
-    pub(crate) fn into_reply(self, ticket: Ticket) -> Reply {
+    pub(crate) fn into_reply(self, reply_to: ReplyTo) -> Reply {
         let headers = vec![("content-type".into(), PROBLEM_JSON.as_bytes().into())];
-        Reply { ticket, status: self.status, headers, body: serde_json::to_vec(&self).unwrap_or_default().into() }
+        Reply { reply_to, status: self.status, headers, body: serde_json::to_vec(&self).unwrap_or_default().into() }
     }
 }
 
@@ -80,6 +80,7 @@ impl From<Refusal> for Problem {
             Refusal::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
             Refusal::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Behind => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, refusal.to_string())
     }

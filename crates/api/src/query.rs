@@ -17,12 +17,13 @@ impl<'a> Query<'a> {
         Self(uri.query().unwrap_or_default())
     }
 
-    /// A parameter's text; `None` if it is absent. Twice is an error, since either could be meant.
+    /// A parameter's text; `None` if it is absent. A parameter that comes twice is an error, since either could be
+    /// meant.
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>, Problem> {
         self.decoded(name, query::form)
     }
 
-    /// A parameter's text by its own encoding.
+    /// A parameter's text, decoded by the given function.
     fn decoded(
         &self,
         name: &str,

@@ -1,9 +1,9 @@
-//! Who is connected, who was, and ending connections.
+//! The connections, the devices that were connected, and the end of connections.
 //!
-//! All of it needs an operator (RULES 22), but for what users ask about themselves. A kick is a record, which every
-//! worker applies: the answer says how many connections it meant when it was asked for.
+//! All of it needs an operator (RULES 22), except questions of users about themselves. A kick is a record, which every
+//! worker applies: the answer is the number of connections that it meant when it was asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -11,8 +11,8 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use everywire_base::ask::Draft;
 use everywire_base::clock::UnixMillis;
-use everywire_base::record::{Durability, Message};
-use everywire_base::registry::{ConnectionInfo, ConnectionsQuery};
+use everywire_base::record::{Durability, System};
+use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Everywhere};
 use everywire_base::system::{self, Kick, Seen, Whom};
 use everywire_base::topic::{Filter, Topic};
 use http::{StatusCode, Uri};
@@ -31,6 +31,8 @@ type Node = State<Arc<dyn Control>>;
 const MAX_REASON_BYTES: usize = 120;
 /// The most users of one question.
 const MAX_USERS: usize = 1000;
+/// The most users about whom the nodes are asked at once.
+const USERS_AT_ONCE: usize = 100;
 
 /// A connection.
 #[derive(Serialize, ToSchema)]
@@ -43,27 +45,27 @@ pub(crate) struct Connection {
     device: Option<String>,
     /// The node that it is connected to.
     node: String,
-    /// What it speaks: `sse`, `ws`, `tcp`, …
-    wire: &'static str,
+    /// The wire that it speaks: `sse`, `ws`, `tcp`, …
+    wire: String,
     /// The remote address.
     address: String,
-    /// What software is at the other end.
+    /// The software at the other end.
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<String>,
-    /// Since when it is there.
+    /// The time at which it connected.
     since: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<String>,
-    /// Up to where it has everything.
+    /// The position up to which it has everything.
     cursor: String,
-    /// How many records it is behind the log.
+    /// The number of records that it is behind the log.
     lag: u64,
-    /// Sent and not acknowledged, in its session.
+    /// The number of messages sent and not acknowledged, in its session.
     outstanding: u64,
-    /// When it last acknowledged something.
+    /// The time of its last acknowledgement.
     #[serde(skip_serializing_if = "Option::is_none")]
     acknowledged: Option<String>,
-    /// How many filters it holds.
+    /// The number of its filters.
     subscriptions: u64,
     bytes_in: u64,
     bytes_out: u64,
@@ -78,7 +80,7 @@ impl From<ConnectionInfo> for Connection {
             id: info.name.into(),
             user: info.user.map(Into::into),
             device: info.device.map(Into::into),
-            wire: info.wire,
+            wire: info.wire.into(),
             address: info.address.to_string(),
             agent: info.agent.map(Into::into),
             since: info.since.to_string(),
@@ -96,13 +98,17 @@ impl From<ConnectionInfo> for Connection {
 
 /// A page of connections.
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "these are the names in the answer")]
 pub(crate) struct Connections {
     connections: Vec<Connection>,
     /// Whether there are further ones: ask again with `after` as the last id.
     more: bool,
+    /// The living nodes that have not answered in time: their findings are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
 }
 
-/// The connections of this node: operators see all, users their own.
+/// The connections of all nodes: operators see all, users their own.
 #[utoipa::path(get, path = "/v1/connections", tag = "registry", params(
     ("user" = Option<String>, Query, description = "Only this user's"),
     ("topic" = Option<String>, Query, description = "Only those that are subscribed to this topic"),
@@ -125,17 +131,18 @@ pub(crate) async fn connections(
     let limits = control.limits();
     let limit = query.clamped("limit", (1, limits.page_messages_max), limits.page_messages_default)?;
     let question = ConnectionsQuery {
-        user: user.map(Into::into),
+        users: user.map(Into::into).into_iter().collect(),
         topic: query.topic("topic", |text| Topic::parse(text).map_err(|e| e.to_string()))?,
         wire: query.text("wire")?.map(Into::into),
         after: query.text("after")?.map(Into::into),
         name: None,
         limit: limit + 1,
     };
-    let mut found = answered(control.connections(question)).await?;
+    let Everywhere { mut found, missing } = answered(control.connections(question)).await?;
     let more = found.len() > limit;
     found.truncate(limit);
-    Ok(Json(Connections { connections: found.into_iter().map(Into::into).collect(), more }))
+    let missing = names(missing);
+    Ok(Json(Connections { connections: found.into_iter().map(Into::into).collect(), more, missing }))
 }
 
 /// A user's devices and their connections.
@@ -144,6 +151,9 @@ pub(crate) struct UserEntry {
     user: String,
     online: bool,
     devices: Vec<DeviceEntry>,
+    /// The living nodes that have not answered in time: their findings are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
 }
 
 /// A device.
@@ -154,12 +164,12 @@ pub(crate) struct DeviceEntry {
     device: Option<String>,
     online: bool,
     connections: Vec<Connection>,
-    /// Where it was when it was last connected.
+    /// The device's last connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_seen: Option<LastSeen>,
 }
 
-/// When and where a device was last connected.
+/// The last time and place of a device's connection.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LastSeen {
     at: String,
@@ -168,10 +178,46 @@ pub(crate) struct LastSeen {
     node: String,
 }
 
-async fn describe(control: &Arc<dyn Control>, user: &str) -> Result<UserEntry, Problem> {
+fn names(missing: Vec<Box<str>>) -> Vec<String> {
+    missing.into_iter().map(Into::into).collect()
+}
+
+/// The connections of some users, by user. A user of many connections among them would hide those of others: then each
+/// is asked about alone.
+async fn connections_of(
+    control: &Arc<dyn Control>,
+    users: &[Box<str>],
+) -> Result<Everywhere<HashMap<Box<str>, Vec<ConnectionInfo>>>, Problem> {
     let limit = control.limits().page_messages_max;
-    let query = ConnectionsQuery { user: Some(user.into()), limit, ..ConnectionsQuery::default() };
-    let connections = answered(control.connections(query)).await?;
+    let ask = async |users: &[Box<str>]| {
+        let query = ConnectionsQuery { users: users.to_vec(), limit, ..ConnectionsQuery::default() };
+        answered(control.connections(query)).await
+    };
+    let Everywhere { found, mut missing } = ask(users).await?;
+    let mut all = vec![found];
+    if all[0].len() >= limit && users.len() > 1 {
+        all.clear();
+        for user in users {
+            let one = ask(std::slice::from_ref(user)).await?;
+            all.push(one.found);
+            missing.extend(one.missing);
+        }
+    }
+    missing.sort_unstable();
+    missing.dedup();
+    let mut found: HashMap<Box<str>, Vec<ConnectionInfo>> = HashMap::new();
+    for info in all.into_iter().flatten() {
+        let Some(user) = info.user.clone() else { continue };
+        found.entry(user).or_default().push(info);
+    }
+    Ok(Everywhere { found, missing })
+}
+
+async fn describe(
+    control: &Arc<dyn Control>,
+    user: &str,
+    Everywhere { found: connections, missing }: Everywhere<Vec<ConnectionInfo>>,
+) -> Result<UserEntry, Problem> {
     let online = !connections.is_empty();
     let mut devices: BTreeMap<Option<String>, DeviceEntry> = BTreeMap::new();
     let empty = |device: Option<String>| DeviceEntry { device, online: false, connections: vec![], last_seen: None };
@@ -187,13 +233,14 @@ async fn describe(control: &Arc<dyn Control>, user: &str) -> Result<UserEntry, P
         Some(filter) => answered(control.retained(filter)).await?,
         None => Vec::new(),
     };
-    for seen in records.iter().filter_map(|record| system::read::<Seen>(record.message()?)) {
+    for seen in records.iter().filter_map(|record| system::read::<Seen>(record.system()?)) {
         let name = seen.device.as_deref().map(ToOwned::to_owned);
         let device = devices.entry(name.clone()).or_insert_with(|| empty(name));
         let (wire, address, node) = (seen.wire.into(), seen.address.into(), seen.node.into());
         device.last_seen = Some(LastSeen { at: UnixMillis(seen.at_ms).to_string(), wire, address, node });
     }
-    Ok(UserEntry { user: user.to_owned(), online, devices: devices.into_values().collect() })
+    let (user, devices, missing) = (user.to_owned(), devices.into_values().collect(), names(missing));
+    Ok(UserEntry { user, online, devices, missing })
 }
 
 /// A user: devices, their connections, and when they were last seen.
@@ -210,16 +257,18 @@ pub(crate) async fn user(
     Path(user): Path<String>,
 ) -> Result<Json<UserEntry>, Problem> {
     caller.admin_or(&user)?;
-    Ok(Json(describe(&control, &user).await?))
+    let Everywhere { mut found, missing } = connections_of(&control, &[user.as_str().into()]).await?;
+    let found = found.remove(user.as_str()).unwrap_or_default();
+    Ok(Json(describe(&control, &user, Everywhere { found, missing }).await?))
 }
 
-/// Users that are asked for.
+/// The users that are asked for.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct UsersQuestion {
     users: Vec<String>,
 }
 
-/// What is known of several users, in the order of the question.
+/// The entries of several users, in the order of the question.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct UsersAnswer {
     users: Vec<UserEntry>,
@@ -244,19 +293,27 @@ pub(crate) async fn query(
         return Err(Problem::malformed(format!("at most {MAX_USERS} users at once")));
     }
     let mut users = Vec::with_capacity(question.users.len());
-    for user in &question.users {
-        users.push(describe(&control, user).await?);
+    let asked: Vec<Box<str>> = question.users.iter().map(|user| user.as_str().into()).collect();
+    for chunk in asked.chunks(USERS_AT_ONCE) {
+        let Everywhere { found, missing } = connections_of(&control, chunk).await?;
+        for user in chunk {
+            let found = found.get(user).cloned().unwrap_or_default();
+            users.push(describe(&control, user, Everywhere { found, missing: missing.clone() }).await?);
+        }
     }
     Ok(Json(UsersAnswer { users }))
 }
 
-/// Who is subscribed to a topic.
+/// The subscribers of a topic.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Presence {
     topic: String,
     users: Vec<Present>,
     /// Connections without an identity.
     anonymous: usize,
+    /// The living nodes that have not answered in time: their findings are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
 }
 
 /// A user who is subscribed.
@@ -267,7 +324,7 @@ pub(crate) struct Present {
     connections: usize,
 }
 
-/// Who is subscribed to a topic: for those who may subscribe to it, where its rule has `presence`; for operators always.
+/// The subscribers of a topic: for users who may subscribe, where its rule has `presence`; for operators always.
 #[utoipa::path(get, path = "/v1/presence", tag = "registry", params(
     ("topic" = String, Query, description = "The topic"),
 ), responses(
@@ -295,7 +352,8 @@ pub(crate) async fn presence(
     let query = ConnectionsQuery { topic: Some(topic.clone()), limit, ..ConnectionsQuery::default() };
     let mut users: BTreeMap<String, Present> = BTreeMap::new();
     let mut anonymous = 0;
-    for info in answered(control.connections(query)).await? {
+    let Everywhere { found, missing } = answered(control.connections(query)).await?;
+    for info in found {
         let Some(user) = info.user.map(String::from) else {
             anonymous += 1;
             continue;
@@ -306,10 +364,11 @@ pub(crate) async fn presence(
         let device = info.device.map(String::from).filter(|device| !present.devices.contains(device));
         present.devices.extend(device);
     }
-    Ok(Json(Presence { topic: topic.to_string(), users: users.into_values().collect(), anonymous }))
+    let (topic, users, missing) = (topic.to_string(), users.into_values().collect(), names(missing));
+    Ok(Json(Presence { topic, users, anonymous, missing }))
 }
 
-/// How many connections were meant.
+/// The number of connections that were meant, at the nodes that answered.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Kicked {
     kicked: usize,
@@ -328,28 +387,33 @@ async fn kick(control: &Arc<dyn Control>, whom: Whom, uri: &Uri) -> Result<Json<
     };
     let is_one = name.is_some();
     let limit = control.limits().page_messages_max;
-    let query = ConnectionsQuery { user, name, limit, ..ConnectionsQuery::default() };
-    let found = answered(control.connections(query)).await?;
-    let meant = found.iter().filter(|info| device.is_none() || info.device == device).count();
-    if is_one && meant == 0 {
+    let users = user.into_iter().collect();
+    let mut query = ConnectionsQuery { users, name, limit, ..ConnectionsQuery::default() };
+    let mut meant = 0;
+    let missing = loop {
+        let Everywhere { found, missing } = answered(control.connections(query.clone())).await?;
+        meant += found.iter().filter(|info| device.is_none() || info.device == device).count();
+        query.after = found.last().map(|info| info.name.clone());
+        if found.len() < limit {
+            break missing;
+        }
+    };
+    // A node that didn't answer may have it: every node reads the kick.
+    if is_one && meant == 0 && missing.is_empty() {
         return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such connection, or not any more"));
     }
     let kick = Kick { whom, reason: reason.unwrap_or_else(|| "kicked".into()).into() };
     let topic = Topic::parse(system::KICK).map_err(|error| Problem::malformed(error.to_string()))?;
-    append(control, system::message(topic, &kick, false), Durability::None).await?;
+    append(control, system::record(topic, &kick, false), Durability::None).await?;
     Ok(Json(Kicked { kicked: meant }))
 }
 
-pub(crate) async fn append(
-    control: &Arc<dyn Control>,
-    message: Message,
-    durability: Durability,
-) -> Result<(), Problem> {
-    let done = answered(control.append(Draft { message, durability })).await?;
+pub(crate) async fn append(control: &Arc<dyn Control>, record: System, durability: Durability) -> Result<(), Problem> {
+    let done = answered(control.append(Draft::new(record, durability))).await?;
     done.map(|_| ()).map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
 }
 
-/// Ends a connection. Its client is told not to come back.
+/// Ends a connection, and tells its client not to come back.
 #[utoipa::path(delete, path = "/v1/connections/{id}", tag = "registry", params(
     ("id" = String, Path, description = "The connection's id"),
     ("reason" = Option<String>, Query, description = "For the client: at most 120 bytes"),

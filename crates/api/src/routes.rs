@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, patch, post, put};
 use axum::{Extension, Json, Router};
 use everywire_base::limits::Limits;
 use everywire_base::topic::{Filter, Topic};
@@ -19,7 +19,7 @@ use crate::problem::Problem;
 use crate::query::Query;
 use crate::registry;
 use crate::web;
-use crate::{guests, secrets, trace};
+use crate::{changes, conversations, guests, history, members, rooms, secrets, signals, trace};
 
 type Node = State<Arc<dyn Control>>;
 
@@ -36,6 +36,24 @@ pub(crate) fn router(control: Arc<dyn Control>) -> Router {
         .route("/v1/users/{user}/connections", delete(registry::kick_user))
         .route("/v1/users/{user}/devices/{device}", delete(registry::kick_device))
         .route("/v1/users/{user}/secret", put(secrets::put_secret).delete(secrets::delete_secret))
+        .route("/v1/rooms", get(rooms::rooms))
+        .route("/v1/rooms/{room}", put(rooms::found).get(rooms::room).patch(rooms::change).delete(rooms::end))
+        .route("/v1/rooms/{room}/join", post(rooms::join))
+        .route("/v1/rooms/{room}/leave", post(rooms::leave))
+        .route("/v1/rooms/{room}/invites", post(members::invite))
+        .route("/v1/rooms/{room}/occupants", get(signals::occupants))
+        .route("/v1/rooms/{room}/members", get(members::members))
+        .route("/v1/rooms/{room}/members/{user}", put(members::give_role).delete(members::remove))
+        .route("/v1/conversations", get(conversations::list))
+        .route("/v1/conversations/{conversation}", get(conversations::get).patch(conversations::set))
+        .route("/v1/conversations/{conversation}/read", put(conversations::read))
+        .route("/v1/conversations/{conversation}/received", put(signals::received))
+        .route("/v1/conversations/{conversation}/typing", post(signals::typing))
+        .route("/v1/blocked", get(conversations::blocked))
+        .route("/v1/blocked/{user}", put(conversations::block).delete(conversations::unblock))
+        .route("/v1/messages", get(history::folded))
+        .route("/v1/messages/{id}", patch(changes::edit).delete(changes::recall))
+        .route("/v1/messages/{id}/reactions/{key}", put(changes::react).delete(changes::unreact))
         .route("/v1/lab", get(crate::lab::lab))
         .route("/v1/guests", post(guests::make))
         .route("/v1/messages/{id}/trace", get(trace::trace))
@@ -45,6 +63,7 @@ pub(crate) fn router(control: Arc<dyn Control>) -> Router {
         .route("/openapi.json", get(description))
         .route("/", get(web::home))
         .route("/console", get(web::console))
+        .route("/chat", get(web::chat))
         .route("/lab", get(web::lab))
         .route("/web/{*path}", get(web::file))
         .fallback(nothing_here)
@@ -53,7 +72,7 @@ pub(crate) fn router(control: Arc<dyn Control>) -> Router {
         .with_state(control)
 }
 
-/// What every answer carries unless it says otherwise itself.
+/// Sets the headers that every answer has, except where it sets them itself.
 fn guard(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -79,11 +98,11 @@ pub(crate) struct TopicEntry {
     /// The position of its last message.
     #[schema(example = "k3f9:1289")]
     cursor: String,
-    /// How many messages are kept.
+    /// The number of kept messages.
     count: u64,
-    /// How many bytes they have.
+    /// The number of their bytes.
     bytes: u64,
-    /// How many connections of this node are subscribed to it.
+    /// The number of connections of this node that are subscribed to it.
     subscribers: u64,
 }
 
@@ -99,7 +118,7 @@ impl From<TopicInfo> for TopicEntry {
     }
 }
 
-/// Topics with their last position, what is kept, and how many are subscribed.
+/// Topics with their last position, the number of kept messages, and the number of subscribers.
 #[utoipa::path(get, path = "/v1/topics", tag = "server", params(
     ("filter" = Option<String>, Query, description = "Only topics that this filter takes; `#` is written `%23`, `+` is itself"),
     ("after" = Option<String>, Query, description = "Only topics whose name comes after this one"),
@@ -128,7 +147,7 @@ fn topics_question(uri: &Uri, caller: Caller, limits: &Limits) -> Result<TopicsQ
     })
 }
 
-/// How the server is.
+/// The state of the server.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Status {
     /// `alive` or `ready`.

@@ -1,4 +1,4 @@
-//! Static users: how their passwords are checked. The passwords themselves never come here.
+//! Static users: the secrets that check their passwords. The passwords themselves never come here.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use everywire_base::identity::check_name;
-use everywire_base::record::{Durability, Message};
+use everywire_base::record::{Durability, System};
 use everywire_base::system;
 use everywire_base::topic::{Filter, Topic};
 use http::{StatusCode, Uri};
@@ -62,7 +62,7 @@ pub(crate) async fn users(
     let after = query.text("after")?.unwrap_or_default();
     let all = Filter::parse(&format!("{}+", system::USERS)).map_err(|error| Problem::malformed(error.to_string()))?;
     let records = answered(control.retained(all)).await?;
-    let known = records.iter().filter_map(|record| system::read::<Named>(record.message()?));
+    let known = records.iter().filter_map(|record| system::read::<Named>(record.system()?));
     let mut names: Vec<String> = known.map(|known| known.user).filter(|user| *user > after).collect();
     names.sort_unstable();
     let more = names.len() > limit;
@@ -75,7 +75,7 @@ fn secret_topic(user: &str) -> Result<Topic, Problem> {
     system::user_topic(&name).ok_or_else(|| Problem::malformed("the name is too long"))
 }
 
-/// Adds a static user, or changes how the password is checked. The body is what `everywire user add` makes: the
+/// Adds a static user, or changes the secret that checks the password. The body comes from `everywire user add`: the
 /// password itself never reaches the server.
 #[utoipa::path(put, path = "/v1/users/{user}/secret", tag = "registry", params(
     ("user" = String, Path, description = "The user"),
@@ -101,11 +101,11 @@ pub(crate) async fn put_secret(
             "the body is not the user's secret: a JSON object of at most 4 KiB with `user`",
         ));
     };
-    append(&control, system::message(topic, &object, true), Durability::Fsync).await?;
+    append(&control, system::record(topic, &object, true), Durability::Fsync).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes a static user. The user's connections go on: end them, too, if that is meant.
+/// Removes a static user. The user's connections go on; to end them is another call.
 #[utoipa::path(delete, path = "/v1/users/{user}/secret", tag = "registry", params(
     ("user" = String, Path, description = "The user"),
 ), responses(
@@ -124,6 +124,6 @@ pub(crate) async fn delete_secret(
     if answered(control.retained(Filter::Exact(topic.clone()))).await?.is_empty() {
         return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such user"));
     }
-    append(&control, Message { retain: true, ..Message::new(topic, Vec::new()) }, Durability::Fsync).await?;
+    append(&control, System::removal(topic), Durability::Fsync).await?;
     Ok(StatusCode::NO_CONTENT)
 }

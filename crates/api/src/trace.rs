@@ -1,11 +1,11 @@
-//! What became of a message, recipient by recipient. It is computed from where those stand who are subscribed; only when it
-//! was written is remembered, and not for long (RULES 34).
+//! The fate of a message for each recipient. It is computed from the positions of the present subscribers; only the
+//! time of writing is remembered, and not for long (RULES 34).
 
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use everywire_base::registry::{Recipient, TraceQuestion};
+use everywire_base::registry::{Everywhere, Recipient, TraceQuestion};
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,7 +16,7 @@ use crate::problem::Problem;
 
 type Node = State<Arc<dyn Control>>;
 
-/// What became of a message.
+/// The fate of a message.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Trace {
     id: String,
@@ -24,13 +24,16 @@ pub(crate) struct Trace {
     cursor: String,
     stored: Stored,
     recipients: Vec<Traced>,
-    /// Whether `recipients` has all who are subscribed now.
+    /// Whether `recipients` has all present subscribers.
     complete: bool,
-    /// What isn't known, and why.
+    /// The living nodes that have not answered in time: their findings are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
+    /// The limits of what is known, and the reason.
     note: &'static str,
 }
 
-/// How a message is kept.
+/// The durability of a stored message, and its times.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Stored {
     durability: &'static str,
@@ -39,7 +42,7 @@ pub(crate) struct Stored {
     expires: Option<String>,
 }
 
-/// What became of a message for one who is subscribed.
+/// The fate of a message for one subscriber.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Traced {
     connection: String,
@@ -47,7 +50,7 @@ pub(crate) struct Traced {
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<String>,
-    wire: &'static str,
+    wire: String,
     /// `written`, `acknowledged`, `lagging` or `subscribed_later`.
     fate: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +65,7 @@ impl From<Recipient> for Traced {
             connection: recipient.connection.into(),
             user: recipient.user.map(Into::into),
             device: recipient.device.map(Into::into),
-            wire: recipient.wire,
+            wire: recipient.wire.into(),
             fate: recipient.fate.as_str(),
             written: recipient.written.map(|at| at.to_string()),
             acknowledged: recipient.acknowledged.map(|at| at.to_string()),
@@ -74,7 +77,7 @@ const NOTE: &str = "computed from where those stand who are subscribed now: who 
                     came after the message, and is up to date, counts as written; `written` is known of the last few \
                     thousand messages only, and of those who were not behind";
 
-/// What became of a message, recipient by recipient.
+/// The fate of a message for each recipient.
 #[utoipa::path(get, path = "/v1/messages/{id}/trace", tag = "registry", params(
     ("id" = String, Path, description = "The message's id"),
 ), responses(
@@ -98,7 +101,8 @@ pub(crate) async fn trace(
     let message = record.message().ok_or_else(gone)?;
     let limit = control.limits().trace_recipients;
     let (topic, partition, offset) = (message.topic.clone(), record.partition, record.offset);
-    let recipients = answered(control.trace(TraceQuestion { topic, partition, offset, limit: limit + 1 })).await?;
+    let question = TraceQuestion { topic, partition, offset, limit: limit + 1 };
+    let Everywhere { found: recipients, missing } = answered(control.trace(question)).await?;
     Ok(Json(Trace {
         id: id.to_string(),
         topic: message.topic.to_string(),
@@ -108,7 +112,8 @@ pub(crate) async fn trace(
             time: record.time.to_string(),
             expires: message.expires.map(|at| at.to_string()),
         },
-        complete: recipients.len() <= limit,
+        complete: recipients.len() <= limit && missing.is_empty(),
+        missing: missing.into_iter().map(Into::into).collect(),
         recipients: recipients.into_iter().take(limit).map(Into::into).collect(),
         note: NOTE,
     }))

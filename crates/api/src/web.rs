@@ -1,5 +1,5 @@
-//! The pages, embedded in the binary: home, console, lab, what they load, the JavaScript client
-//! under `web/sdk/` and the documentation of this version under `web/docs/`.
+//! The pages, embedded in the binary: home, chat, console, lab, the files that they load, the JavaScript client under
+//! `web/sdk/` and the documentation of this version under `web/docs/`.
 //!
 //! The files are compressed once, when the crate is built. They are revalidated with every load (`ETag`), so that a new
 //! version of the server shows at once, and may load nothing from elsewhere.
@@ -17,7 +17,7 @@ use crate::problem::Problem;
 struct File {
     /// Its address under `/web/`.
     name: &'static str,
-    /// What tells this version from others.
+    /// The hash of this version of the file.
     tag: &'static str,
     /// Its bytes, compressed.
     gzip: &'static [u8],
@@ -25,18 +25,20 @@ struct File {
 
 const FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
-/// What a page may do. `worker` is the one policy of Trusted Types: for the address of the service worker.
+/// The content security policy of all pages. `worker` is the one policy of Trusted Types: for the address of the
+/// service worker.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
     connect-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types worker";
 
-/// By the end of a file's name.
+/// The media types, by the end of a file's name.
 const TYPES: &[(&str, &str)] = &[
     (".html", "text/html; charset=utf-8"),
     (".js", "text/javascript; charset=utf-8"),
     (".mjs", "text/javascript; charset=utf-8"),
     (".css", "text/css; charset=utf-8"),
     (".json", "application/json"),
+    (".webmanifest", "application/manifest+json"),
     (".svg", "image/svg+xml"),
     (".png", "image/png"),
     (".ico", "image/x-icon"),
@@ -53,6 +55,11 @@ pub(crate) async fn home(headers: HeaderMap) -> Response {
 /// `GET /console`.
 pub(crate) async fn console(headers: HeaderMap) -> Response {
     serve("console.html", &headers)
+}
+
+/// `GET /chat`.
+pub(crate) async fn chat(headers: HeaderMap) -> Response {
+    serve("chat.html", &headers)
 }
 
 /// `GET /lab`.
@@ -78,7 +85,7 @@ fn serve(path: &str, asked: &HeaderMap) -> Response {
 
 fn found(file: &File, asked: &HeaderMap) -> Response {
     let is_compressed = takes_gzip(asked);
-    // A tag is of the bytes that are sent.
+    // The tag is that of the bytes that are sent.
     let etag = format!("\"{}{}\"", file.tag, if is_compressed { "-gzip" } else { "" });
     let known = asked.get_all(header::IF_NONE_MATCH).iter().any(|sent| matches(sent, &etag));
     let mut response = match (known, is_compressed) {
@@ -122,7 +129,7 @@ fn takes_gzip(asked: &HeaderMap) -> bool {
         })
 }
 
-/// For the rare client that takes no gzip.
+/// The bytes of a file, for the rare client that takes no gzip.
 fn inflated(gzip: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     // Writing to a vector can't fail, and the bytes are our own.

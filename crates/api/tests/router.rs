@@ -1,4 +1,4 @@
-//! The router over a node that is not one: what a client of the API notices.
+//! The router over a fake node: the answers that a client of the API sees.
 
 #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
@@ -10,16 +10,17 @@ use everywire_api::{
     Answer, Control, Guest, Health, Metrics, MetricsFormat, NoGuest, Readiness, State, TopicInfo, TopicsPage,
     TopicsQuestion, Unanswered, call, router,
 };
-use everywire_base::ask::{Call, Draft, PublishError, Published, Reply};
+use everywire_base::ask::{Call, Draft, Page, PublishError, Published, ReadKind, Reply};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Epoch, Offset, Partition};
-use everywire_base::id::{AskId, MessageId, Ticket};
+use everywire_base::id::{AskId, MessageId, ReplyTo};
 use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
-use everywire_base::record::{Durability, Entry, Message, Record};
-use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Fate, Recipient, TraceQuestion};
+use everywire_base::record::{Durability, Entry, Message, Record, System};
+use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Everywhere, Fate, Recipient, TraceQuestion};
 use everywire_base::rules::{Rules, TopicRule};
 use everywire_base::topic::{Filter, Topic};
+use everywire_rooms::Rooms;
 use serde_json::{Value, json};
 
 #[derive(Clone)]
@@ -30,9 +31,11 @@ struct Fake {
     format: MetricsFormat,
     asked: Arc<Mutex<Vec<TopicsQuestion>>>,
     connections: Vec<ConnectionInfo>,
+    missing: Vec<Box<str>>,
     retained: Vec<Arc<Record>>,
     appended: Arc<Mutex<Vec<Draft>>>,
     caller: Option<Arc<Identity>>,
+    rooms: Arc<Rooms>,
 }
 
 fn connection(name: &str, user: Option<&str>, device: Option<&str>) -> ConnectionInfo {
@@ -40,7 +43,7 @@ fn connection(name: &str, user: Option<&str>, device: Option<&str>) -> Connectio
         name: name.into(),
         user: user.map(Into::into),
         device: device.map(Into::into),
-        wire: "ws",
+        wire: "ws".into(),
         address: ([192, 0, 2, 1], 4242).into(),
         agent: None,
         since: UnixMillis(0),
@@ -56,13 +59,16 @@ fn connection(name: &str, user: Option<&str>, device: Option<&str>) -> Connectio
 }
 
 fn record(offset: u64, topic: &str, body: &str) -> Arc<Record> {
-    let message = Message { retain: true, ..Message::new(Topic::parse(topic).unwrap(), body.to_owned()) };
+    record_of(offset, Message { retain: true, ..Message::new(Topic::parse(topic).unwrap(), body.to_owned()) })
+}
+
+fn record_of(offset: u64, entry: impl Into<Entry>) -> Arc<Record> {
     Arc::new(Record {
         partition: Partition(0),
         offset: Offset(offset),
         time: UnixMillis(1),
         durability: Durability::Fsync,
-        entry: Entry::Message(message),
+        content: entry.into().into(),
     })
 }
 
@@ -86,9 +92,11 @@ impl Default for Fake {
             format: MetricsFormat::Prometheus,
             asked: Arc::default(),
             connections: vec![connection("n-1-0-1-0", Some("ann"), Some("phone")), connection("n-1-0-2-0", None, None)],
+            missing: Vec::new(),
             retained: Vec::new(),
             appended: Arc::default(),
             caller: None,
+            rooms: Arc::default(),
         }
     }
 }
@@ -107,37 +115,44 @@ impl Control for Fake {
         self.asked.lock().unwrap().push(question);
         (self.topics)()
     }
-    fn connections(&self, query: ConnectionsQuery) -> Answer<Vec<ConnectionInfo>> {
+    fn connections(&self, query: ConnectionsQuery) -> Answer<Everywhere<Vec<ConnectionInfo>>> {
         let is_meant = |info: &&ConnectionInfo| {
-            query.user.as_ref().is_none_or(|user| info.user.as_ref() == Some(user))
+            (query.users.is_empty() || info.user.as_ref().is_some_and(|user| query.users.contains(user)))
                 && query.name.as_ref().is_none_or(|name| info.name == *name)
                 && query.after.as_ref().is_none_or(|after| info.name > *after)
         };
-        ready(self.connections.iter().filter(is_meant).take(query.limit).cloned().collect())
+        let found = self.connections.iter().filter(is_meant).take(query.limit).cloned().collect();
+        ready(Everywhere { found, missing: self.missing.clone() })
     }
     fn retained(&self, filter: Filter) -> Answer<Vec<Arc<Record>>> {
-        let takes = |record: &&Arc<Record>| filter.matches(&record.message().unwrap().topic);
+        let takes = |record: &&Arc<Record>| filter.matches(record.entry().unwrap().topic());
         ready(self.retained.iter().filter(takes).cloned().collect())
     }
     fn message(&self, id: MessageId) -> Answer<Option<Arc<Record>>> {
         ready(self.retained.iter().find(|record| record.id() == id).cloned())
     }
-    fn trace(&self, _: TraceQuestion) -> Answer<Vec<Recipient>> {
-        ready(vec![Recipient {
+    fn trace(&self, _: TraceQuestion) -> Answer<Everywhere<Vec<Recipient>>> {
+        let found = vec![Recipient {
             connection: "n-1-0-1-0".into(),
             user: Some("ann".into()),
             device: None,
-            wire: "ws",
+            wire: "ws".into(),
             fate: Fate::Lagging,
             written: None,
             acknowledged: None,
-        }])
+        }];
+        ready(Everywhere { found, missing: self.missing.clone() })
     }
     fn append(&self, draft: Draft) -> Answer<Result<Published, PublishError>> {
         let durability = draft.durability;
-        self.appended.lock().unwrap().push(draft);
-        let (epoch, partition) = (Epoch(1), Partition(0));
-        let (offset, time, duplicate) = (Offset(1), UnixMillis(0), false);
+        let mut appended = self.appended.lock().unwrap();
+        let (epoch, partition, time, duplicate) = (Epoch(1), Partition(0), UnixMillis(0), false);
+        let offset = self.rooms.as_of().next();
+        for (n, entry) in draft.entries().enumerate() {
+            let (offset, content) = (Offset(offset.0 + n as u64), entry.clone().into());
+            self.rooms.take(&Record { partition, offset, time, durability, content });
+        }
+        appended.push(draft);
         ready(Ok(Published { epoch, partition, offset, time, durability, duplicate }))
     }
     fn guest(&self, name: &str, from: IpAddr) -> Result<Guest, NoGuest> {
@@ -149,9 +164,44 @@ impl Control for Fake {
             name => Ok(Guest { token: from.to_string(), user: "guest-1".into(), name: name.into(), expires }),
         }
     }
+    fn hash_password(&self, password: &str) -> Answer<Box<str>> {
+        ready(format!("hash of {password}").into())
+    }
+    fn secret(&self) -> Option<Box<str>> {
+        None
+    }
+
+    fn password_fits(&self, hash: &str, password: &str) -> Answer<bool> {
+        ready(hash == format!("hash of {password}"))
+    }
+    fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+    fn now(&self) -> UnixMillis {
+        UnixMillis(1_795_378_321_345)
+    }
+
     fn rules(&self) -> Arc<Rules> {
         let filter = Filter::parse("open/#").unwrap();
         Arc::new(Rules::new(vec![TopicRule { filter, presence: true, ..TopicRule::fallback() }]))
+    }
+    fn pages(&self, asked: Vec<(Topic, ReadKind)>) -> Answer<Vec<Page>> {
+        let page = |_| Page {
+            reply_to: ReplyTo::Nobody,
+            partition: Partition(0),
+            records: Vec::new(),
+            upto: self.rooms.as_of(),
+            next: None,
+            lost: None,
+            failed: false,
+        };
+        ready(asked.into_iter().map(page).collect())
+    }
+    fn heads(&self, topics: Vec<Topic>) -> Answer<Vec<Offset>> {
+        ready(topics.iter().map(|_| Offset::BEGINNING).collect())
+    }
+    fn offset(&self, cursor: &Cursor) -> Option<Offset> {
+        cursor.position(Partition(0)).filter(|at| *at <= self.rooms.as_of())
     }
     fn cursor(&self, offset: Offset) -> Cursor {
         Cursor::single(Epoch(1), offset)
@@ -189,7 +239,7 @@ impl Fake {
 
     async fn send(&self, method: &str, target: &str, body: &str) -> Reply {
         let request = Call {
-            ticket: Ticket { ask: AskId(7), ..Ticket::default() },
+            reply_to: ReplyTo::Api(AskId(7)),
             from: Some([192, 0, 2, 7].into()),
             method: method.into(),
             target: target.into(),
@@ -198,7 +248,7 @@ impl Fake {
             body: body.to_owned().into(),
         };
         let reply = call(router(Arc::new(self.clone())), request).await;
-        assert_eq!(reply.ticket.ask, AskId(7));
+        assert_eq!(reply.reply_to, ReplyTo::Api(AskId(7)));
         reply
     }
 
@@ -398,7 +448,7 @@ fn assert_every_reference_leads_somewhere(part: &Value, whole: &Value) {
 
 #[tokio::test]
 async fn the_page_and_its_files_are_served_under_a_strict_policy() {
-    for address in ["/", "/console", "/lab"] {
+    for address in ["/", "/chat", "/console", "/lab"] {
         let page = Fake::default().get(address).await;
         assert_eq!((page.status, header(&page, "content-type")), (200, Some("text/html; charset=utf-8")), "{address}");
         assert!(
@@ -425,7 +475,7 @@ async fn a_described_body_may_be_any_json() {
     }
 }
 
-/// Who may what: nobody, another user, the user in question, an operator.
+/// The rights to ask the registry: of nobody, another user, the user in question, an operator.
 #[tokio::test]
 async fn who_may_ask_what_of_the_registry() {
     let id = record(5, "a", "x").id().to_string();
@@ -470,8 +520,8 @@ async fn a_kick_is_a_record_of_the_log() {
     let reply = fake.ask("DELETE", "/v1/users/ann/devices/phone?reason=go%20home").await;
     assert_eq!(json_of(&reply), json!({"kicked": 1}));
     let appended = fake.appended.lock().unwrap();
-    assert_eq!(appended[0].message.topic.as_str(), "$kick");
-    let kick: Value = serde_json::from_slice(&appended[0].message.body).unwrap();
+    assert_eq!(appended[0].entry.topic().as_str(), "$kick");
+    let kick: Value = serde_json::from_slice(appended[0].entry.body()).unwrap();
     assert_eq!(kick, json!({"whom": {"device": {"user": "ann", "device": "phone"}}, "reason": "go home"}));
 }
 
@@ -486,10 +536,32 @@ async fn connections_come_in_pages() {
 }
 
 #[tokio::test]
+async fn a_kick_counts_all_that_it_means() {
+    let device = |n: u32| if n.is_multiple_of(2) { "phone" } else { "desk" };
+    let named = |n: u32| connection(&format!("n-1-0-{n:05}-0"), Some("ann"), Some(device(n)));
+    let fake = Fake { connections: (0..2500).map(named).collect(), ..Fake::default() }.operated();
+    for (target, count) in [("/v1/users/ann/connections", 2500), ("/v1/users/ann/devices/phone", 1250)] {
+        assert_eq!(json_of(&fake.ask("DELETE", target).await), json!({"kicked": count}), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_have_not_answered_are_named() {
+    let fake = Fake { missing: vec!["b".into()], retained: vec![record(5, "t", "x")], ..Fake::default() }.operated();
+    let id = record(5, "t", "x").id();
+    for target in ["/v1/connections", "/v1/users/ann", "/v1/presence?topic=x", &format!("/v1/messages/{id}/trace")] {
+        assert_eq!(json_of(&fake.get(target).await)["missing"], json!(["b"]), "{target}");
+    }
+    // One of them may have it.
+    assert_eq!(json_of(&fake.ask("DELETE", "/v1/connections/n-1-0-9-9").await), json!({"kicked": 0}));
+}
+
+#[tokio::test]
 async fn a_user_is_known_by_his_devices_also_when_he_has_left() {
     let seen =
         json!({"user": "ann", "device": "desk", "at_ms": 0, "wire": "sse", "address": "192.0.2.1:5", "node": "n"});
-    let fake = Fake { retained: vec![record(5, "$seen/ann/desk", &seen.to_string())], ..Fake::default() }.operated();
+    let seen = System::new(Topic::parse("$seen/ann/desk").unwrap(), seen.to_string(), true);
+    let fake = Fake { retained: vec![record_of(5, seen)], ..Fake::default() }.operated();
     let user = json_of(&fake.get("/v1/users/ann").await);
     assert_eq!(user["online"], true);
     assert_eq!(user["devices"][0]["last_seen"]["wire"], "sse");

@@ -1,4 +1,4 @@
-//! In which order who is asked, and what is remembered.
+//! The order in which the sources of identities are asked, and the identities that are remembered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,19 +23,19 @@ use crate::users::{Nobody, Users};
 
 /// The shortest secret for HS256, in bytes (RFC 7518 §3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
-/// Verified tokens that are remembered, and users whose use is counted.
+/// The number of verified tokens, and of users whose use is counted, beyond which old ones are let go.
 const REMEMBERED: usize = 65_536;
 
-/// Who may say who somebody is.
+/// The sources of identities.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Config {
     /// The secret of HS256.
     pub secret: Option<Box<str>>,
     /// The keys of others.
     pub keys: Option<KeysAt>,
-    /// This server's names: a token must be for one of them. Without any, tokens that are for somebody are refused.
+    /// This server's names: a token must be for one of them. Without any, tokens with an audience are refused.
     pub audience: Vec<Box<str>>,
-    /// Who must have made a token.
+    /// The issuer that a token must name.
     pub issuer: Option<Box<str>>,
     /// Whether there are static users.
     pub users: bool,
@@ -45,9 +45,9 @@ pub struct Config {
     pub guests: bool,
     /// The operator's token. Other keys of the server's own are derived from it.
     pub admin_token: Option<Box<str>>,
-    /// What each user may do.
+    /// The bounds of each user.
     pub quota: Quota,
-    /// How long another server may take to answer; none is 2 seconds.
+    /// The longest time for an answer of another server; `None` is 2 seconds.
     pub within: Option<Duration>,
 }
 
@@ -59,27 +59,27 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// What can't be started with.
+/// The fault of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// HS256 with fewer bytes can be guessed.
+    /// A secret with fewer bytes can be guessed.
     #[error("the secret has fewer than {MIN_SECRET_BYTES} bytes: make one with `openssl rand -base64 33`")]
     ShortSecret,
-    /// Nothing can be kept secret.
+    /// No key can be made.
     #[error("the system gives no random bytes")]
     NoRandomness,
 }
 
-/// How far a check has come.
+/// The state of a check.
 #[derive(Debug)]
 pub enum Verdict {
-    /// To its end.
+    /// The check is done.
     Is(Result<Arc<Identity>, AuthError>),
-    /// Somebody else must be asked.
+    /// Another source must be asked.
     Ask(Source),
 }
 
-/// Who is asked, and may take long to answer.
+/// A source that may take long to answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
     /// The keys of others, which are read again.
@@ -90,17 +90,17 @@ pub enum Source {
     Callback,
 }
 
-/// What became of a signature.
+/// The result of verifying a signature.
 enum Verified<'a> {
-    /// It fits; the claims, or what is wrong with them.
+    /// The signature fits; the claims, or the fault in them.
     Is(Result<Claims, String>),
-    /// It doesn't, and why.
+    /// The signature doesn't fit, for this reason.
     Not(String),
-    /// None of these keys is its key.
+    /// None of these keys is the token's.
     NoKey(&'a Keys),
 }
 
-/// Says who somebody is.
+/// Checks credentials, and gives the identity that they prove.
 pub struct Authority {
     config: Config,
     callback: Option<Callback>,
@@ -135,7 +135,7 @@ impl Authority {
         })
     }
 
-    /// Finds out who somebody is, as far as that costs microseconds.
+    /// Checks credentials, as far as that takes microseconds.
     pub fn at_once(&self, credentials: &Credentials, device: Option<&str>, now: UnixMillis) -> Verdict {
         match credentials {
             Credentials::Token(token) => {
@@ -147,7 +147,7 @@ impl Authority {
         }
     }
 
-    /// Asks somebody who may take long.
+    /// Asks a source that may take long.
     pub fn ask(&self, source: Source, credentials: &Credentials, device: Option<&str>, now: UnixMillis) -> Verdict {
         match (source, credentials) {
             (Source::Keys, Credentials::Token(token)) => {
@@ -161,7 +161,7 @@ impl Authority {
         }
     }
 
-    /// Finds out who somebody is. May take long.
+    /// Checks credentials to the end. May take long.
     pub fn check(
         &self,
         credentials: &Credentials,
@@ -188,7 +188,7 @@ impl Authority {
         Ok(self.guests.as_ref().and_then(|guests| guests.make(name, now)))
     }
 
-    /// Whether somebody is ever asked.
+    /// Whether a source is ever asked.
     pub fn asks(&self, source: Source) -> bool {
         match source {
             Source::Keys => self.keys.is_some(),
@@ -197,7 +197,7 @@ impl Authority {
         }
     }
 
-    /// In how long the keys of others are to be read again, if there are any.
+    /// The time until the keys of others are to be read again, if there are any.
     pub fn keys_due(&self) -> Option<Duration> {
         self.keys.as_ref().map(Keys::due)
     }
@@ -205,28 +205,28 @@ impl Authority {
     /// Reads the keys of others, unless that was done within this time. May take long.
     pub fn refresh_keys(&self, age: Duration) {
         if self.keys.as_ref().is_some_and(|keys| keys.refresh(age)) {
-            // What a key has proved that is withdrawn is not known any more.
+            // A withdrawn key proves nothing any more, so that all verified tokens are forgotten.
             self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
     }
 
-    /// What remains when nothing here knows the credentials: the application is asked, if there is one.
+    /// The verdict when nothing here knows the credentials: the application is asked, if there is one.
     fn or_ask(&self, otherwise: impl FnOnce() -> Result<Arc<Identity>, AuthError>) -> Verdict {
         if self.callback.is_some() { Verdict::Ask(Source::Callback) } else { Verdict::Is(otherwise()) }
     }
 
-    /// Puts an identity on the device that its client has named.
+    /// Puts an identity on the device that the client has named.
     fn settle(found: Result<Arc<Identity>, AuthError>, device: Option<&str>) -> Verdict {
         let placed =
             |who: Arc<Identity>| who.at_device(device).map_err(|error| AuthError::Mismatch(error.to_string().into()));
         Verdict::Is(found.and_then(placed))
     }
 
-    /// Judges a token. Unless the keys of others are `fresh`, one of an unknown key has them read again.
+    /// Checks a token. Unless the keys of others are `fresh`, a token of an unknown key has them read again.
     fn token(&self, token: &str, device: Option<&str>, now: UnixMillis, fresh: bool) -> Verdict {
         let hash: [u8; 32] = Sha256::digest(token).into();
         if let Some(operator) = &self.config.admin_token
-            // Of hashes nothing can be learned by time.
+            // The time that comparing hashes takes tells nothing.
             && hash == <[u8; 32]>::from(Sha256::digest(operator.as_bytes()))
         {
             return Verdict::Is(Ok(Arc::new(Identity { admin: true, ..Identity::default() })));
@@ -272,7 +272,7 @@ impl Authority {
                 let is_named = token.kid.is_some() && meant.peek().is_some();
                 match meant.any(|key| key.has_signed(&token)) {
                     true => Verified::Is(read_ours()),
-                    // Its key is known: that of another won't help.
+                    // The key that the token names is known: another one won't help.
                     false if is_named => wrong(),
                     false => Verified::NoKey(keys),
                 }
@@ -302,7 +302,7 @@ impl Authority {
         let found = self.users.find(user);
         let fits = match (&found, &self.nobody) {
             (Some(secret), _) => secret.fits(password),
-            // Whether there is such a user can't be learned by time.
+            // The time of the answer must not tell whether there is such a user.
             (None, Some(nobody)) => {
                 let _ = nobody.secret.fits(password);
                 false
@@ -350,7 +350,7 @@ impl Authority {
         Ok(Arc::new(Identity { account, ..identity }))
     }
 
-    /// What a user has used of the bounds, the same for all identities of that user.
+    /// The account of a user, which counts the use of its bounds for all its identities.
     fn account(&self, user: &str) -> Option<Arc<Account>> {
         if !self.config.quota.is_bounded() {
             return None;
@@ -371,7 +371,7 @@ impl Authority {
         if known.len() >= REMEMBERED {
             known.clear();
         }
-        // What never expires is asked for again by and by: its key may be withdrawn.
+        // A token that never expires is checked again each time: its key may be withdrawn.
         if identity.expires.is_some() {
             known.insert(hash, Arc::clone(identity));
         }

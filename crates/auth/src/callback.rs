@@ -1,4 +1,5 @@
-//! Asking the application who somebody is: `POST` with the credentials as JSON. 200 brings claims, 401 and 403 refuse.
+//! The application that is asked about logins: `POST` with the credentials as JSON. 200 brings claims, 401 and 403
+//! refuse.
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
@@ -12,31 +13,31 @@ use crate::keys::agent;
 
 /// The most bytes of an answer.
 const MAX_BYTES: u64 = 64 << 10;
-/// How often the log says that it can't be asked.
+/// The least time between two log lines that say that it can't be asked.
 const PAUSE: Duration = Duration::from_mins(1);
 
 /// The application.
 pub(crate) struct Callback {
     url: Box<str>,
     within: Duration,
-    /// When the log last said that it can't be asked.
+    /// The time of the last log line that it can't be asked.
     told: Mutex<Option<Instant>>,
 }
 
 impl Callback {
-    /// At an address; nobody waits for it longer than `within`.
+    /// The application at an address; nobody waits for it longer than `within`.
     pub(crate) fn new(url: Box<str>, within: Duration) -> Self {
         Self { url, within, told: Mutex::default() }
     }
 
-    /// Asks.
+    /// Asks the application.
     pub(crate) fn ask(&self, credentials: &Credentials, device: Option<&str>) -> Result<Claims, AuthError> {
         let question = match credentials {
             Credentials::Token(token) => json!({"token": token, "device": device}),
             Credentials::Password { user, password } => {
                 json!({"user": user, "password": password, "device": device})
             }
-            // Of whom SCRAM names only the store has the keys.
+            // SCRAM's keys are in the store alone.
             Credentials::Scram(_) => return Err(AuthError::Refused("the credentials are not accepted".into())),
         };
         let request = agent(self.within).post(&*self.url).header("Content-Type", "application/json");

@@ -1,4 +1,4 @@
-//! What a token says, as an identity.
+//! The claims of a token, and the identity that follows from them.
 
 use std::time::Duration;
 
@@ -17,43 +17,43 @@ pub struct Claims {
     /// The device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// Where the user may publish; without it the topic rules alone decide.
+    /// The filters where the user may publish; without them the topic rules alone decide.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publish: Option<Vec<String>>,
-    /// What the user may subscribe to.
+    /// The filters to which the user may subscribe; without them the topic rules alone decide.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscribe: Option<Vec<String>>,
     /// Whether the user may see and end connections, and use all topics.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub admin: bool,
-    /// The second since 1970 from which it holds no more.
+    /// The second since 1970 from which the token is invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exp: Option<f64>,
-    /// The second from which it holds.
+    /// The second from which the token is valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nbf: Option<f64>,
-    /// For whom the token is; one of them must be a name of this server.
+    /// The audience; one of its names must be a name of this server.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aud: Vec<String>,
-    /// Who has made the token.
+    /// The issuer of the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
-    /// How the user wants to be shown; only guests' tokens have it.
+    /// The name under which the user wants to be shown; only guests' tokens have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// A moment; one that is beyond all time is none.
+/// The moment; `None` if it is too far away for a time.
 fn at(seconds: f64) -> Option<UnixMillis> {
     Duration::try_from_secs_f64(seconds.max(0.0)).ok().map(|since| UnixMillis(since.as_millis() as u64))
 }
 
-/// Clocks differ by so much, in seconds.
+/// The tolerated difference of clocks, in seconds.
 const LEEWAY: f64 = 30.0;
 
 impl Claims {
-    /// Reads claims; says which one is of the wrong type. A claim that is `null` is absent, but for those that bound the
-    /// time: a token mustn't hold for ever by accident.
+    /// Reads claims; says which one is of the wrong type. A claim that is `null` is absent, except for the claims that
+    /// bound the time: a token must not hold for ever by accident.
     pub(crate) fn read(claims: &Value) -> Result<Self, String> {
         let Value::Object(claims) = claims else { return Err("the claims are not a JSON object".into()) };
         Ok(Self {
@@ -70,7 +70,7 @@ impl Claims {
         })
     }
 
-    /// Whose claims these are, or what is wrong with them.
+    /// The identity that these claims give, or the fault in them.
     pub(crate) fn identity(&self, now: UnixMillis) -> Result<Identity, String> {
         let seconds = now.0 as f64 / 1000.0;
         if self.exp.is_some_and(|exp| exp <= seconds) {

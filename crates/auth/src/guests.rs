@@ -1,7 +1,7 @@
-//! Tokens for guests: people who have nothing but a name that they give themselves.
+//! Tokens for guests: people who have nothing but a name that they choose.
 //!
-//! A guest is a user of an id of its own, so that it can't be taken for anybody else. Its token is signed with a key that
-//! the server derives for this alone: it proves a guest and nothing more.
+//! A guest is a user with an id of its own, so that it can't be taken for anybody else. Its token is signed with a key
+//! that the server derives for this purpose alone: the token proves a guest and nothing more.
 
 use everywire_base::clock::UnixMillis;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
@@ -11,27 +11,27 @@ use crate::Claims;
 use crate::derived::derived;
 use crate::jws::Jws;
 
-/// How long a guest's token holds.
+/// The time for which a guest's token holds.
 const LIFE: Duration = Duration::from_hours(24);
-/// What the ids of guests begin with.
+/// The prefix of guests' ids.
 const PREFIX: &str = "guest-";
-/// What the token's head names as its key.
+/// The key id in the head of guests' tokens.
 const KEY_ID: &str = "everywire-guest";
-/// The longest name that a guest gives itself, in bytes.
+/// The longest name of a guest, in bytes.
 pub const MAX_GUEST_NAME_BYTES: usize = 64;
-/// Digits of an id: those of Crockford, which nobody mistakes for each other.
+/// The digits of an id: those of Crockford, which nobody mistakes for each other.
 const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// A guest who was just made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Guest {
-    /// Proves who it is.
+    /// The token that proves who the guest is.
     pub token: String,
-    /// The user that it is.
+    /// The guest's user.
     pub user: String,
-    /// The name that it gives itself.
+    /// The name that the guest chose.
     pub name: String,
-    /// The moment from which the token holds no more.
+    /// The moment from which the token is invalid.
     pub expires: UnixMillis,
 }
 
@@ -70,13 +70,13 @@ impl Guests {
         Some(Guest { token, user, name: name.into(), expires })
     }
 
-    /// Whether a token is a guest's.
+    /// Whether a token is of a guest, by its key id and its signature.
     pub(crate) fn have_signed(&self, token: &Jws<'_>) -> bool {
         token.alg == Algorithm::HS256 && token.kid.as_deref() == Some(KEY_ID) && token.is_signed_by(&self.verifies)
     }
 }
 
-/// Checks the name that a guest gives itself. It is shown as it is, so that nothing in it may move or hide its neighbours.
+/// Checks the name of a guest. It is shown as it is, so that no character in it may move or hide its neighbours.
 pub(crate) fn check(name: &str) -> Result<(), GuestNameError> {
     let hides = |c: char| {
         matches!(c,

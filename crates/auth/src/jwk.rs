@@ -1,5 +1,5 @@
 //! One key of a set (RFC 7517, RFC 7518 §6, RFC 8037): whether it may verify signatures, and of which algorithm. A key
-//! serves one algorithm only, so that none is taken for another's (RFC 8725 §3.1).
+//! serves one algorithm only, so that no algorithm is taken for another (RFC 8725 §3.1).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::jws::Jws;
 
-/// The sizes of an RSA modulus, in bits (RFC 7518 §3.3 wants at least 2,048; larger ones are not computed with).
+/// The sizes of an RSA modulus, in bits (RFC 7518 §3.3 wants at least 2,048; larger moduli than these take too long).
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 /// Bytes of a coordinate on P-256, and of a key of Ed25519.
 const POINT_BYTES: usize = 32;
@@ -21,7 +21,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Reads a key; says why it can't be used.
+    /// Reads a key, or says why it can't be used.
     pub(crate) fn read(jwk: &Value) -> Result<Self, String> {
         let text = |name: &str| match jwk.get(name) {
             None => Ok(None),
@@ -59,7 +59,7 @@ impl Key {
         Ok(Self { id: text("kid")?.map(Into::into), alg, verifies })
     }
 
-    /// Whether a token names it; one that names none may be of any key.
+    /// Whether a token may be signed with it: the token names it, or no key.
     pub(crate) fn is_meant(&self, token: &Jws<'_>) -> bool {
         token.kid.is_none() || self.id == token.kid
     }
@@ -103,7 +103,7 @@ fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<(), String> {
         return Err(format!("it has {bits} bits: {} to {} are accepted", RSA_BITS.start(), RSA_BITS.end()));
     }
     let is_one = significant(exponent) == 1 && exponent.last() == Some(&1);
-    // With 1 anybody could sign; an even one is no exponent.
+    // With an exponent of 1 anybody could sign; an even exponent is invalid.
     if is_one || exponent.last().is_none_or(|last| last % 2 == 0) {
         return Err("its `e` is no exponent".into());
     }

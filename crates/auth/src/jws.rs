@@ -7,17 +7,17 @@ use serde_json::Value;
 
 /// A token whose signature is still to be verified.
 pub(crate) struct Jws<'a> {
-    /// The algorithm that it says to be signed with.
+    /// The algorithm that its head names.
     pub(crate) alg: Algorithm,
-    /// The id of the key that it says to be signed with.
+    /// The id of the key that its head names.
     pub(crate) kid: Option<String>,
-    /// Head and payload: what is signed.
+    /// The signed text: head and payload.
     signed: &'a str,
     payload: &'a str,
     signature: &'a str,
 }
 
-/// What stands for a token that is none; an application may know it all the same.
+/// The refusal of a text that is no token; an application may know it all the same.
 const NO_TOKEN: &str = "this is no token that is known here";
 
 impl<'a> Jws<'a> {
@@ -35,7 +35,8 @@ impl<'a> Jws<'a> {
             none if none.eq_ignore_ascii_case("none") => return Err(format!("{NO_TOKEN}: it is not signed")),
             alg => alg.parse().map_err(|_| format!("{NO_TOKEN}: its algorithm {alg:?} is unknown"))?,
         };
-        // RFC 7515 §4.1.11: who doesn't understand all of them must refuse the token, and none is understood here.
+        // RFC 7515 §4.1.11: a server that doesn't understand all extensions must refuse the token, and this one
+        // understands none.
         if head.get("crit").is_some() {
             return Err("the token needs extensions that are not known here: its head has `crit`".into());
         }
@@ -52,7 +53,7 @@ impl<'a> Jws<'a> {
         crypto::verify(self.signature, self.signed.as_bytes(), key, self.alg).unwrap_or(false)
     }
 
-    /// The claims. To be read only when the signature fits.
+    /// The claims. Read them only after the signature is verified.
     pub(crate) fn claims(&self) -> Result<Value, String> {
         let bytes = URL_SAFE_NO_PAD.decode(self.payload).ok();
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or("the token's claims are not JSON".into())

@@ -1,7 +1,7 @@
 //! The keys of others (RFC 7517): read from a file or a URL, kept, and read again when they rotate.
 //!
-//! A source that is down changes nothing: the old keys go on, and it is told in the log. While keys are read nobody waits
-//! who is served by those that are known.
+//! A source that is down changes nothing: the old keys stay valid, and the log says so. Logins that the known keys
+//! serve don't wait while keys are read.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,16 +13,16 @@ use sha2::{Digest, Sha256};
 
 use crate::jwk::Key;
 
-/// Keys are read again after this, in case some are withdrawn.
+/// The time after which keys are read again, in case some are withdrawn.
 const REFRESH: Duration = Duration::from_mins(5);
-/// The same after they could not be read.
+/// The time after which keys are read again that could not be read.
 const RETRY: Duration = Duration::from_secs(30);
-/// A token with an unknown key has them read again, but not more often than this.
+/// The least time between two reads. A token with an unknown key has the keys read again.
 pub(crate) const EAGER: Duration = Duration::from_secs(5);
 /// The most bytes of a set of keys.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Where keys are.
+/// The place of keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum KeysAt {
     /// In a file.
@@ -35,17 +35,17 @@ pub(crate) struct Keys {
     at: KeysAt,
     within: Duration,
     state: Mutex<State>,
-    /// Held by whoever reads them, so that they are read once for all who wait.
+    /// The lock of the reader, so that keys are read once for all that wait.
     reading: Mutex<()>,
 }
 
 struct State {
     keys: Arc<[Key]>,
-    /// When they were last read, or could not be.
+    /// The time of the last read, or of the last failure to read.
     tried: Option<Instant>,
-    /// Whether they could be read then.
+    /// Whether the last read succeeded.
     readable: bool,
-    /// What was said of keys that can't be used.
+    /// The last log lines about keys that can't be used.
     said: Vec<String>,
     /// The hash of the set, to see that it has changed.
     hash: [u8; 32],
@@ -54,7 +54,7 @@ struct State {
 /// A set that was read.
 struct Fetched {
     keys: Vec<Key>,
-    /// What is wrong with those that can't be used.
+    /// The faults of the keys that can't be used.
     said: Vec<String>,
     hash: [u8; 32],
 }
@@ -74,12 +74,12 @@ impl Keys {
         Arc::clone(&self.state().keys)
     }
 
-    /// Whether they were read, or could not be, within the last moments.
+    /// Whether they were read, or could not be, within the last seconds ([`EAGER`]).
     pub(crate) fn are_fresh(&self) -> bool {
         self.state().tried.is_some_and(|tried| tried.elapsed() < EAGER)
     }
 
-    /// What is to be said of a token that no key fits.
+    /// The error for a token that no key fits.
     pub(crate) fn no_key(&self) -> AuthError {
         if self.state().readable {
             AuthError::Refused("the token's signature does not fit any key that is known here".into())
@@ -88,14 +88,14 @@ impl Keys {
         }
     }
 
-    /// In how long they are to be read again.
+    /// The time until they are to be read again.
     pub(crate) fn due(&self) -> Duration {
         let state = self.state();
         let age = if state.readable { REFRESH } else { RETRY };
         state.tried.map_or(Duration::ZERO, |tried| age.saturating_sub(tried.elapsed()))
     }
 
-    /// Reads them, unless somebody else did so within this time. Says whether they are others than before.
+    /// Reads them, unless another thread did so within this time. Says whether the set has changed.
     pub(crate) fn refresh(&self, age: Duration) -> bool {
         let _alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         if self.state().tried.is_some_and(|tried| tried.elapsed() < age) {
@@ -146,7 +146,7 @@ impl Keys {
     }
 }
 
-/// Asks other servers, within a time.
+/// The HTTP client for other servers, with a bound on the time.
 pub(crate) fn agent(within: Duration) -> ureq::Agent {
     ureq::Agent::config_builder().timeout_global(Some(within)).max_redirects(0).build().into()
 }

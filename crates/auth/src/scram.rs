@@ -1,7 +1,7 @@
 //! The server's side of SCRAM (RFC 5802, RFC 7677), without channel binding.
 //!
-//! Nothing is kept between the steps: whoever asks brings along what was said. What the server says last is known at the
-//! first step already, since all that it signs is.
+//! No state is kept between the steps: the asker brings along the messages so far. The server's last message is known
+//! at the first step already, since all that it signs is.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::users::{Nobody, Scram, UserSecret};
 
-/// What a client says first (RFC 5802 §5.1): `n,,n=USER,r=NONCE`.
+/// The client's first message (RFC 5802 §5.1): `n,,n=USER,r=NONCE`.
 struct First<'a> {
-    /// The head that says that there is no channel binding.
+    /// The head, which says that there is no channel binding.
     head: &'a str,
     bare: &'a str,
     user: String,
@@ -36,7 +36,8 @@ pub(crate) fn user(first: &str) -> Option<String> {
     First::read(first).map(|first| first.user)
 }
 
-/// Somebody's keys, or nobody's: what is asked of a client mustn't tell whether there is such a user.
+/// The keys of a user, or stand-ins for one that doesn't exist: the challenge must not tell whether there is such a
+/// user.
 fn keys(hash: ScramHash, found: Option<&UserSecret>, nobody: &Nobody, user: &str) -> Scram {
     let of = |secret: &UserSecret| match hash {
         ScramHash::Sha1 => secret.scram_sha_1.clone(),
@@ -45,7 +46,7 @@ fn keys(hash: ScramHash, found: Option<&UserSecret>, nobody: &Nobody, user: &str
     found.map_or_else(|| Scram { salt: nobody.salt(user), ..of(&nobody.secret) }, of)
 }
 
-/// Goes one step on: asks for proof, or has it. Gives the user.
+/// Goes one step further: asks for the proof, or checks it. Returns the user.
 pub(crate) fn step(
     step: &ScramStep,
     found: Option<&UserSecret>,
@@ -73,7 +74,7 @@ pub(crate) fn step(
     if fits && found.is_some() { Ok(first.user) } else { Err(wrong()) }
 }
 
-/// What a client says last, but for its proof.
+/// The client's final message without its proof.
 fn without_proof(first: &First<'_>, challenge: &str) -> String {
     let nonce = challenge.split(',').next().unwrap_or_default();
     format!("c={},{nonce}", STANDARD.encode(first.head))
@@ -85,7 +86,7 @@ fn signed(first: &First<'_>, challenge: &str) -> String {
 }
 
 fn mac(hash: ScramHash, key: &[u8], text: &[u8]) -> Vec<u8> {
-    // A key of any length is one.
+    // Every length is a valid length of a key.
     match hash {
         ScramHash::Sha1 => Hmac::<Sha1>::new_from_slice(key)
             .map(|mac| mac.chain_update(text).finalize().into_bytes().to_vec())
@@ -154,7 +155,7 @@ mod tests {
         };
         assert_eq!(ask("n,,n=eve,r=1"), ask("n,,n=eve,r=1"));
         assert_ne!(ask("n,,n=eve,r=1"), ask("n,,n=bob,r=1"));
-        // Like somebody's: a salt of as many bytes, and as many rounds.
+        // The challenge has the shape of a real user's: a salt of as many bytes, and as many rounds.
         let bob = UserSecret::make("bob", "pencil", &[9; 16]).unwrap();
         let shape = |challenge: &str| {
             let fields: Vec<&str> = challenge.split(',').collect();
@@ -165,7 +166,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(shape(&somebody), shape(&ask("n,,n=eve,r=1")));
-        // Nobody else can make it.
+        // Another server makes another salt.
         let other = Nobody::new(b"the secret of another server").unwrap();
         let stranger = match step(&asked("n,,n=eve,r=1", None), None, &other, "n") {
             Err(AuthError::Continue { challenge, .. }) => challenge,

@@ -1,5 +1,5 @@
-//! Static users: how their passwords are checked. argon2id for those who send them, and the keys of SCRAM (RFC 5802, RFC
-//! 7677) for those who don't. Nothing here holds a password.
+//! Static users and the secrets that check their passwords: argon2id for clients that send the password, and the keys
+//! of SCRAM (RFC 5802, RFC 7677) for those that don't. Nothing here holds a password.
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
@@ -17,24 +17,24 @@ const ROUNDS: u32 = 10_000;
 
 /// Finds users.
 pub trait Users: Send + Sync {
-    /// How a user's password is checked, if there is such a user.
+    /// The secret that checks a user's password, if there is such a user.
     fn find(&self, user: &str) -> Option<UserSecret>;
 }
 
-/// How a user's password is checked; the body of `$users/NAME`.
+/// The secret that checks a user's password; the body of `$users/NAME`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct UserSecret {
     /// The user.
     pub user: Box<str>,
-    /// argon2id, as a PHC string.
+    /// The hash of argon2id, as a PHC string.
     pub argon2: Box<str>,
-    /// For SCRAM-SHA-1.
+    /// The keys of SCRAM-SHA-1.
     pub scram_sha_1: Scram,
-    /// For SCRAM-SHA-256.
+    /// The keys of SCRAM-SHA-256.
     pub scram_sha_256: Scram,
 }
 
-/// What a server keeps for SCRAM (RFC 5802 §3); bytes in Base64.
+/// The values that a server keeps for SCRAM (RFC 5802 §3); bytes in Base64.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Scram {
     /// The salt.
@@ -47,10 +47,22 @@ pub struct Scram {
     pub server_key: Box<str>,
 }
 
+/// The hash of a password, as a PHC string of argon2id, with 16 random bytes.
+pub fn hash_password(password: &str, salt: &[u8; 16]) -> Option<Box<str>> {
+    let hash = Argon2::default().hash_password_with_salt(password.as_bytes(), salt).ok()?;
+    Some(hash.to_string().into())
+}
+
+/// Whether a hash is that of a password.
+pub fn password_fits(hash: &str, password: &str) -> bool {
+    let hash = PasswordHash::new(hash);
+    hash.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+}
+
 impl UserSecret {
-    /// For a password, with 16 random bytes.
+    /// Makes the secret for a password, with 16 random bytes.
     pub fn make(user: &str, password: &str, salt: &[u8; 16]) -> Option<Self> {
-        let argon2 = Argon2::default().hash_password_with_salt(password.as_bytes(), salt).ok()?;
+        let argon2 = hash_password(password, salt)?;
         let scram = |stored: &[u8], server: &[u8]| Scram {
             salt: STANDARD.encode(salt).into(),
             iterations: ROUNDS,
@@ -65,7 +77,7 @@ impl UserSecret {
             |text: &[u8]| Some(Hmac::<Sha256>::new_from_slice(&two).ok()?.chain_update(text).finalize().into_bytes());
         Some(Self {
             user: user.into(),
-            argon2: argon2.to_string().into(),
+            argon2,
             scram_sha_1: scram(&Sha1::digest(hmac_one(b"Client Key")?), &hmac_one(b"Server Key")?),
             scram_sha_256: scram(&Sha256::digest(hmac_two(b"Client Key")?), &hmac_two(b"Server Key")?),
         })
@@ -73,27 +85,26 @@ impl UserSecret {
 
     /// Whether a password is the user's.
     pub(crate) fn fits(&self, password: &str) -> bool {
-        let hash = PasswordHash::new(&self.argon2);
-        hash.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        password_fits(&self.argon2, password)
     }
 }
 
-/// What stands for users that are not there: nothing that it is asked tells whether they are.
+/// The stand-in for users that don't exist: no answer tells whether a user does.
 pub(crate) struct Nobody {
-    /// Checking it takes as long as checking somebody's.
+    /// The secret whose check takes as long as that of a real user.
     pub(crate) secret: UserSecret,
-    /// Salts are made with it, so that only this server knows which ones are.
+    /// The key that salts are made with, so that only this server can tell which ones are.
     key: [u8; 32],
 }
 
 impl Nobody {
-    /// Made with something that only the server knows, and knows after a restart too.
+    /// Makes it from a secret that only the server knows, and that it knows after a restart too.
     pub(crate) fn new(own: &[u8]) -> Option<Self> {
         let secret = UserSecret::make("", "nobody has this password", &[7; 16])?;
         Some(Self { secret, key: derived(own, "salts") })
     }
 
-    /// The salt of a user who is not there: the same each time.
+    /// The salt of a user that doesn't exist: the same each time.
     pub(crate) fn salt(&self, user: &str) -> Box<str> {
         STANDARD.encode(&derived(&self.key, user)[..16]).into()
     }

@@ -1,4 +1,4 @@
-//! What somebody who shows something is told. The keys in `keys/` were made for these tests and open nothing.
+//! The answers of an authority to credentials. The keys in `keys/` were made for these tests and open nothing.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 use std::io::{Read, Write};
@@ -132,15 +132,15 @@ fn tokens_of_others_by_their_keys() {
         }
         why(show(&others, &signed(name, Some("unknown"))));
     }
-    // A key of one kind is none of another, whatever the token says.
+    // A key of one kind is no key of another, whatever the token says.
     why(show(&others, &signed("ec", Some("rsa"))));
-    // The public key as the secret of HS256: the old trick.
+    // The public key as the secret of HS256 is an old attack.
     let key = EncodingKey::from_secret(jwks().as_bytes());
     let confused = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(), &key).unwrap();
     assert!(why(show(&others, &confused)).contains("HS256"));
 }
 
-/// Answers each request with the next of these bodies; ends with them.
+/// Answers each request with the next of these bodies, and ends after the last.
 fn serve(answers: Vec<(u16, String)>) -> (String, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -175,7 +175,7 @@ fn keys_by_address_and_old_ones_that_go_on() {
     let others = authority(Config { keys: Some(KeysAt::Url(url.into())), ..Config::default() });
     assert!(show(&others, &signed("ed", Some("ed"))).is_ok());
     thread.join().unwrap();
-    // Nobody answers any more, and the key goes on.
+    // The source doesn't answer any more, and the key stays valid.
     assert!(show(&others, &signed("ec", Some("ec"))).is_ok());
     let (url, thread) = serve(vec![(500, String::new())]);
     let others = authority(Config { keys: Some(KeysAt::Url(url.into())), ..Config::default() });
@@ -218,12 +218,12 @@ fn the_application_decides_what_nobody_else_knows() {
     let (url, thread) = serve(vec![(200, r#"{"sub":"ann","exp":1800000060}"#.into()), (403, String::new())]);
     let asking = authority(Config { secret: Some(SECRET.into()), callback: Some(url.into()), ..Config::default() });
     assert_eq!(show(&asking, "opaque").unwrap().user.as_deref(), Some("ann"));
-    // Remembered: the application is not asked again.
+    // The identity is remembered: the application is not asked again.
     assert_eq!(show(&asking, "opaque").unwrap().user.as_deref(), Some("ann"));
     why(show(&asking, "other"));
     let requests = thread.join().unwrap();
     assert!(requests[0].contains(r#""token":"opaque""#), "{requests:?}");
-    // It is gone now: nobody can tell.
+    // The application is gone now: the answer is that nobody can tell.
     assert!(matches!(show(&asking, "third"), Err(AuthError::Unavailable(_))));
 }
 

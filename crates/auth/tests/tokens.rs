@@ -1,5 +1,5 @@
-//! Which tokens prove something, and which keys may say so (RFC 7515, RFC 7517, RFC 7519, RFC 8725). The keys in `keys/`
-//! were made for these tests and open nothing.
+//! The tokens that prove an identity, and the keys that may verify them (RFC 7515, RFC 7517, RFC 7519, RFC 8725). The
+//! keys in `keys/` were made for these tests and open nothing.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 use std::io::Write;
@@ -60,7 +60,7 @@ fn ours(claims: &Value) -> String {
     signed(&EncodingKey::from_secret(SECRET.as_bytes()), Algorithm::HS256, &json!({"alg": "HS256"}), claims)
 }
 
-/// Of a key in `keys/`.
+/// A token signed with a key in `keys/`.
 fn theirs(name: &str, kid: Option<&str>) -> String {
     let der = std::fs::read(format!("{}/tests/keys/{name}.der", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let (alg, key) = match name {
@@ -126,7 +126,7 @@ fn a_token_is_of_the_right_issuer() {
         assert!(said.contains("iss"), "{iss}: {said}");
     }
     assert!(why(show(&strict, &ours(&json!({"sub": "ann"})))).contains("`iss` is missing"));
-    // Whoever sets no issuer trusts the key alone.
+    // An authority without an issuer trusts the key alone.
     assert!(show(&with_secret(), &ours(&json!({"sub": "ann", "iss": "anybody"}))).is_ok());
 }
 
@@ -223,7 +223,7 @@ fn a_short_rsa_key_verifies_nothing() {
     let mut key = json!({"kty": "RSA", "kid": "short", "n": SHORT_MODULUS, "e": "AQAB"});
     why(show(&with_keys(&[key.clone()]), &theirs("rsa-1024", Some("short"))));
     why(show(&with_keys(&[key.clone()]), &theirs("rsa-1024", None)));
-    // Zeros in front don't make it longer.
+    // Zeros in front don't make the modulus longer.
     let padded = [vec![0; 128], URL_SAFE_NO_PAD.decode(SHORT_MODULUS).unwrap()].concat();
     key["n"] = URL_SAFE_NO_PAD.encode(padded).into();
     why(show(&with_keys(&[key]), &theirs("rsa-1024", Some("short"))));
@@ -299,7 +299,7 @@ fn nobody_can_tell_while_the_keys_cannot_be_read() {
         let result = show(&gone(Config::default()), &theirs("rsa", kid));
         assert!(matches!(result, Err(AuthError::Unavailable(_))), "{result:?}");
     }
-    // What the secret proves doesn't need them, and what it disproves neither.
+    // A token that the secret verifies doesn't need the keys, and neither does one that is no token.
     let both = gone(Config { secret: Some(SECRET.into()), ..Config::default() });
     assert!(show(&both, &ours(&json!({"sub": "ann"}))).is_ok());
     why(show(&both, "nonsense"));
@@ -307,7 +307,7 @@ fn nobody_can_tell_while_the_keys_cannot_be_read() {
 
 #[test]
 fn known_keys_go_on_while_their_address_hangs() {
-    // It answers once, and never again.
+    // The address answers once, and never again.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let body = json!({"keys": jwks()}).to_string();
@@ -323,7 +323,7 @@ fn known_keys_go_on_while_their_address_hangs() {
     let listener = serving.join().unwrap();
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| authority.refresh_keys(Duration::ZERO));
-        // They are being read from now on, until this socket is closed.
+        // The keys are being read from now on, until this socket is closed.
         let (socket, _) = listener.accept().unwrap();
         for name in ["rsa", "ec", "ed"] {
             let verdict = authority.at_once(&Credentials::Token(theirs(name, Some(name)).into()), None, NOW);
@@ -343,7 +343,8 @@ fn a_guest_is_a_user_of_its_own_for_a_day() {
     assert_eq!((ann.name.as_str(), ann.expires), ("Ann 👩‍🚀", UnixMillis(NOW.0 + 86_400_000)));
     let who = show(&open, &ann.token).unwrap();
     assert_eq!((who.user.as_deref(), who.admin, who.expires), (Some(&*ann.user), false, Some(ann.expires)));
-    // After a restart too, whatever tokens of others must say; not on another server, and not where guests are off.
+    // The token holds after a restart too, whatever the tokens of others must have. It doesn't hold on another server,
+    // nor where guests are off.
     let named = Config { audience: vec!["push".into()], issuer: Some("x".into()), ..config(true) };
     assert!(show(&authority(named), &ann.token).is_ok());
     why(show(&authority(Config { admin_token: Some("another".into()), ..config(true) }), &ann.token));

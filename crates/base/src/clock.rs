@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Add;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Milliseconds since an arbitrary start, never going back. For deadlines.
@@ -16,17 +17,32 @@ impl Add<Duration> for Monotonic {
     }
 }
 
-/// Milliseconds since 1970-01-01T00:00:00Z. For what people and other machines see.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+/// Milliseconds since 1970-01-01T00:00:00Z. For people and other machines.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// The moment so much later.
+    /// The moment that is later by this time.
     #[must_use]
     pub fn after(self, later: Duration) -> Self {
         Self(self.0.saturating_add(later.as_millis() as u64))
     }
 }
+
+/// Reads RFC 3339.
+impl FromStr for UnixMillis {
+    type Err = NoTime;
+
+    fn from_str(text: &str) -> Result<Self, NoTime> {
+        let stamp: jiff::Timestamp = text.parse().map_err(|_| NoTime)?;
+        u64::try_from(stamp.as_millisecond()).map(Self).map_err(|_| NoTime)
+    }
+}
+
+/// A text that is no time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is no time as RFC 3339 writes it")]
+pub struct NoTime;
 
 /// RFC 3339 in UTC with milliseconds: `2026-11-22T20:12:01.345Z`.
 impl fmt::Display for UnixMillis {
@@ -37,11 +53,11 @@ impl fmt::Display for UnixMillis {
     }
 }
 
-/// A wall clock that goes on by more than this between two looks of somebody who looks all the time was set.
+/// The longest change of the wall clock between two looks that counts as passed time: beyond it, the clock was set.
 pub const STEP: Duration = Duration::from_mins(1);
 
-/// Time that goes on steadily though the wall clock that it is taken from may be set: a step of that counts as no time
-/// at all. It must be looked at more often than every [`STEP`]. It begins as the wall clock's number.
+/// Steady time though the wall clock that it is taken from may be set: such a step counts as no time at all. The wall
+/// clock must be looked at more often than every [`STEP`]. The first value is the wall clock's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Steady {
     wall: UnixMillis,
@@ -54,7 +70,7 @@ impl Steady {
         Self { wall, now: Monotonic(wall.0) }
     }
 
-    /// Looks at the wall clock. Says by how many milliseconds it was set, if it was by more than [`STEP`].
+    /// Looks at the wall clock. Returns the milliseconds by which it was set, if they are more than [`STEP`].
     pub fn look(&mut self, wall: UnixMillis) -> Option<i64> {
         let passed = wall.0.cast_signed().wrapping_sub(self.wall.0.cast_signed());
         self.wall = wall;
@@ -103,6 +119,8 @@ mod tests {
     #[test]
     fn time_stamps_have_three_decimals() {
         assert_eq!(UnixMillis(1_795_378_321_345).to_string(), "2026-11-22T20:12:01.345Z");
+        assert_eq!("2026-11-22T20:12:01.345Z".parse(), Ok(UnixMillis(1_795_378_321_345)));
+        assert_eq!("yesterday".parse::<UnixMillis>(), Err(NoTime));
         assert_eq!(UnixMillis(0).to_string(), "1970-01-01T00:00:00.000Z");
     }
 }

@@ -1,20 +1,24 @@
-//! Where a reader stands: offsets, epochs and the opaque cursor text.
+//! The position of a reader: offsets, epochs and the opaque cursor text.
 //!
 //! A cursor means "I have everything up to and including here". Its text is `EPOCH:OFFSET` for a log with one
 //! partition and `EPOCH:P.OFFSET,P.OFFSET` for more; clients treat it as opaque.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::str::FromStr;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
+
+use crate::system::EpochChange;
 
 /// A record's place in its partition: strictly increasing, from 1. As a position it means "all up to this one", so
 /// that 0 is the beginning.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Offset(pub u64);
 
 impl Offset {
-    /// Before the first record.
+    /// The position before the first record.
     pub const BEGINNING: Offset = Offset(0);
 
     /// The offset after this one.
@@ -31,24 +35,23 @@ impl fmt::Display for Offset {
 }
 
 /// A share of the log with its own order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Partition(pub u16);
 
-/// Which life of the log an offset belongs to: a log that lost its tail begins a new one.
+/// The life of the log that an offset belongs to: a log that lost its tail begins a new one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Epoch(pub u32);
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut digits, mut n) = (SmallVec::<[u8; 8]>::new(), self.0);
-        loop {
-            digits.push(b"0123456789abcdefghijklmnopqrstuvwxyz"[(n % 36) as usize]);
+        // The highest number has seven digits. They are written in one piece: names and cursors are made often.
+        let (mut digits, mut at, mut n) = ([0; 7], 7, self.0);
+        while n > 0 || at == digits.len() {
+            at -= 1;
+            digits[at] = b"0123456789abcdefghijklmnopqrstuvwxyz"[(n % 36) as usize];
             n /= 36;
-            if n == 0 {
-                break;
-            }
         }
-        digits.iter().rev().try_for_each(|d| f.write_char(*d as char))
+        f.write_str(str::from_utf8(&digits[at..]).unwrap_or_default())
     }
 }
 
@@ -108,6 +111,20 @@ impl fmt::Display for Cursor {
     }
 }
 
+/// The text of a cursor stands for it in records.
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
 fn number<T: FromStr>(text: &str) -> Result<T, CursorError> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if plain { text.parse().map_err(|_| CursorError) } else { Err(CursorError) }
@@ -139,10 +156,10 @@ impl FromStr for Cursor {
     }
 }
 
-/// Where a subscription or a read begins.
+/// The position at which a subscription or a read begins.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Start {
-    /// Now: only what comes. The word `latest`.
+    /// Now: only new messages. The word `latest`.
     #[default]
     Latest,
     /// The earliest kept message. The word `earliest`.
@@ -163,16 +180,16 @@ impl FromStr for Start {
     }
 }
 
-/// Where a connection stands in the log.
+/// The position of a connection in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Position {
-    /// The connection has everything up to here that it is subscribed to.
+    /// The cursor up to which the connection has everything that it is subscribed to.
     pub cursor: Cursor,
-    /// Whether that is all that there is; else it is catching up, and deliveries will follow.
+    /// Whether that is the end of the log; else the connection is catching up, and deliveries will follow.
     pub live: bool,
 }
 
-/// The epochs of a log: its present one, and the parents whose cursors are valid up to where it forked off.
+/// The epochs of a log: its present one, and the parents, whose cursors are valid up to the fork.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Lineage {
     /// The present epoch.
@@ -185,6 +202,25 @@ pub struct Lineage {
 }
 
 impl Lineage {
+    /// The lineage after the log has gone on in another epoch; unchanged if it knows that epoch.
+    #[must_use]
+    pub fn gone_on(&self, change: &EpochChange) -> Self {
+        let mut lineage = self.clone();
+        let (fork, parent) = (Offset(change.fork), Epoch(change.parent));
+        if change.epoch == self.epoch.0 || self.parents.iter().any(|known| known.0 == Epoch(change.epoch)) {
+            return lineage;
+        }
+        lineage.parents.iter_mut().for_each(|known| known.1 = known.1.min(fork));
+        lineage.parents.push((parent, fork));
+        lineage.epoch = Epoch(change.epoch);
+        lineage
+    }
+
+    /// The epoch in which an offset lies.
+    pub fn epoch_at(&self, offset: Offset) -> Epoch {
+        self.parents.iter().find(|(_, fork)| offset <= *fork).map_or(self.epoch, |(epoch, _)| *epoch)
+    }
+
     /// The highest offset for which a cursor of this epoch is valid; `None` if the epoch is unknown.
     pub fn valid_up_to(&self, epoch: Epoch) -> Option<Offset> {
         if epoch == self.epoch {
@@ -203,6 +239,14 @@ mod tests {
         for text in ["k3f9:1289", "0:0", "a:0.5,3.77", "1z141z3:18446744073709551615", "a:7.1"] {
             assert_eq!(text.parse::<Cursor>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn each_offset_lies_in_one_epoch() {
+        let parents = vec![(Epoch(1), Offset(5)), (Epoch(2), Offset(9))];
+        let lineage = Lineage { epoch: Epoch(3), parents, holes: Vec::new() };
+        let epochs = [0, 5, 6, 9, 10].map(|offset| lineage.epoch_at(Offset(offset)).0);
+        assert_eq!(epochs, [1, 1, 2, 2, 3]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The JSON envelope of a message, the same on every JSON wire.
 //!
-//! `{"id","topic","cursor","time","from","event","type","body" or "body_base64"}`: absent fields are left out; a JSON
+//! `{"id","topic","cursor","time","from","nick","to","ref","event","type","body" or "body_base64"}`: absent fields are left out; a JSON
 //! body stands verbatim under `body`, without line ends between its tokens, so that formats by line can carry it.
 
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::record::Message;
 /// The envelope as a rendition: one line, no line end.
 pub const ENVELOPE: Format = Format::bare("json.envelope");
 
-/// How a body is written in an envelope.
+/// The form of a body in an envelope.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BodyKind {
     /// `application/json` or `…+json`: verbatim.
@@ -25,7 +25,7 @@ pub enum BodyKind {
     Binary,
 }
 
-/// Whether a media type says JSON.
+/// Whether a media type is one of JSON.
 pub fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
@@ -56,11 +56,21 @@ pub fn write(parcel: &Parcel, out: &mut Vec<u8>) {
     string(message.topic.as_str(), out);
     // Writing to a vector can't fail.
     let _ = write!(out, ",\"cursor\":\"{}\",\"time\":\"{}\"", parcel.cursor(), record.time);
-    for (name, value) in [("from", &message.from), ("event", &message.event), ("type", &message.content_type)] {
+    let texts = [
+        ("from", message.from.as_deref()),
+        ("nick", message.nick()),
+        ("to", message.sent_to()),
+        ("event", message.event.as_deref()),
+        ("type", message.content_type.as_deref()),
+    ];
+    for (name, value) in texts {
         if let Some(value) = value {
             let _ = write!(out, ",\"{name}\":");
             string(value, out);
         }
+    }
+    if let Some(id) = message.about() {
+        let _ = write!(out, ",\"ref\":\"{id}\"");
     }
     body(message, out);
     out.push(b'}');
@@ -113,9 +123,18 @@ pub struct Envelope {
     pub cursor: String,
     /// RFC 3339, UTC, milliseconds.
     pub time: String,
-    /// Who published it.
+    /// The user who published it, or an alias.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// The nick of its author, if `from` is an alias.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nick: Option<String>,
+    /// The user whom it was sent to, if it is the copy in its sender's own inbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// The id of the message that it answers or changes.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
     /// The name of the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
@@ -149,7 +168,7 @@ mod tests {
     use super::*;
     use crate::clock::UnixMillis;
     use crate::cursor::{Epoch, Offset, Partition};
-    use crate::record::{Durability, Entry, Record};
+    use crate::record::{Durability, Record};
     use crate::topic::Topic;
 
     fn envelope(message: Message) -> String {
@@ -158,7 +177,7 @@ mod tests {
             offset: Offset(1289),
             time: UnixMillis(1_795_378_321_345),
             durability: Durability::Fsync,
-            entry: Entry::Message(message),
+            content: message.into(),
         };
         let parcel = Parcel::new(Arc::new(record), Epoch(942_741)).unwrap();
         let mut out = Vec::new();

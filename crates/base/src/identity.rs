@@ -1,4 +1,4 @@
-//! Who somebody has proved to be, and what the token allows.
+//! Identities: the user and the device that a client has proved to be, and the rights of its token.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use crate::topic::{Filter, Topic};
 /// The longest name of a user or a device, in bytes: percent-encoded, both fit into a topic.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// Who somebody has proved to be. Shared by all that is done under one token.
+/// A proved identity. It is shared by all connections and requests under one token.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Identity {
     /// The user (claim `sub`); an operator's token may have none.
     pub user: Option<Box<str>>,
     /// The device (claim `device`).
     pub device: Option<Box<str>>,
-    /// Where the user may publish, if the token says so; else the topic rules alone decide.
+    /// The filters that the user may publish to, if the token has any; else the topic rules alone decide.
     pub publish: Option<Vec<Filter>>,
-    /// What the user may subscribe to, if the token says so.
+    /// The filters that the user may subscribe to, if the token has any.
     pub subscribe: Option<Vec<Filter>>,
     /// Whether the user may see and end connections, and use all topics.
     pub admin: bool,
-    /// The moment from which it holds no more (claim `exp`).
+    /// The moment from which the token is no longer valid (claim `exp`).
     pub expires: Option<UnixMillis>,
-    /// What was used of the bounds, counted over all connections of the user.
+    /// The use of the user's bounds, counted over all connections of the user.
     pub account: Option<Arc<Account>>,
 }
 
@@ -37,12 +37,12 @@ impl Identity {
         Self { user: Some(name.into()), ..Self::default() }
     }
 
-    /// Whether it holds no more.
+    /// Whether the token is no longer valid.
     pub fn is_expired(&self, now: UnixMillis) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }
 
-    /// The same, on a device that was named, unless the identity names one itself.
+    /// The identity on this device, unless the identity names one itself.
     pub fn on_device(self: &Arc<Self>, device: Option<Box<str>>) -> Arc<Self> {
         if self.device.is_some() || device.is_none() {
             return Arc::clone(self);
@@ -50,12 +50,12 @@ impl Identity {
         Arc::new(Self { device, ..Self::clone(self) })
     }
 
-    /// The same, on the device of this name: an identity that has a device is on no other. A name that no device can have
-    /// is kept by nobody.
+    /// The identity on the device of this name; an error if the identity has another device. A name that no device can
+    /// have is left out.
     pub fn at_device(self: &Arc<Self>, named: Option<&str>) -> Result<Arc<Self>, DeviceError> {
         match (self.device.as_deref(), named) {
             (Some(own), Some(named)) if own != named => Err(DeviceError),
-            // Who has no user has no devices.
+            // An identity without a user has no devices.
             (None, Some(named)) if self.user.is_some() => Ok(self.on_device(check_name(named).ok())),
             _ => Ok(Arc::clone(self)),
         }
@@ -76,8 +76,7 @@ impl Identity {
     }
 }
 
-/// A name from outside as a level of a topic: `/`, `+`, `#`, `%`, `$` at the start and control characters are
-/// percent-encoded (RULES 25).
+/// A name from outside as a level of a topic: `/`, `+`, `#`, `%` and control characters are percent-encoded (RULES 25).
 pub fn encode(name: &str) -> String {
     let mut level = String::with_capacity(name.len());
     for character in name.chars() {
@@ -92,6 +91,18 @@ pub fn encode(name: &str) -> String {
         }
     }
     level
+}
+
+/// The name that [`encode`] was given.
+pub fn decode(level: &str) -> String {
+    let bytes = level.as_bytes();
+    let (mut name, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(byte) = bytes.get(at) {
+        let code = level.get(at + 1..at + 3).filter(|_| *byte == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        name.push(code.unwrap_or(*byte));
+        at += if code.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&name).into_owned()
 }
 
 /// A text that can't be the name of a user or a device.
@@ -138,6 +149,13 @@ mod tests {
             assert_eq!(ann.at_device(Some(none)).unwrap().device, None, "{none:?}");
         }
         assert_eq!(Arc::new(Identity::default()).at_device(Some("desk")).unwrap().device, None);
+    }
+
+    #[test]
+    fn names_come_back_as_they_were() {
+        for name in ["ann", "a/b+c#100%", "Jürgen", "%41", "100%", "x\u{7f}"] {
+            assert_eq!(decode(&encode(name)), name);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! JSON as every wire takes it: checked once, at publish, and kept as it came.
 //!
-//! [`check`] refuses what the grammar of RFC 8259 doesn't know, and what its grammar allows but common parsers can't
-//! read: half of a surrogate pair, a number beyond what 64-bit floating point holds, values nested too deep. A reader must
-//! never be stopped by what a publisher was allowed to send. Names that stand twice in an object are left to the reader.
+//! [`check`] refuses a text that the grammar of RFC 8259 doesn't allow, and one that it allows but common parsers can't
+//! read: half of a surrogate pair, a number beyond what 64-bit floating point holds, values nested too deep. A message
+//! that a publisher may send must never stop a reader. A name that stands twice in an object is left to the reader.
 //!
 //! The check walks the text once, without recursion, and stops at the first fault: depth costs nothing.
 
@@ -17,10 +17,10 @@ use smallvec::SmallVec;
 
 use crate::envelope;
 
-/// The longest explanation of a fault, in characters: it may quote what was sent.
+/// The longest explanation of a fault, in characters: it may quote the input.
 const MAX_EXPLANATION: usize = 160;
 
-/// Why a text isn't taken as JSON, and where.
+/// The fault for which a text isn't taken as JSON, and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{fault}see line {line} column {column}")]
 pub struct NotJson {
@@ -52,7 +52,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Checks that a text is one JSON value, nested at most so many levels, that every common parser reads.
+/// Checks that a text is one JSON value, nested at most this many levels, that every common parser reads.
 pub fn check(text: &[u8], max_depth: usize) -> Result<(), NotJson> {
     let fault = match std::str::from_utf8(text) {
         Ok(_) => match (Scanner { text, at: 0, max_depth, open: SmallVec::new() }).document() {
@@ -65,7 +65,7 @@ pub fn check(text: &[u8], max_depth: usize) -> Result<(), NotJson> {
     let before = &text[..at.min(text.len())];
     let line = 1 + memchr::memchr_iter(b'\n', before).count();
     let line_start = memchr::memrchr(b'\n', before).map_or(0, |end| end + 1);
-    // Where the text ends too early, its last byte is pointed at.
+    // A text that ends too early has its fault at its last byte.
     let column = before.len() - line_start + usize::from(at < text.len());
     Err(NotJson { fault, line, column })
 }
@@ -75,7 +75,7 @@ struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
     max_depth: usize,
-    /// What closes the arrays and objects around the present place, the innermost last.
+    /// The closing characters of the arrays and objects around the present place, the innermost last.
     open: SmallVec<[u8; 32]>,
 }
 
@@ -109,7 +109,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Takes a value, or the opening of one that isn't empty; says whether another value must follow at once.
+    /// Takes a value, or the opening of one that isn't empty; returns whether another value must follow at once.
     fn value(&mut self) -> Result<bool, (Fault, usize)> {
         match self.next_token() {
             Some(opener @ (b'[' | b'{')) => return self.opening(opener),
@@ -140,7 +140,7 @@ impl Scanner<'_> {
         Ok(true)
     }
 
-    /// A member's name, with the colon after it.
+    /// Reads a member's name, with the colon after it.
     fn name(&mut self) -> Scanned {
         if self.next_token() != Some(b'"') {
             return self.wrong(Fault::Grammar);
@@ -153,7 +153,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// The next byte that isn't white space.
+    /// Skips white space and returns the next byte.
     fn next_token(&mut self) -> Option<u8> {
         let space = self.text[self.at..].iter().take_while(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r'));
         self.at += space.count();
@@ -229,7 +229,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// At least one digit.
+    /// Reads at least one digit.
     fn digits(&mut self) -> Scanned {
         let digits = self.text[self.at..].iter().take_while(|b| b.is_ascii_digit()).count();
         self.at += digits;
@@ -254,9 +254,9 @@ pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) 
     T::deserialize(deserializer).map(Some)
 }
 
-/// The body of a message that is described in JSON, and the type that it has by itself: `body` is a string (text, unless
-/// `says` that the message's type is JSON) or any other JSON; `body_base64` is for bytes. Without either it is empty;
-/// `null` as `body` is JSON like any other, and `null` as `body_base64` says nothing.
+/// Returns the body of a message that is described in JSON, and the type that the body itself gives: `body` is a string
+/// (text, unless `says` that the message's type is JSON) or any other JSON; `body_base64` is for bytes. Without either
+/// the body is empty; `null` as `body` is JSON like any other, and `null` as `body_base64` counts as absent.
 pub fn content(
     body: Option<&RawValue>,
     body_base64: Option<&RawValue>,
@@ -293,7 +293,7 @@ fn text(json: &str) -> Option<Bytes> {
     serde_json::from_str::<String>(json).ok().map(Into::into)
 }
 
-/// What is wrong with a value of another shape than was expected, in a few words.
+/// Explains in a few words why a value has another shape than was expected.
 pub fn explain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.char_indices().nth(MAX_EXPLANATION) {

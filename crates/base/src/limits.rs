@@ -11,6 +11,8 @@ pub struct Limits {
     pub connections_per_worker: u32,
     /// Bytes that may wait in a connection's outbox before it lags.
     pub outbox_bytes: usize,
+    /// Bytes that may wait in a connection's outbox while it is read; beyond, its client must read first.
+    pub unread_bytes: usize,
     /// Bytes read from a socket at once: the size of a worker's one receive buffer.
     pub receive_buffer_bytes: usize,
     /// Bytes of a request's head; more is 431.
@@ -23,7 +25,7 @@ pub struct Limits {
     pub batch_messages: usize,
     /// Levels of arrays and objects in a JSON body; more is refused at publish. Envelopes and pages add three.
     pub json_depth: usize,
-    /// A head or body must be complete within this; else 408.
+    /// The time within which a head or body must be complete; else 408.
     pub slow_request: Duration,
     /// Bytes of messages that have not come whole, over all connections of a worker.
     pub unfinished_bytes: usize,
@@ -33,13 +35,13 @@ pub struct Limits {
     pub unfinished_bytes_before_login: usize,
     /// Open files that are kept for the log, the store and its readers: further connections wait.
     pub reserved_files: usize,
-    /// A kept-alive connection without a request is closed after this.
+    /// The time after which a kept-alive connection without a request is closed.
     pub idle_keep_alive: Duration,
     /// The longest `wait` of a long poll; longer ones are clamped.
     pub long_poll_max: Duration,
     /// The `wait` of a long poll that doesn't say.
     pub long_poll_default: Duration,
-    /// Between heartbeats of a stream.
+    /// The time between heartbeats of a stream.
     pub heartbeat: Duration,
     /// Messages of a page that doesn't say.
     pub page_messages_default: usize,
@@ -51,8 +53,8 @@ pub struct Limits {
     pub filters_per_subscription: usize,
     /// Bytes of the filters of one connection, about: the text of each, and 128.
     pub filter_bytes: usize,
-    /// Bytes of the log and the store on the disk: beyond, the oldest messages of all topics are let go. 0 is three
-    /// quarters of what the file system has for them at the start, and at least 1 GiB.
+    /// Bytes of the log and the store on the disk: beyond, the oldest messages of all topics are removed. 0 is three
+    /// quarters of the file system's room for them at the start, and at least 1 GiB.
     pub disk_bytes: usize,
     /// Records that wait for the log's appender, over all workers.
     pub append_queue_records: usize,
@@ -64,16 +66,24 @@ pub struct Limits {
     pub tail_bytes: usize,
     /// Idempotency keys remembered; when full, publishes with a key answer 503.
     pub idempotency_keys: usize,
-    /// How many of them one identity may use, or all anonymous publishers of one address.
+    /// The number of them that one identity may use, or all anonymous publishers of one address.
     pub idempotency_keys_each: usize,
-    /// How long an idempotency key is remembered.
+    /// The time for which an idempotency key is remembered.
     pub idempotency_window: Duration,
-    /// Producers of ordered keys that are remembered; the one that was used least lately is forgotten.
+    /// Producers of ordered keys that are remembered; the least recently used one is forgotten.
     pub ordered_producers: usize,
-    /// How many of them one identity may have, or all anonymous publishers of one address.
+    /// The number of them that one identity may have, or all anonymous publishers of one address.
     pub ordered_producers_each: usize,
-    /// How long a producer is remembered after its last message.
+    /// The time for which a producer is remembered after its last message.
     pub ordered_window: Duration,
+    /// Bridges to Kafka.
+    pub bridges: usize,
+    /// Records of one bridge that are under way between Kafka and the log.
+    pub bridge_records: usize,
+    /// Bytes of them.
+    pub bridge_bytes: usize,
+    /// Partitions of Kafka's topics whose progress is remembered.
+    pub bridge_sources: usize,
     /// Store reads that wait for the readers, over all workers.
     pub read_queue: usize,
     /// Deliveries of one turn before the worker looks at its sockets again.
@@ -82,52 +92,108 @@ pub struct Limits {
     pub api_calls: usize,
     /// API calls of one address under way.
     pub api_calls_per_address: usize,
-    /// How long a drain may take.
+    /// The longest time of a drain.
     pub drain: Duration,
     /// Bytes of one WebSocket message, or of one frame of the native protocol, from a client; more closes with 1009.
     pub message_bytes: usize,
-    /// How long the opening of a connection that must log in may take.
+    /// The longest time in which a connection that must log in may be opened.
     pub login: Duration,
     /// Messages of a session that are sent and not acknowledged; then it waits.
     pub session_window: usize,
-    /// Claims of sessions that the log remembers: what a former owner still sends is refused above them.
+    /// Claims of sessions that the log remembers: a later record of a former owner is refused.
     pub session_claims: usize,
-    /// The longest that a session outlives its connection.
+    /// Rooms and memberships.
+    pub rooms: RoomBounds,
+    /// The longest time by which a session outlives its connection.
     pub session_expiry_max: Duration,
-    /// How long it is known when a device was connected last.
+    /// The time for which a device's last connection is remembered.
     pub last_seen: Duration,
-    /// How long a client may stay away after a restart of the server before its will is published.
+    /// The time for which a client may stay away after a restart of the server before its will is published.
     pub will_grace: Duration,
     /// Wills of a worker that wait for their delay; one more is published at once.
     pub wills: usize,
-    /// How many of them one user may leave, or all anonymous clients of one address; one more is published at once.
+    /// The number of them that one user may leave, or all anonymous clients of one address; one more is published at
+    /// once.
     pub wills_each: usize,
     /// Asks of one connection that wait for their answer at the same time; further input is not read.
     pub pipelined_asks: usize,
-    /// Asks of one connection that are seen to in one turn; the others wait for the next, after those of others.
+    /// Asks of one connection that are handled in one turn; the others wait for the next, after those of other
+    /// connections.
     pub asks_per_turn: usize,
-    /// Credentials that wait to be checked, over all workers, for each of those who check them: what is known, the static
+    /// Credentials that wait to be checked, over all workers, for each of the checkers: known identities, the static
     /// users, the application, keys that are read again.
     pub auth_queue: usize,
-    /// Credentials of one address that wait for any of these but the first.
+    /// Credentials of one address that wait for any of these checkers but the first.
     pub auth_per_address: usize,
     /// Guests of one address within a minute.
     pub guests_per_address: usize,
-    /// Recent records of which is remembered when they were fanned out, for traces.
+    /// Recent records for which the time of their fan-out is remembered, for traces.
     pub trace_records: usize,
     /// Recipients in one trace.
     pub trace_recipients: usize,
-    /// What one user may do.
+    /// Bytes of retained messages of one user, or of all anonymous clients of one address: beyond, no more are
+    /// published.
+    pub retained_bytes_each: usize,
+    /// Bytes of sessions and wills of one user, or of all anonymous clients of one address: beyond, no new session is
+    /// made; beyond twice as many, none goes on.
+    pub session_bytes_each: usize,
+    /// The quota of one user.
     pub per_user: Quota,
-    /// What one address may do, all its anonymous clients together.
+    /// The quota of one address, for all its anonymous clients together.
     pub per_address: Quota,
 }
 
+/// The bounds of rooms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RoomBounds {
+    /// Rooms with a head.
+    pub rooms: usize,
+    /// The number of them that one user may own.
+    pub each: usize,
+    /// Memberships, invitations and bans in all rooms.
+    pub memberships: usize,
+    /// The number of them that one user may have.
+    pub per_user: usize,
+    /// Members of one room; as many again may be invited or banned.
+    pub members: usize,
+    /// The time within which an author may change a message.
+    pub edit_window: Duration,
+    /// Occupants of a room beyond which it is crowded: then admins alone hear of comings and goings, and there are no
+    /// signals of typing and of read marks, until there are fewer than four fifths of it.
+    pub crowd: usize,
+    /// Rooms, and partners of exchanges, of a user that are told of the user's presence.
+    pub circles: usize,
+    /// Users of a worker's memory who were cut off and may come back. Nobody is told that those beyond have left.
+    pub departures: usize,
+    /// Records of rooms, memberships and blocks that the log remembers: a draft that was judged before them is judged
+    /// again.
+    pub guards: usize,
+}
+
+impl Default for RoomBounds {
+    fn default() -> Self {
+        Self {
+            rooms: 100_000,
+            each: 1000,
+            memberships: 1_000_000,
+            per_user: 10_000,
+            members: 100_000,
+            edit_window: Duration::from_hours(24),
+            crowd: 500,
+            circles: 200,
+            departures: 65_536,
+            guards: 65_536,
+        }
+    }
+}
+
 impl Default for Limits {
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn default() -> Self {
         Self {
             connections_per_worker: 1_000_000,
             outbox_bytes: 64 << 10,
+            unread_bytes: 256 << 10,
             receive_buffer_bytes: 64 << 10,
             http_head_bytes: 16 << 10,
             http_body_bytes: 4 << 20,
@@ -159,6 +225,10 @@ impl Default for Limits {
             ordered_producers: 100_000,
             ordered_producers_each: 10_000,
             ordered_window: Duration::from_hours(24 * 7),
+            bridges: 64,
+            bridge_records: 16_384,
+            bridge_bytes: 32 << 20,
+            bridge_sources: 65_536,
             read_queue: 4096,
             deliveries_per_turn: 262_144,
             api_calls: 256,
@@ -168,6 +238,7 @@ impl Default for Limits {
             login: Duration::from_secs(10),
             session_window: 1024,
             session_claims: 131_072,
+            rooms: RoomBounds::default(),
             session_expiry_max: Duration::from_hours(24 * 7),
             last_seen: Duration::from_hours(24 * 90),
             will_grace: Duration::from_secs(10),
@@ -180,6 +251,8 @@ impl Default for Limits {
             guests_per_address: 30,
             trace_records: 4096,
             trace_recipients: 1000,
+            retained_bytes_each: 256 << 20,
+            session_bytes_each: 256 << 20,
             per_user: Quota::default(),
             per_address: Quota::default(),
         }

@@ -4,11 +4,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// All addresses that begin like one.
+/// All addresses that have the same first bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Network {
     address: IpAddr,
-    /// How many bits are the same.
+    /// The number of those bits.
     prefix: u8,
 }
 
@@ -18,7 +18,7 @@ pub struct Network {
 pub struct NetworkError;
 
 impl Network {
-    /// Whether an address is one of them. IPv4 in IPv6 counts as IPv4.
+    /// Whether an address is in the range. IPv4 in IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let shift = |bits: u8| u32::from(bits - self.prefix);
         match (self.address, address.to_canonical()) {
@@ -33,8 +33,8 @@ impl Network {
     }
 }
 
-/// The addresses that one client has at will, by one of them: in IPv6 those of its network of 64 bits. IPv4 in IPv6 counts
-/// as IPv4. What is bounded for each remote address is counted by this.
+/// The addresses that one client has at will, by one of them: in IPv6 those of its network of 64 bits. IPv4 in IPv6
+/// counts as IPv4. Bounds for each remote address are counted by this.
 pub fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

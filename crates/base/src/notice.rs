@@ -1,18 +1,18 @@
-//! What a client is refused where it can't be told, or where operators want to know: it is counted, and logged at most once
-//! a minute for each kind and address, with who and why.
+//! Refusals that the client can't be told, or that operators want to know: each is counted, and logged at most once a
+//! minute for each kind and address, with the client and the reason.
 
-/// What was refused. The words are those of the metric `everywire_refusals_total{reason}`.
+/// The kinds of refusals. The words are those of the metric `everywire_refusals_total{reason}`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Refused {
     /// Credentials, or a login without any.
     Login,
-    /// The opening of a connection: TLS, or a protocol's first words.
+    /// The opening of a connection: TLS, or a protocol's first message.
     Handshake,
     /// A request for a host or from an origin that is not served.
     Host,
     /// Input that breaks the protocol, or is more than a bound allows.
     Protocol,
-    /// A connection, for want of room.
+    /// A connection, because there is no room.
     Connection,
     /// A message.
     Publish,
@@ -55,7 +55,7 @@ impl Refused {
         self as usize
     }
 
-    /// What has happened, as a line of the log begins.
+    /// The event as a phrase, with which a line of the log begins.
     pub fn phrase(self) -> &'static str {
         match self {
             Refused::Login => "login refused",
@@ -75,24 +75,24 @@ impl Refused {
     }
 }
 
-/// Something that was refused.
+/// A refusal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Notice {
-    /// What.
+    /// The kind of the refusal.
     pub refused: Refused,
-    /// To whom: a user or client id, if it is known. The connection's user unless said.
+    /// The user or client id that was refused, if it is known; by default the connection's user.
     pub who: Option<Box<str>>,
-    /// Why, and what to do. Never a payload or a secret.
+    /// The reason, and the remedy. Never a payload or a secret.
     pub why: Box<str>,
 }
 
 impl Notice {
-    /// A notice about the connection's user, or whoever is at the other end.
+    /// A notice about the connection's user, or the client without one.
     pub fn new(refused: Refused, why: impl Into<Box<str>>) -> Self {
         Self { refused, who: None, why: why.into() }
     }
 
-    /// About this user or client.
+    /// The notice about this user or client.
     #[must_use]
     pub fn of(self, who: &str) -> Self {
         Self { who: Some(who.into()), ..self }

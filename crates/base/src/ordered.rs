@@ -1,7 +1,7 @@
 //! Ordered keys: idempotency keys of the form `seq:PRODUCER:N`, which count without holes.
 //!
-//! A producer is a name that a publisher draws for itself; it belongs to the publisher's identity. The log accepts N + 1
-//! after N, answers what is at or below as published before, and refuses what is ahead.
+//! A producer is a name that a publisher chooses at random; it belongs to the publisher's identity. The log accepts N +
+//! 1 after N, answers a number at or below N as published before, and refuses a higher one.
 
 use crate::system;
 use crate::topic::Topic;
@@ -9,18 +9,18 @@ use crate::topic::Topic;
 /// An ordered key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OrderedKey {
-    /// Under which the log remembers how far the producer has come.
+    /// The topic under which the log remembers the producer's last number.
     pub producer: Topic,
     /// The number, at least 1.
     pub number: u64,
 }
 
 impl OrderedKey {
-    /// Reads a key of a user, or of an anonymous publisher; `None` if it is an ordinary one.
+    /// Reads a key of a user, or of an anonymous publisher; `None` if it is an ordinary key.
     pub fn parse(user: Option<&str>, key: &str) -> Option<Self> {
         let (producer, number) = key.strip_prefix("seq:")?.rsplit_once(':')?;
         let value: u64 = number.parse().ok().filter(|value| *value > 0)?;
-        // Only the very text: "007" and "+7" are not 7.
+        // Only the exact text counts: "007" and "+7" are not 7.
         if producer.is_empty() || value.to_string() != number {
             return None;
         }

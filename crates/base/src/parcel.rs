@@ -13,7 +13,8 @@ use smallvec::SmallVec;
 use crate::clock::UnixMillis;
 use crate::cursor::{Cursor, Epoch, Offset};
 use crate::record::{Message, Record};
-use crate::terms::Manner;
+use crate::signal::Signal;
+use crate::terms::DeliveryOptions;
 
 /// Bytes that many outboxes share.
 pub type Rendition = Rc<[u8]>;
@@ -21,9 +22,9 @@ pub type Rendition = Rc<[u8]>;
 /// Names a format. Two wires that use the same name share the bytes, so prefix it with the wire's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Format {
-    /// What the bytes say.
+    /// The name of the encoding.
     pub name: &'static str,
-    /// What frames them; empty if nothing does.
+    /// The name of the framing around it; empty if there is none.
     pub framing: &'static str,
 }
 
@@ -39,7 +40,7 @@ impl Format {
 pub struct Parcel {
     record: Arc<Record>,
     epoch: Epoch,
-    /// Where its subscription stands, if it is a retained message: those are outside the order.
+    /// The cursor of its subscription, if it is a retained message: those are outside the order.
     stands: Option<Box<Cursor>>,
     renditions: RefCell<SmallVec<[(Format, Rendition); 2]>>,
 }
@@ -51,8 +52,8 @@ impl Parcel {
         Some(Self { record, epoch, stands: None, renditions: RefCell::default() })
     }
 
-    /// Wraps a retained message for a subscription that stands at `cursor`: whoever goes on from it has missed nothing,
-    /// and reads nothing old again.
+    /// Wraps a retained message for a subscription that stands at `cursor`: a reader that goes on from it misses
+    /// nothing, and reads nothing old again.
     pub fn retained(record: Arc<Record>, cursor: Cursor) -> Option<Self> {
         let epoch = cursor.epoch;
         Some(Self { stands: Some(Box::new(cursor)), ..Self::new(record, epoch)? })
@@ -89,29 +90,33 @@ impl Parcel {
     }
 }
 
-/// What the hub hands to a connection's wire.
+/// A delivery of the hub to a connection's wire.
 #[derive(Debug)]
 pub enum Delivery<'a> {
     /// A message in the order of the log.
-    Message(&'a Parcel, Manner<'a>),
+    Message(&'a Parcel, DeliveryOptions<'a>),
     /// The retained message of a topic, outside the order, before live ones.
-    Retained(&'a Parcel, Manner<'a>),
+    Retained(&'a Parcel, DeliveryOptions<'a>),
     /// The delivery of this tag was received before, and goes on from there (MQTT-5.0 §4.3.3).
     Release(NonZeroU16),
-    /// Something was lost: after it never a message from before it.
+    /// A loss of messages: no message from before the gap comes after it.
     Gap(&'a Gap),
+    /// Something passes between people; a full wire drops it.
+    Signal(&'a Signal),
+    /// Something of this conversation of the reader's own has changed; a full wire drops that too.
+    Conversation(&'a str),
 }
 
-/// Says that messages were lost, and where reading goes on.
+/// A loss of messages, with the position from which reading goes on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Gap {
-    /// The topic or filter that lost something.
+    /// The topic or filter that has lost messages.
     pub topic: Box<str>,
-    /// Up to where the reader had everything; `None` if the cursor was of an unknown epoch.
+    /// The offset up to which the reader had everything; `None` if the cursor was of an unknown epoch.
     pub after: Option<Offset>,
     /// The position from which reading goes on: everything matching above it is still there.
     pub earliest: Cursor,
-    /// When it was noticed.
+    /// The time at which it was noticed.
     pub time: UnixMillis,
 }
 

@@ -1,5 +1,5 @@
-//! Values of a URL's query (RFC 3986 §3.4), as clients write them: by hand, percent-encoded, or as forms do, with `+` for a
-//! space (WHATWG URL §5).
+//! Values of a URL's query (RFC 3986 §3.4), as clients write them: by hand, percent-encoded, or as forms do, with `+`
+//! for a space (WHATWG URL §5).
 //!
 //! `+` is also a wildcard of filters, and curl users write it as it is. Both hold: in a topic or filter a `+` that is a
 //! whole level is the wildcard, one between two other characters of a level is a space, and any other is itself, which

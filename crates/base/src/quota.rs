@@ -1,14 +1,14 @@
-//! How much somebody may do in a time: connections, messages and bytes.
+//! Quotas: the connections, messages and bytes that somebody may use in a time.
 //!
-//! A rate is counted by the generic cell rate algorithm (ITU-T I.371): one number, the moment at which all that was used
-//! would be paid for. Time is an input, so that it runs in the simulation; a second's worth may come at once.
+//! A rate is counted by the generic cell rate algorithm (ITU-T I.371): one number, the moment at which all that was
+//! used is paid for. Time is an input, so that it runs in the simulation. The amount of one second may come at once.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Monotonic;
 
-/// What one user, or one address, may do. 0 is no bound.
+/// The bounds of one user, or of one address. 0 is no bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Quota {
     /// Connections at the same time.
@@ -26,7 +26,7 @@ impl Quota {
     }
 }
 
-/// What one user, or one address, has used of a [`Quota`]. Counted without a lock, from any thread.
+/// The use of a [`Quota`] by one user or one address. It is counted without a lock, from any thread.
 #[derive(Debug, Default)]
 pub struct Account {
     quota: Quota,
@@ -44,12 +44,12 @@ impl PartialEq for Account {
 impl Eq for Account {}
 
 impl Account {
-    /// An account of which nothing is used.
+    /// An account without any use.
     pub fn new(quota: Quota) -> Self {
         Self { quota, ..Self::default() }
     }
 
-    /// Counts one more connection, if that is allowed.
+    /// Counts one more connection, if the quota allows it.
     pub fn connect(&self) -> bool {
         let bound = self.quota.connections;
         let before = self.connections.fetch_add(1, Ordering::AcqRel);
@@ -60,17 +60,17 @@ impl Account {
         true
     }
 
-    /// A connection that was counted is gone.
+    /// Counts one connection less.
     pub fn disconnect(&self) {
         self.connections.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// How many connections are counted.
+    /// The number of connections that are counted.
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Acquire)
     }
 
-    /// Counts a message of so many bytes, or says when it would be allowed.
+    /// Counts a message of this many bytes, or returns the time after which it would be allowed.
     pub fn publish(&self, bytes: usize, now: Monotonic) -> Result<(), Duration> {
         let Quota { publishes_per_second, bytes_per_second, .. } = self.quota;
         self.bytes.spend(bytes as u64, bytes_per_second, now)?;
@@ -78,7 +78,7 @@ impl Account {
     }
 }
 
-/// Cells per second, with a second's worth at once.
+/// A rate of cells per second; the amount of one second may come at once.
 #[derive(Debug, Default)]
 struct Rate {
     /// The theoretical arrival time, in microseconds of the monotonic clock.
@@ -97,7 +97,7 @@ impl Rate {
         let mut paid = self.paid_until.load(Ordering::Acquire);
         loop {
             let from = paid.max(now);
-            // What costs more than a second passes when nothing else is owed.
+            // A message that costs more than one second's amount passes when nothing else is owed.
             if from > now && from + cost > now + SECOND_US {
                 return Err(Duration::from_micros((from + cost).saturating_sub(now + SECOND_US).max(1)));
             }

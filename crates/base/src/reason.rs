@@ -1,8 +1,8 @@
-//! Why a connection ends: one closed catalogue, all of which every wire maps to its own words.
+//! The reasons why a connection ends: one closed list, which every wire maps to its own words.
 
 use std::time::Duration;
 
-/// Why a connection ends.
+/// The reason why a connection ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reason {
     /// The peer closed, or reset the connection.
@@ -13,11 +13,11 @@ pub enum Reason {
     Protocol(&'static str),
     /// The peer sent more than a limit allows.
     TooLarge(&'static str),
-    /// The peer reads too slowly, and the topic's rule says to close.
+    /// The peer reads too slowly: the topic's rule says to close, or its answers have waited for too long.
     SlowConsumer,
     /// The identity is not the one that is claimed, or not any more.
     Unauthorized,
-    /// Not allowed.
+    /// The client is not allowed to do this.
     Forbidden,
     /// An operator ended it.
     Kicked(Box<str>),
@@ -29,9 +29,9 @@ pub enum Reason {
     Drain(Duration),
     /// Too many connections or too much traffic; come back after the delay.
     Overloaded(Duration),
-    /// Our fault.
+    /// A fault of the server.
     Internal,
-    /// All was said: the protocol's own orderly end.
+    /// The protocol came to its own orderly end.
     Done,
 }
 

@@ -1,56 +1,62 @@
-//! What a node knows of its connections, for operators: questions and answers.
+//! The connections of the nodes, for operators: questions and answers.
+//!
+//! If several nodes share a log, a question is a record (`$ask`) that every node reads, and so is each answer
+//! (`$answer`). Both only pass.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMillis;
 use crate::cursor::{Cursor, Offset, Partition};
 use crate::topic::Topic;
 
-/// Which connections are wanted.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+/// The connections that are wanted.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ConnectionsQuery {
-    /// Only this user's.
-    pub user: Option<Box<str>>,
-    /// Only this one.
+    /// Only connections of these users; empty is everybody.
+    pub users: Vec<Box<str>>,
+    /// Only the connection of this name.
     pub name: Option<Box<str>>,
-    /// Only those that are subscribed to this topic.
+    /// Only connections that are subscribed to this topic.
     pub topic: Option<Topic>,
-    /// Only those that speak this wire.
+    /// Only connections that speak this wire.
     pub wire: Option<Box<str>>,
-    /// Those after the one of this name.
+    /// Only connections after the one of this name.
     pub after: Option<Box<str>>,
-    /// At most so many.
+    /// The most connections.
     pub limit: usize,
 }
 
 /// A connection.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConnectionInfo {
     /// Its name.
     pub name: Box<str>,
-    /// Who is at the other end; `None` is anonymous.
+    /// The user at the other end; `None` is anonymous.
     pub user: Option<Box<str>>,
-    /// On which device.
+    /// The user's device.
     pub device: Option<Box<str>>,
-    /// What it speaks.
-    pub wire: &'static str,
+    /// The name of the wire that it speaks.
+    pub wire: Cow<'static, str>,
     /// The remote address.
     pub address: SocketAddr,
-    /// What software is at the other end, if that is known.
+    /// The software at the other end, if it is known.
     pub agent: Option<Box<str>>,
-    /// Since when it is there.
+    /// The time at which it was accepted.
     pub since: UnixMillis,
     /// Its session.
     pub session: Option<Box<str>>,
-    /// Up to where it has everything.
+    /// The position up to which it has everything.
     pub cursor: Cursor,
-    /// How many records it is behind.
+    /// The number of records that it is behind.
     pub lag: u64,
-    /// Sent and not acknowledged, in its session.
+    /// The number of deliveries of its session that were sent and not acknowledged.
     pub outstanding: u64,
-    /// When it last acknowledged something.
+    /// The time of its last acknowledgement.
     pub acknowledged: Option<UnixMillis>,
-    /// How many filters it holds.
+    /// The number of filters that it holds.
     pub subscriptions: u64,
     /// Bytes that came from it.
     pub bytes_in: u64,
@@ -58,8 +64,8 @@ pub struct ConnectionInfo {
     pub bytes_out: u64,
 }
 
-/// What became of a message: who was to have it?
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A question about a message: its recipients, and its fate at each of them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TraceQuestion {
     /// Its topic.
     pub topic: Topic,
@@ -67,37 +73,38 @@ pub struct TraceQuestion {
     pub partition: Partition,
     /// Its place there.
     pub offset: Offset,
-    /// At most so many recipients.
+    /// The most recipients.
     pub limit: usize,
 }
 
-/// One who was to have a message.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A recipient of a message.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Recipient {
     /// The connection.
     pub connection: Box<str>,
-    /// Who is at the other end.
+    /// The user at the other end.
     pub user: Option<Box<str>>,
-    /// On which device.
+    /// The user's device.
     pub device: Option<Box<str>>,
-    /// What it speaks.
-    pub wire: &'static str,
-    /// What became of it there.
+    /// The name of the wire that it speaks.
+    pub wire: Cow<'static, str>,
+    /// The fate of the message there.
     pub fate: Fate,
-    /// When it was written, if that is recent enough to be remembered.
+    /// The time at which it was written, if that is recent enough to be remembered.
     pub written: Option<UnixMillis>,
-    /// When it was acknowledged, if its session did that lately.
+    /// The time at which it was acknowledged, if its session did that lately.
     pub acknowledged: Option<UnixMillis>,
 }
 
-/// What became of a message for one recipient.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// The fate of a message for one recipient.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fate {
     /// It was put into the socket's queue.
     Written,
     /// It was acknowledged.
     Acknowledged,
-    /// The connection is behind: it comes.
+    /// The connection is behind: the message will come.
     Lagging,
     /// The subscription began after it.
     Later,
@@ -113,4 +120,55 @@ impl Fate {
             Fate::Later => "subscribed_later",
         }
     }
+}
+
+/// The answer of the nodes that share a log.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Everywhere<T> {
+    /// The findings of the nodes that answered.
+    pub found: T,
+    /// The living nodes that have not answered in time.
+    pub missing: Vec<Box<str>>,
+}
+
+/// A question to all nodes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodesAsked {
+    /// Its number, which no other question has.
+    pub id: u64,
+    /// The lives of nodes that are meant, as the names of their connections begin.
+    pub lives: Vec<Box<str>>,
+    /// The question.
+    pub question: NodesQuestion,
+}
+
+/// A question to a node about its connections.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodesQuestion {
+    /// The connections that a query matches.
+    Connections(ConnectionsQuery),
+    /// The fate of a message.
+    Trace(TraceQuestion),
+}
+
+/// The answer of one node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeAnswered {
+    /// The number of the question.
+    pub id: u64,
+    /// The life of the node, as the names of its connections begin.
+    pub life: Box<str>,
+    /// The findings of the node.
+    pub found: NodeFound,
+}
+
+/// The findings of a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeFound {
+    /// Its connections.
+    Connections(Vec<ConnectionInfo>),
+    /// Its recipients of the message.
+    Recipients(Vec<Recipient>),
 }

@@ -1,67 +1,69 @@
-//! Topic rules: how long a topic's messages are kept, how durable they are, and who may use it. First match wins.
+//! Topic rules: the history of topics, their durability, and the users who may use them. The first match wins.
 
 use std::time::Duration;
 
+use crate::access::{Role, RoomKeeper, Standing};
+use crate::ask::Guard;
 use crate::identity::Identity;
-use crate::record::Durability;
+use crate::record::{Durability, Message};
 use crate::topic::{Filter, Pattern, Topic, is_internal};
 
-/// Who asks; `None` is anonymous.
+/// The identity that asks; `None` is anonymous.
 pub type Caller<'a> = Option<&'a Identity>;
 
-/// What clients without an identity may do.
+/// The rights of clients without an identity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Anonymous {
-    /// Nothing: who are you?
+    /// None: they must log in.
     Refused,
-    /// What the topic rules give to anyone.
+    /// Those that the topic rules give to anyone.
     Allowed,
-    /// The same, and publish to inboxes: there is no other way in.
+    /// The same, and to publish to inboxes: no other way to come in is configured.
     #[default]
     Everything,
 }
 
-/// What happens to a user's earlier connections at a new login.
+/// The fate of a user's earlier connections at a new login.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Logins {
-    /// They stay.
+    /// All stay.
     #[default]
     All,
-    /// The newest of each device stays.
+    /// The newest connection of each device stays.
     OnePerDevice,
-    /// The newest of each user stays.
+    /// The newest connection of each user stays.
     OnePerUser,
 }
 
-/// What holds for the topics that a filter takes.
+/// The rule for the topics that a filter takes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TopicRule {
-    /// Which topics.
+    /// The filter of the topics.
     pub filter: Filter,
-    /// How much is kept.
+    /// The bounds of its history.
     pub history: History,
-    /// What an acknowledgement promises.
+    /// The promise of an acknowledgement.
     pub durability: Durability,
-    /// Whether subscribers are listed.
+    /// Whether subscribers of a room's topic enter the room.
     pub presence: bool,
-    /// Who may publish; nobody if empty.
+    /// The users who may publish; nobody if empty.
     pub publish: Vec<Who>,
-    /// Who may subscribe; nobody if empty.
+    /// The users who may subscribe; nobody if empty.
     pub subscribe: Vec<Who>,
     /// The longest body, in bytes.
     pub max_message: usize,
-    /// What happens to a reader who falls behind a topic without history.
+    /// The fate of a reader that falls behind a topic without history.
     pub slow_consumer: SlowConsumer,
 }
 
-/// How much of a topic is kept: what is beyond any of the three bounds is forgotten.
+/// The bounds of a topic's history: a message beyond any of the three is forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct History {
-    /// The oldest message that is kept.
+    /// The age of the oldest message that is kept.
     pub max_age: Duration,
-    /// How many messages are kept; 0 keeps none.
+    /// The number of messages that are kept; 0 keeps none.
     pub max_messages: u64,
-    /// How many bytes of bodies are kept.
+    /// The number of bytes of bodies that are kept.
     pub max_bytes: u64,
 }
 
@@ -71,23 +73,23 @@ impl Default for History {
     }
 }
 
-/// Somebody who may.
+/// The users to whom a rule gives a right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Who {
-    /// Whoever is let in.
+    /// All clients that are let in.
     Anyone,
-    /// Whoever has an identity.
+    /// All clients that have an identity.
     User,
-    /// Whoever belongs to the room.
+    /// The members of the room.
     Member,
-    /// Whoever owns the room or the inbox.
+    /// The owner of the room or of the inbox.
     Owner,
 }
 
-/// What happens to a reader who falls behind a topic without history.
+/// The fate of a reader that falls behind a topic without history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SlowConsumer {
-    /// It is told of the gap and goes on.
+    /// The reader gets a gap and goes on.
     #[default]
     Skip,
     /// Its connection is closed.
@@ -109,7 +111,7 @@ impl TopicRule {
         }
     }
 
-    /// The rule of the server's own records, `$…`: what is retained is all that is kept of them.
+    /// The rule of the server's own records, `$…`: only retained ones are kept.
     fn own() -> Self {
         let history = History { max_messages: 0, ..History::default() };
         Self { filter: Filter::parse("$own/#").expect("a filter"), history, ..Self::fallback() }
@@ -121,16 +123,18 @@ impl TopicRule {
     }
 }
 
-/// Who may do what: all rules, in the order in which they are tried, and what holds for those who come.
+/// All rules, in the order in which they are tried, and the rules for logins.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rules {
     first: Vec<TopicRule>,
     fallback: TopicRule,
     own: TopicRule,
-    /// What clients without an identity may do.
+    /// The rights of clients without an identity.
     pub anonymous: Anonymous,
-    /// What happens to a user's earlier connections at a new login.
+    /// The fate of a user's earlier connections at a new login.
     pub logins: Logins,
+    /// The keeper of rooms and their members.
+    pub rooms: RoomKeeper,
 }
 
 impl Default for Rules {
@@ -139,25 +143,35 @@ impl Default for Rules {
     }
 }
 
-/// Why an ask is refused.
+/// The reason why an ask is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// An identity is needed.
     #[error("{0} needs an identity: log in, or send a token")]
     Unauthorized(Box<str>),
-    /// Not allowed.
+    /// The identity doesn't have the right.
     #[error("not allowed: {0}")]
     Forbidden(Box<str>),
     /// More than a bound allows.
     #[error("too much: {0}")]
     TooMany(Box<str>),
+    /// This node is behind the cursor, and doesn't know yet whether that is one of the log.
+    #[error("this server has not come as far as this cursor: try again, here or at another server")]
+    Behind,
 }
 
 impl Rules {
-    /// Rules in the order in which they are tried; what none takes falls to [`TopicRule::fallback`].
+    /// Rules in the order in which they are tried; a topic that none takes has [`TopicRule::fallback`].
     pub fn new(rules: Vec<TopicRule>) -> Self {
         let (anonymous, logins) = (Anonymous::default(), Logins::default());
-        Self { first: rules, fallback: TopicRule::fallback(), own: TopicRule::own(), anonymous, logins }
+        Self {
+            first: rules,
+            fallback: TopicRule::fallback(),
+            own: TopicRule::own(),
+            anonymous,
+            logins,
+            rooms: RoomKeeper::default(),
+        }
     }
 
     /// The rule of a topic.
@@ -168,7 +182,7 @@ impl Rules {
         self.said_of(topic)
     }
 
-    /// What the configuration says of a topic, whoever it belongs to.
+    /// The configured rule of a topic, which may be the server's own.
     fn said_of(&self, topic: &Topic) -> &TopicRule {
         self.first.iter().find(|r| covers(&r.filter, topic)).unwrap_or(&self.fallback)
     }
@@ -183,7 +197,7 @@ impl Rules {
         self.all().map(|r| r.max_message).max().unwrap_or_default()
     }
 
-    /// Whether somebody may come in at all.
+    /// Whether a client may come in at all.
     pub fn may_enter(&self, who: Caller<'_>) -> Result<(), Refusal> {
         match (who, self.anonymous) {
             (None, Anonymous::Refused) => Err(Refusal::Unauthorized("this server".into())),
@@ -191,9 +205,14 @@ impl Rules {
         }
     }
 
-    /// Whether somebody may publish there. The server's own topics are nobody's, but where a bridge says whether it is
-    /// connected; an inbox takes messages of all who have an identity (RULES 20).
+    /// Whether a client may publish to the topic. Nobody may publish to the server's own topics, except for the state
+    /// of a bridge's connection; an inbox takes messages of all who have an identity (RULES 20).
     pub fn may_publish(&self, who: Caller<'_>, topic: &Topic) -> Result<(), Refusal> {
+        self.judge_publish(who, topic).map(drop)
+    }
+
+    /// The same, with the guards of that judgement.
+    pub fn judge_publish(&self, who: Caller<'_>, topic: &Topic) -> Result<Box<[Guard]>, Refusal> {
         let name = topic.as_str();
         if topic.is_servers() && !topic.is_of_a_bridge() {
             return Err(Refusal::Forbidden(
@@ -206,11 +225,60 @@ impl Rules {
         }
         let granted =
             who.and_then(|who| who.publish.as_deref()).map(|filters| filters.iter().any(|f| covers(f, topic)));
-        allowed(&self.said_of(topic).publish, who, granted, "publishing to", name)
+        let user = who.and_then(|who| who.user.as_deref());
+        let guards = self.rooms.guards(name, user);
+        let (doing, standing) = ("publishing to", self.standing(who, name));
+        allowed(&self.said_of(topic).publish, who, granted, standing.as_ref(), doing, name)?;
+        let Some(standing) = standing else {
+            return match guards {
+                // A room may be founded at the same moment, which may hide its users.
+                Some([head, _]) if user.is_some() => Ok(Box::new([head])),
+                _ => self.taken_by_its_owner(who, name),
+            };
+        };
+        admitted(standing, who, granted, doing, name)?;
+        let is_operator = who.is_some_and(|who| who.admin);
+        if standing.role < standing.talks_from
+            && !is_operator
+            && !(granted.is_some() && standing.talks_from <= Role::Member)
+        {
+            let who = if standing.talks_from > Role::Member { "admins" } else { "members" };
+            return Err(Refusal::Forbidden(format!("{doing} {name}: here {who} alone talk").into()));
+        }
+        Ok(match guards {
+            Some(guards) if !is_operator => Box::new(guards),
+            _ => Box::default(),
+        })
     }
 
-    /// Whether somebody may subscribe to all that the filter takes: every rule that overlaps it must allow it in full
-    /// (RULES 32). An inbox is its owner's alone.
+    /// Puts the alias of its author into a message for a room that hides its users. Call it again whenever such a message
+    /// is judged again.
+    pub fn hide_author(&self, who: Caller<'_>, message: &mut Message) {
+        let Some(user) = who.and_then(|who| who.user.as_deref()) else { return };
+        if let Some(alias) = self.rooms.alias(message.topic.as_str(), user) {
+            alias.hide(user, message);
+        }
+    }
+
+    /// Refuses users whom the owner of an inbox has blocked.
+    fn taken_by_its_owner(&self, who: Caller<'_>, name: &str) -> Result<Box<[Guard]>, Refusal> {
+        let user = who.filter(|who| !who.admin).and_then(|who| who.user.as_deref());
+        let Some((is_blocked, guard)) = user.and_then(|user| self.rooms.blocked(name, user)) else {
+            return Ok(Box::default());
+        };
+        if is_blocked {
+            return Err(Refusal::Forbidden(format!("publishing to {name}: its owner takes nothing from you").into()));
+        }
+        Ok(Box::new([guard]))
+    }
+
+    /// The rights of a client in the room of a topic or filter, if there is a room.
+    fn standing(&self, who: Caller<'_>, name: &str) -> Option<Standing> {
+        self.rooms.standing(name, who.and_then(|who| who.user.as_deref()))
+    }
+
+    /// Whether a client may subscribe to all topics that the filter takes: every rule that overlaps it must allow it in
+    /// full (RULES 32). Only its owner may subscribe to an inbox.
     pub fn may_subscribe(&self, who: Caller<'_>, filter: &Filter) -> Result<(), Refusal> {
         let (doing, text) = ("subscribing to", filter.as_str());
         if is_internal(text) {
@@ -225,19 +293,56 @@ impl Rules {
         }
         let claims = who.filter(|who| !who.owns(text)).and_then(|who| who.subscribe.as_deref());
         let granted = claims.map(|filters| filters.iter().any(|f| contains(f, filter)));
+        let standing = self.standing(who, text);
+        let may = |rule: &TopicRule| allowed(&rule.subscribe, who, granted, standing.as_ref(), doing, text);
         match filter {
-            Filter::Exact(topic) => allowed(&self.of(topic).subscribe, who, granted, doing, text),
-            Filter::Wild(pattern) => self
-                .all()
-                .filter(|rule| reaches(pattern, &rule.filter))
-                .try_for_each(|rule| allowed(&rule.subscribe, who, granted, doing, text)),
-        }
+            Filter::Exact(topic) => may(self.of(topic)),
+            Filter::Wild(pattern) => self.all().filter(|rule| reaches(pattern, &rule.filter)).try_for_each(may),
+        }?;
+        standing.map_or(Ok(()), |standing| admitted(standing, who, granted, doing, text))
+    }
+
+    /// Whether a client may have a message of this topic that comes by a filter with wildcards: such a filter takes
+    /// rooms of which the client may not read all.
+    pub fn may_see(&self, who: Caller<'_>, topic: &Topic) -> bool {
+        let Some(standing) = self.standing(who, topic.as_str()) else { return true };
+        let claims = who.and_then(|who| who.subscribe.as_deref());
+        let granted = claims.map(|filters| filters.iter().any(|f| covers(f, topic)));
+        admitted(standing, who, granted, "reading", topic.as_str()).is_ok()
     }
 }
 
-/// Whether a rule's list lets somebody do it. Where the token has filters of its own, they decide (`granted`); an empty
+/// Whether a room admits a client. A token's filter replaces a membership, but doesn't lift a ban.
+fn admitted(
+    standing: Standing,
+    who: Caller<'_>,
+    granted: Option<bool>,
+    doing: &str,
+    what: &str,
+) -> Result<(), Refusal> {
+    if who.is_some_and(|who| who.admin) {
+        return Ok(());
+    }
+    if standing.role == Role::Banned {
+        return Err(Refusal::Forbidden(format!("{doing} {what}: you are banned from this room").into()));
+    }
+    if standing.is_open || standing.role.is_member() || granted == Some(true) {
+        return Ok(());
+    }
+    let what = format!("{doing} {what}: this room is its members' alone").into();
+    Err(if who.is_some() { Refusal::Forbidden(what) } else { Refusal::Unauthorized(what) })
+}
+
+/// Whether a rule's list allows it to a client. If the token has filters of its own, they decide (`granted`); an empty
 /// list forbids it to all but operators.
-fn allowed(list: &[Who], who: Caller<'_>, granted: Option<bool>, doing: &str, what: &str) -> Result<(), Refusal> {
+fn allowed(
+    list: &[Who],
+    who: Caller<'_>,
+    granted: Option<bool>,
+    standing: Option<&Standing>,
+    doing: &str,
+    what: &str,
+) -> Result<(), Refusal> {
     if who.is_some_and(|who| who.admin) {
         return Ok(());
     }
@@ -254,9 +359,8 @@ fn allowed(list: &[Who], who: Caller<'_>, granted: Option<bool>, doing: &str, wh
     let is_one = |one: &Who| match one {
         Who::Anyone => true,
         Who::User => who.is_some_and(|who| who.user.is_some()),
-        Who::Owner => who.is_some_and(|who| who.owns(what)),
-        // Rooms and their members come with the rooms; until then a token's filters say who belongs to one.
-        Who::Member => false,
+        Who::Owner => who.is_some_and(|who| who.owns(what)) || standing.is_some_and(|room| room.role == Role::Owner),
+        Who::Member => standing.is_some_and(|room| room.role.is_member()),
     };
     match who {
         _ if list.iter().any(is_one) => Ok(()),
@@ -272,7 +376,7 @@ fn covers(filter: &Filter, topic: &Topic) -> bool {
     }
 }
 
-/// Whether a pattern takes some topic that the rule is for. Reserved ones are out of the reach of a first wildcard.
+/// Whether a pattern takes some topic of the rule. A pattern that begins with a wildcard takes no reserved topics.
 fn reaches(pattern: &Pattern, rule: &Filter) -> bool {
     let text = rule.as_str();
     let reserved = text.starts_with('$') || text.starts_with("user/");
@@ -356,7 +460,7 @@ mod tests {
         let scoped =
             Identity { publish: filters(&["room/+"]), subscribe: filters(&["room/1/#", "closed/x"]), ..alice.clone() };
         let admin = Identity { admin: true, ..Identity::default() };
-        // Who, topic or filter, may publish (where it is a topic), may subscribe.
+        // Each line: the caller, topic or filter, whether publishing (of a topic) and subscribing are allowed.
         for (who, text, publishes, subscribes) in [
             (None, "t", true, true),
             (None, "users/x", false, false),

@@ -1,21 +1,42 @@
-//! The server's own records: messages on topics that begin with `$`, which nobody else can publish or subscribe to.
+//! The server's own records ([`System`]): on topics that begin with `$`, to which nobody else can publish or subscribe.
 //!
-//! They travel and are kept like all messages, so that nodes need share nothing but the log:
+//! They travel and are kept like messages, so that nodes need share nothing but the log:
 //!
-//! | topic | what | kept |
+//! | topic | content | kept |
 //! | --- | --- | --- |
-//! | `$users/USER` | how a user's password is checked | retained, synced |
-//! | `$sessions/USER/ID` | a session: its filters, how far it has acknowledged, who owns it | retained, by generation |
-//! | the same | a connection wants to own the session | passes |
-//! | `$wills/USER/ID` | what is published if the owner of a session ends without a goodbye | retained, by generation |
-//! | `$share/GROUP/FILTER` | somebody joins or leaves a group, or gives messages back to it | passes |
-//! | the same | what waits while nobody is a member | retained, synced |
-//! | `$seen/USER/DEVICE` | when and where a device was last connected | retained |
-//! | `$joined/USER` | a user's connection came | passes |
-//! | `$producers/USER/PRODUCER` | how far a producer has come with its ordered keys | retained |
-//! | `$kick` | connections shall end | passes |
+//! | `$users/USER` | the secrets by which a user's password is checked | retained, synced |
+//! | `$sessions/USER/ID` | a session: its filters, its acknowledged position, its owner | retained, by generation |
+//! | the same | a connection's claim to own the session | not stored |
+//! | `$wills/USER/ID` | the will of a session's owner, if that ends without a goodbye | retained, by generation |
+//! | `$share/GROUP/FILTER` | a connection joins or leaves a group, or gives messages back to it | not stored |
+//! | the same | the messages that wait while nobody is a member | retained, synced |
+//! | `$seen/USER/DEVICE` | the time and place of a device's last connection | retained |
+//! | `$joined/USER` | the arrival of a user's connection | not stored |
+//! | `$producers/USER/PRODUCER` | the progress of a producer with its ordered keys | retained |
+//! | `$sources/ID` | the progress of taking over another system's log | retained |
+//! | `$bridges/NAME` | the progress of a bridge that carries messages out | retained, synced |
+//! | `$bridges/NAME/owner` | the node that carries a bridge out, if several share a log | retained |
+//! | `$bridges/NAME/begin` | the offsets at which a bridge in began, if it takes only new messages | retained, synced |
+//! | `$bridges/NAME/readers/NODE` | a node that reads for a bridge in, if several share a log | retained |
+//! | `$kick` | a kick: connections shall end | not stored |
+//! | `$room/ROOM` | a room's head (`everywire-rooms`) | retained, synced, guarded |
+//! | `$of/USER/room/ROOM` | a user's membership there | the same |
+//! | `$of/USER/blocked/USER` | a user's block of another one | the same |
+//! | `$of/USER/conversation/…` | a user's settings of `room/ROOM` or of the exchange with `user/USER` | the same |
+//! | `$of/USER/read/…` | a user's read mark there | retained, by generation |
+//! | `$here/USER/CONNECTION` | the presence of a user's connection | passes; for as long as its node lives |
+//! | `$in/ROOM/CONNECTION` | a connection enters a room, or leaves it | the same |
+//! | `$signal/…` | a signal in `room/ROOM` or to `user/USER`: typing, or messages that have come to a device | passes |
+//! | `$fold/ID` | the present state of a changed message: its last text, reactions | retained, synced, guarded |
+//! | `$nodes/NAME` | a node comes, lives, goes, or is declared dead | not stored |
+//! | `$log` | the log goes on in another epoch | not stored |
+//! | `$ask` | a node asks the others about their connections | passes |
+//! | `$answer` | one of them answers | passes |
 //!
 //! The bodies are JSON.
+
+mod nodes;
+mod rooms;
 
 use std::time::Duration;
 
@@ -23,29 +44,82 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::ask::{Draft, Will};
-use crate::identity::{Identity, encode};
-use crate::record::{Durability, Message};
+use crate::ask::Will;
+use crate::identity::{Identity, decode, encode};
+use crate::kept::Payer;
+use crate::record::{Durability, Message, System};
 use crate::terms::Terms;
 use crate::topic::{Filter, Topic};
 
+pub use self::nodes::{EpochChange, GroupDebt, HistoryLost, NodeChange};
+pub use self::rooms::{
+    FOLDS, HERE, IN, OF, Occupancy, Passing, ROOMS, ReadMark, SIGNALS, Sight, Stay, block_topic, fold_topic,
+    here_topic, is_guarded, membership_of, membership_topic, occupancy_topic, read_topic, room_topic, settings_topic,
+    signal_topic, two_levels,
+};
+
 /// The topic of kicks.
 pub const KICK: &str = "$kick";
-/// What the topics of sessions begin with.
+/// The prefix of the topics of sessions.
 pub const SESSIONS: &str = "$sessions/";
-/// What the topics of wills begin with.
+/// The prefix of the topics of wills.
 pub const WILLS: &str = "$wills/";
-/// What the topics of groups begin with.
+/// The prefix of the topics of groups.
 pub const GROUPS: &str = "$share/";
-/// What the topics of users' secrets begin with.
+/// The prefix of the topics of users' secrets.
 pub const USERS: &str = "$users/";
-/// What the topics of last sightings begin with.
+/// The prefix of the topics of last sightings.
 pub const SEEN: &str = "$seen/";
-/// What the topics of arrivals begin with.
+/// The prefix of the topics of arrivals.
 pub const JOINED: &str = "$joined/";
 
-/// What the topics of producers begin with.
+/// The prefix of the topics of nodes.
+pub const NODES: &str = "$nodes/";
+/// The topic of the log's own changes.
+pub const LOG: &str = "$log";
+/// The topic of questions to all nodes.
+pub const ASK: &str = "$ask";
+/// The topic of their answers.
+pub const ANSWER: &str = "$answer";
+
+/// The prefix of the topics of producers.
 pub const PRODUCERS: &str = "$producers/";
+
+/// The prefix of the topics of sources.
+pub const SOURCES: &str = "$sources/";
+
+/// The prefix of the topics of bridges.
+pub const BRIDGES: &str = "$bridges/";
+
+/// The topic of a bridge that carries messages out. `None` if its name is too long.
+pub fn bridge_topic(name: &str) -> Option<Topic> {
+    Topic::parse(&format!("{BRIDGES}{}", encode(name))).ok()
+}
+
+/// The topic of the owner of a bridge out.
+pub fn bridge_owner_topic(name: &str) -> Option<Topic> {
+    Topic::parse(&format!("{BRIDGES}{}/owner", encode(name))).ok()
+}
+
+/// The topic of the offsets at which a bridge in began.
+pub fn bridge_begin_topic(name: &str) -> Option<Topic> {
+    Topic::parse(&format!("{BRIDGES}{}/begin", encode(name))).ok()
+}
+
+/// The topic of a node that reads for a bridge in.
+pub fn bridge_reader_topic(name: &str, node: &str) -> Option<Topic> {
+    Topic::parse(&format!("{BRIDGES}{}/readers/{}", encode(name), encode(node))).ok()
+}
+
+/// The filter of the topics of all nodes that read for a bridge in.
+pub fn bridge_readers(name: &str) -> Option<Filter> {
+    Filter::parse(&format!("{BRIDGES}{}/readers/+", encode(name))).ok()
+}
+
+/// The topic of a source.
+pub fn source_topic(id: u64) -> Topic {
+    Topic::parse(&format!("{SOURCES}{id:016x}")).expect("a short name without wildcards")
+}
 
 /// The topic of a producer of ordered keys; the anonymous ones have an empty user. `None` if the names are too long.
 pub fn producer_topic(user: Option<&str>, producer: &str) -> Option<Topic> {
@@ -62,6 +136,11 @@ pub fn session_topic(user: Option<&str>, id: &str) -> Option<Topic> {
     Topic::parse(&format!("{SESSIONS}{}/{}", user.map(encode).unwrap_or_default(), encode(id))).ok()
 }
 
+/// The name of a session, as its client knows it.
+pub fn session_id(session: &Topic) -> String {
+    decode(session.as_str().rsplit('/').next().unwrap_or_default())
+}
+
 /// The topic of the will that belongs to a session.
 pub fn will_topic(session: &Topic) -> Option<Topic> {
     Topic::parse(&format!("{WILLS}{}", session.as_str().strip_prefix(SESSIONS)?)).ok()
@@ -72,7 +151,7 @@ pub fn session_of_will(will: &Topic) -> Option<Topic> {
     Topic::parse(&format!("{SESSIONS}{}", will.as_str().strip_prefix(WILLS)?)).ok()
 }
 
-/// The topic of the mark that a session has published something under a number, and hasn't released it.
+/// The topic of the mark that a session has published a message under a number, and hasn't released it.
 pub fn once_topic(session: &Topic, tag: u16) -> Option<Topic> {
     Topic::parse(&format!("{}/{tag}", session.as_str())).ok()
 }
@@ -94,29 +173,47 @@ pub fn joined_topic(user: &str) -> Option<Topic> {
     Topic::parse(&format!("{JOINED}{}", encode(user))).ok()
 }
 
+/// The topic of a node; `None` if its name is too long.
+pub fn node_topic(name: &str) -> Option<Topic> {
+    Topic::parse(&format!("{NODES}{}", encode(name))).ok()
+}
+
+/// The node that a topic is of, as [`node_topic`] has encoded its name.
+pub fn node_of(topic: &Topic) -> Option<&str> {
+    topic.as_str().strip_prefix(NODES)
+}
+
+/// The payer for the bytes of a record of the server's own: the user whose session, will or device it is about.
+pub(crate) fn payer_of(topic: &Topic) -> Payer {
+    let name = topic.as_str();
+    let rest = [SESSIONS, WILLS, SEEN].iter().find_map(|beginning| name.strip_prefix(beginning));
+    let user = rest.and_then(|rest| rest.split('/').next()).filter(|user| !user.is_empty());
+    user.map_or(Payer::NOBODY, Payer::encoded)
+}
+
 /// Ends connections.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Kick {
-    /// Whose.
+    /// The connections that end.
     pub whom: Whom,
-    /// Why, for the client.
+    /// The reason, for the client.
     pub reason: Box<str>,
 }
 
-/// Whose connections.
+/// The connections that a kick ends.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Whom {
-    /// The one of this name.
+    /// The connection of this name.
     Connection(Box<str>),
-    /// All of a user's device.
+    /// All connections of a user's device.
     Device {
         /// The user.
         user: Box<str>,
         /// The device.
         device: Box<str>,
     },
-    /// All of a user.
+    /// All connections of a user.
     User(Box<str>),
 }
 
@@ -132,7 +229,7 @@ pub struct Joined {
     pub device: Option<Box<str>>,
 }
 
-/// When and where a device was last connected.
+/// The time and place at which a device was last connected.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Seen {
     /// The user.
@@ -140,7 +237,7 @@ pub struct Seen {
     /// The device; a user without devices has one that has no name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Box<str>>,
-    /// When the connection ended, in milliseconds since 1970.
+    /// The time at which the connection ended, in milliseconds since 1970.
     pub at_ms: u64,
     /// The wire that it spoke.
     pub wire: Box<str>,
@@ -150,36 +247,37 @@ pub struct Seen {
     pub node: Box<str>,
 }
 
-/// A connection wants to own a session: what stands on the session's topic and isn't retained. Its place in the log is
+/// A connection's wish to own a session: a record on the session's topic that isn't retained. Its place in the log is
 /// the generation of all that the owner writes from then on (RULES 15).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Claim {
     /// The connection.
     pub owner: Box<str>,
-    /// Whether it wants nothing of what was there before.
+    /// Whether the earlier state of the session is thrown away.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
 }
 
-/// A session between two records of it.
+/// The state of a session, as its retained record has it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct SessionState {
     /// The connection that owns it; none while nobody is connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Box<str>>,
-    /// How long it lives after its connection, in seconds.
+    /// The time for which it lives after its connection, in seconds.
     pub expiry_s: u64,
-    /// Everything up to here is acknowledged, or stands in `sent`.
+    /// The cursor up to which everything is acknowledged, or stands in `sent`.
     pub acknowledged: Box<str>,
-    /// What it is subscribed to.
+    /// The filters that it is subscribed to.
     pub filters: Vec<SessionFilter>,
-    /// Sent and not acknowledged, in sending order, where each is acknowledged by its tag.
+    /// The deliveries that were sent and not acknowledged, in sending order, if each is acknowledged by its tag.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sent: Vec<SentState>,
-    /// Numbers of what it has published exactly once, and not released.
+    /// The numbers of messages that it has published exactly once, and not released.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub received: Vec<u16>,
-    /// Numbers of what was on its way to the log, each with an offset: it is there if its mark lies above that.
+    /// The numbers of messages that were on their way to the log, each with an offset: the message is there if its mark
+    /// lies above that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publishing: Vec<(u16, u64)>,
 }
@@ -193,10 +291,10 @@ pub struct SentState {
     /// The record.
     #[serde(rename = "o")]
     pub offset: u64,
-    /// What an acknowledgement names it by.
+    /// The tag by which an acknowledgement names it.
     #[serde(rename = "t")]
     pub tag: u16,
-    /// How far it is: the hub's own numbers.
+    /// The stage of the delivery: the hub's own numbers.
     #[serde(rename = "s", default)]
     pub stage: u8,
     /// Whether it was sent as a retained message.
@@ -209,61 +307,111 @@ fn is_zero(number: &u16) -> bool {
     *number == 0
 }
 
-/// How far a producer has come with its ordered keys.
+/// The progress of a producer with its ordered keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ProducerState {
     /// The highest number that was accepted.
     pub last: u64,
-    /// Where its message lies.
+    /// The offset of its message.
     pub offset: u64,
-    /// When that was appended, in milliseconds since 1970.
+    /// The time at which that was appended, in milliseconds since 1970.
     pub time_ms: u64,
-    /// What was promised of it.
+    /// The promise that was given for it.
     pub durability: Durability,
 }
 
-/// Somebody joins or leaves a group.
+/// The progress of a source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SourceState {
+    /// The highest position that was accepted.
+    pub position: u64,
+}
+
+/// The node that carries a bridge out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BridgeOwner {
+    /// The node's name; empty if the bridge is free.
+    pub owner: Box<str>,
+}
+
+/// The offsets at which a bridge in began.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BridgeBegin {
+    /// The id of the topic in Kafka: one that was made anew has another id.
+    pub topic: [u8; 16],
+    /// The partitions that there were, each with its offset.
+    pub partitions: Vec<(i32, i64)>,
+}
+
+/// A node that reads for a bridge in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BridgeReader {
+    /// The node's name.
+    pub node: Box<str>,
+    /// The number of its life: the records of another life of the node count no more.
+    pub boot: u32,
+}
+
+/// The progress of a bridge that carries messages out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BridgeState {
+    /// The cursor up to which everything is delivered to Kafka, or isn't for this bridge.
+    pub carried: Box<str>,
+}
+
+/// A connection joins or leaves a group.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupChange {
-    /// From above this record on, messages are for it too.
+    /// The connection joins: messages above this record are for it too.
     Join {
         /// The connection.
         member: Box<str>,
-        /// What it knows that a former life of the node has left.
+        /// The group's state that a former life of the node has left, as the connection knows it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         past: Option<GroupState>,
+        /// Whether it is a member already, and says so for a node that came.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
     },
-    /// From above this record on, messages are not for it any more.
+    /// The connection leaves: messages above this record are no longer for it.
     Leave {
         /// The connection.
         member: Box<str>,
-        /// What of its is left for others.
+        /// Its messages that are left to other members.
         ranges: Vec<GroupRange>,
-        /// For so long it may come back, in milliseconds; 0 if it doesn't.
+        /// The time within which it may come back, in milliseconds; 0 if it doesn't.
         lives_ms: u64,
     },
 }
 
-/// What waits for whoever comes first, while nobody is a member of a group.
+/// The messages that wait for the next member, while nobody is a member of a group.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GroupState {
-    /// What its members have left, …
+    /// The messages that its members have left, …
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<GroupRange>,
     /// … and all above this.
     pub from: u64,
-    /// Until then somebody may come back, in milliseconds since 1970.
+    /// The time until which a member may come back, in milliseconds since 1970.
     pub until_ms: u64,
+}
+
+impl GroupState {
+    /// Members are there, so that no message waits; others may come back until this time.
+    #[must_use]
+    pub fn nothing_waits(until_ms: u64) -> Self {
+        Self { ranges: Vec::new(), from: u64::MAX, until_ms }
+    }
 }
 
 /// Messages that a member leaves to others.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GroupRange {
-    /// Those above this offset …
+    /// The messages above this offset …
     #[serde(rename = "a")]
     pub after: u64,
-    /// … and up to this one, or to the record that says so …
+    /// … up to this one, or up to the record that leaves them …
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pub up_to: Option<u64>,
     /// … that were this member's, or all.
@@ -276,27 +424,27 @@ pub struct GroupRange {
 pub struct WillState {
     /// The connection.
     pub owner: Box<str>,
-    /// How long it waits for the client to come back, in milliseconds.
+    /// The time for which it waits for the client to come back, in milliseconds.
     pub delay_ms: u64,
-    /// How long it may be delivered, in milliseconds.
+    /// The time for which it may be delivered, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
     /// The message, as it is stored, in Base64.
     pub message: Box<str>,
-    /// What publishing it promises.
+    /// The promise of its publication.
     pub durability: Durability,
-    /// Who leaves it; none is an anonymous client.
+    /// The client that leaves it; `None` is an anonymous one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub who: Option<Publisher>,
 }
 
-/// What of an identity says where it may publish.
+/// The part of an identity that decides where it may publish.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Publisher {
     /// The user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Box<str>>,
-    /// Where its token lets it publish, if that says so.
+    /// The filters that its token lets it publish to, if the token has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<Vec<Box<str>>>,
     /// Whether it may use all topics.
@@ -310,7 +458,7 @@ impl Publisher {
         Self { user: who.user.clone(), publish, admin: who.admin }
     }
 
-    /// The identity, as far as it says where it may publish. What can't be read allows nothing.
+    /// The identity, as far as it decides where it may publish. A filter that can't be read allows nothing.
     fn identity(&self) -> Identity {
         let filters = |texts: &Vec<Box<str>>| texts.iter().filter_map(|text| Filter::parse(text).ok()).collect();
         let publish = self.publish.as_ref().map(filters);
@@ -321,11 +469,11 @@ impl Publisher {
 /// A filter of a session.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SessionFilter {
-    /// What it takes.
+    /// The text of the filter.
     pub filter: Box<str>,
-    /// Records up to here are not for it.
+    /// The cursor up to which records are not for it.
     pub since: Box<str>,
-    /// How it wants them: packed.
+    /// The terms of delivery, packed.
     #[serde(default = "usual_terms")]
     pub terms: u32,
     /// The group with which it is shared.
@@ -338,20 +486,20 @@ fn usual_terms() -> u32 {
 }
 
 impl WillState {
-    /// What is written of a will.
+    /// The state of a will, as it is written.
     pub fn of(will: &Will, owner: Box<str>, who: Option<&Identity>) -> Self {
         let millis = |time: Duration| time.as_millis() as u64;
         Self {
             owner,
             delay_ms: millis(will.delay),
             ttl_ms: will.ttl.map(millis),
-            message: STANDARD.encode(will.draft.message.encode()).into(),
-            durability: will.draft.durability,
+            message: STANDARD.encode(will.message.encode()).into(),
+            durability: will.durability,
             who: who.map(Publisher::of),
         }
     }
 
-    /// Who leaves it, as far as that says where it may publish.
+    /// The identity of the client that leaves it, as far as it decides where it may publish.
     pub fn identity(&self) -> Option<Identity> {
         self.who.as_ref().map(Publisher::identity)
     }
@@ -359,25 +507,37 @@ impl WillState {
     /// The will that was written.
     pub fn will(&self) -> Option<Will> {
         let bytes = STANDARD.decode(&*self.message).ok()?;
-        let draft = Draft { message: Message::decode(bytes.into()).ok()?, durability: self.durability };
+        let message = Message::decode(bytes.into()).ok()?;
         let (ttl, delay) = (self.ttl_ms.map(Duration::from_millis), Duration::from_millis(self.delay_ms));
-        Some(Will { draft, ttl, delay })
+        Some(Will { message, durability: self.durability, ttl, delay })
     }
 }
 
-/// How long after its last record a session of this expiry is kept, so that one whose node died lives long enough.
+/// The time for which a session of this expiry is kept after its last record, long enough for one whose node died.
 pub fn lease(expiry_s: u64) -> Duration {
     Duration::from_secs(expiry_s.saturating_mul(2).max(120))
 }
 
-/// The server's message on a topic: `body` as JSON, retained or not.
-pub fn message<T: Serialize>(topic: Topic, body: &T, retain: bool) -> Message {
+/// The server's record on a topic: `body` as JSON, retained or not.
+pub fn record<T: Serialize>(topic: Topic, body: &T, retain: bool) -> System {
     // Plain structs of texts and numbers are always JSON.
-    let body = serde_json::to_vec(body).unwrap_or_default().into_boxed_slice();
-    Message { retain, ..Message::new(topic, body) }
+    System::new(topic, serde_json::to_vec(body).unwrap_or_default().into_boxed_slice(), retain)
 }
 
 /// Reads a body.
-pub fn read<'a, T: Deserialize<'a>>(message: &'a Message) -> Option<T> {
-    serde_json::from_slice(&message.body).ok()
+pub fn read<'a, T: Deserialize<'a>>(system: &'a System) -> Option<T> {
+    serde_json::from_slice(&system.body).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_known_by_the_name_that_its_topic_was_made_of() {
+        for id in ["phone", "a/b", "100%", "%2F", "é+#\u{7}", "$x", " "] {
+            let topic = session_topic(Some("an/n"), id).unwrap();
+            assert_eq!(session_id(&topic), id, "{topic}");
+        }
+    }
 }

@@ -1,14 +1,14 @@
-//! How a subscription wants its messages, and how one of them is handed over: what the wires that acknowledge mean the
-//! same by (MQTT-5.0 §3.8.3.1, §4.3).
+//! The terms of a subscription, and the options of one delivery, in the words that all acknowledging wires share
+//! (MQTT-5.0 §3.8.3.1, §4.3).
 
 use std::num::NonZeroU16;
 
-/// The terms of a subscription. The default is what a wire without such words means: at least once, everything.
+/// The terms of a subscription. The default is that of a wire without such words: at least once, everything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Terms {
     /// The highest quality of service: 0 at most once, 1 at least once, 2 exactly once.
     pub qos: u8,
-    /// Whether what its own session publishes is left out.
+    /// Whether messages of the subscriber's own session are left out.
     pub no_local: bool,
     /// Whether a live message keeps its retain flag.
     pub retain_as_published: bool,
@@ -33,7 +33,7 @@ impl Terms {
         self.identifier.min(MAX_IDENTIFIER) << 4 | flags
     }
 
-    /// What [`Terms::pack`] was given.
+    /// Unpacks the output of [`Terms::pack`].
     pub fn unpack(bits: u32) -> Self {
         Self {
             qos: (bits & 3) as u8,
@@ -44,36 +44,37 @@ impl Terms {
     }
 }
 
-/// When the retained messages of a subscription come first (MQTT-5.0 §3.8.3.1, retain handling).
+/// The subscriptions at which retained messages come first (MQTT-5.0 §3.8.3.1, retain handling).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Greet {
-    /// Each time it is asked for.
+pub enum RetainHandling {
+    /// At each subscription.
     Always,
-    /// If the filter wasn't held before.
+    /// At a subscription whose filter wasn't held before.
     IfNew,
     /// Never.
     #[default]
     Never,
 }
 
-/// How one message is handed over.
+/// The options of one delivery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Manner<'a> {
-    /// The lower of what was published and what was granted.
+pub struct DeliveryOptions<'a> {
+    /// The lower of the message's quality of service and the granted one.
     pub qos: u8,
-    /// What an acknowledgement names it by, where it must be acknowledged one by one.
+    /// The tag by which an acknowledgement names it, if it must be acknowledged one by one.
     pub tag: Option<NonZeroU16>,
     /// Whether it may have been sent before.
-    pub again: bool,
+    pub dup: bool,
     /// Whether it shows a retain flag.
     pub retain: bool,
     /// The numbers of all subscriptions that take it.
     pub identifiers: &'a [u32],
 }
 
-impl Manner<'_> {
-    /// That of wires without such words.
-    pub const PLAIN: Manner<'static> = Manner { qos: 1, tag: None, again: false, retain: false, identifiers: &[] };
+impl DeliveryOptions<'_> {
+    /// The options of wires without such words.
+    pub const PLAIN: DeliveryOptions<'static> =
+        DeliveryOptions { qos: 1, tag: None, dup: false, retain: false, identifiers: &[] };
 }
 
 #[cfg(test)]

@@ -2,11 +2,14 @@
 //!
 //! A topic is a `/`-separated UTF-8 name of 1 to 1,024 bytes without NUL, `+` and `#`. A filter is a topic in which a
 //! whole level may be `+` (one level) and the last level may be `#` (the parent and all below), as in MQTT-5.0 §4.7.
-//! Both are parsed once, at the edge; whoever holds one never checks again.
+//! Both are parsed once, at the edge; a value needs no second check.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The longest topic or filter, in bytes.
 pub const MAX_TOPIC_BYTES: usize = 1024;
@@ -18,7 +21,7 @@ pub struct Topic {
     hash: u64,
 }
 
-/// Why a text is not a topic or not a filter.
+/// The reason why a text is not a topic or not a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     /// The text is empty.
@@ -66,6 +69,11 @@ impl Topic {
         &self.name
     }
 
+    /// The name, as it is shared.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// A hash of the name that is the same on every machine and in every version.
     pub fn stable_hash(&self) -> u64 {
         self.hash
@@ -76,7 +84,8 @@ impl Topic {
         self.name.starts_with('$')
     }
 
-    /// Whether a bridge says there whether it is connected: `$SYS/broker/connection/NAME/state`, as mosquitto's do.
+    /// Whether the topic is for the state of a bridge's connection: `$SYS/broker/connection/NAME/state`, as of
+    /// mosquitto's.
     pub fn is_of_a_bridge(&self) -> bool {
         let name = self.name.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
         name.is_some_and(|name| !name.is_empty())
@@ -94,7 +103,7 @@ impl Topic {
     }
 }
 
-/// Whether only the server itself reads a topic, or what a filter takes: see [`Topic::is_internal`].
+/// Whether only the server itself reads a topic, or the topics of a filter: see [`Topic::is_internal`].
 pub(crate) fn is_internal(text: &str) -> bool {
     text.starts_with('$') && text.split('/').next() != Some("$SYS")
 }
@@ -133,6 +142,20 @@ impl fmt::Debug for Topic {
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
+    }
+}
+
+/// The text of a topic stands for it in records.
+impl Serialize for Topic {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Topic {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Topic::parse(&text).map_err(D::Error::custom)
     }
 }
 
@@ -199,7 +222,7 @@ impl Pattern {
         &self.0
     }
 
-    /// Whether the first level is a wildcard, so that reserved topics are out of its reach.
+    /// Whether the first level is a wildcard, so that it takes no reserved topics.
     pub fn begins_wild(&self) -> bool {
         self.0.starts_with(['+', '#'])
     }
@@ -209,7 +232,7 @@ impl Pattern {
         !(self.begins_wild() && topic.is_reserved()) && self.covers(topic)
     }
 
-    /// Whether the pattern takes the topic, reserved or not: how rules match.
+    /// Whether the pattern takes the topic, reserved or not: rules match in this way.
     pub fn covers(&self, topic: &Topic) -> bool {
         let mut names = topic.as_str().split('/');
         for level in self.0.split('/') {

@@ -1,4 +1,4 @@
-//! Where a server is.
+//! The address of a server.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -47,7 +47,7 @@ impl Server {
         self.host.eq_ignore_ascii_case("localhost") || self.host.parse().is_ok_and(is_loopback)
     }
 
-    /// Where a wire is: here, if the address is that wire's, else on the same host at the wire's own port.
+    /// The address of a wire: this one, if it is that wire's, else the same host with the wire's own port.
     pub(crate) fn of_wire(&self, scheme: &'static str, port: u16) -> Self {
         if self.scheme == scheme {
             return self.clone();
@@ -57,7 +57,7 @@ impl Server {
         Self { authority, host: host.clone(), port, scheme }
     }
 
-    /// What a socket connects to.
+    /// The host and port that a socket connects to.
     pub(crate) fn place(&self) -> (&str, u16) {
         (&self.host, self.port)
     }

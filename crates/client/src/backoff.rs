@@ -1,5 +1,5 @@
-//! How long to wait before the next attempt: twice as long each time, and spread, so that a thousand clients of one
-//! server don't come back as one.
+//! The delay before the next attempt: twice as long each time, and spread, so that a thousand clients of one server
+//! don't all come back at the same moment.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -19,22 +19,22 @@ impl Backoff {
         Self::seeded(first, most, RandomState::new().hash_one(0))
     }
 
-    /// The same with a spread that repeats.
+    /// Delays with a spread that repeats for the same seed.
     pub fn seeded(first: Duration, most: Duration, seed: u64) -> Self {
         Self { first, most, attempts: 0, random: seed }
     }
 
-    /// The server has said how long the first delay shall be.
+    /// Sets the first delay, as the server asks for it.
     pub fn set_first(&mut self, first: Duration) {
         self.first = first.min(self.most);
     }
 
-    /// It went well: the next delay is a first one again.
+    /// Begins again with the first delay, after a success.
     pub fn reset(&mut self) {
         self.attempts = 0;
     }
 
-    /// The next delay: between a half and the whole of what is due, and never less than the server asked for.
+    /// The next delay: between a half and the whole of the due one, and never less than the server asked for.
     pub fn next(&mut self, at_least: Option<Duration>) -> Duration {
         let due = self.first.saturating_mul(1 << self.attempts.min(16)).min(self.most);
         self.attempts += 1;

@@ -1,18 +1,18 @@
-//! How an answer's body is framed (RFC 9112 §6), and how it is read piece by piece.
+//! The framing of an answer's body (RFC 9112 §6), which is read piece by piece.
 
 use crate::error::ClientError;
 use crate::reader::Reader;
 
-/// What is left of a body.
+/// The rest of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Framing {
-    /// So many bytes.
+    /// The number of bytes left.
     Length(u64),
-    /// Chunks; so many bytes of the present one, if it has begun.
+    /// Chunks; the bytes left of the present one, if it has begun.
     Chunked(Option<u64>),
-    /// All until the connection ends.
+    /// All bytes until the connection ends.
     UntilClose,
-    /// Nothing.
+    /// The body is over.
     Over,
 }
 
@@ -53,7 +53,7 @@ fn take(left: &mut u64, reader: &mut Reader, out: &mut Vec<u8>) -> Result<(), Cl
     }
 }
 
-/// The next chunk, or the end behind the last one and the trailer (RFC 9112 §7.1).
+/// The next chunk, or the end after the last one and the trailer (RFC 9112 §7.1).
 fn next_chunk(reader: &mut Reader) -> Result<Framing, ClientError> {
     match chunk_length(reader)? {
         0 => {

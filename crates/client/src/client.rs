@@ -11,10 +11,10 @@ use crate::error::ClientError;
 use crate::native::{Native, Over};
 use crate::publish::{Publish, Published};
 
-/// How long an answer may take that doesn't wait for messages.
+/// The longest time for an answer that doesn't wait for messages.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Everything that has a meaning in a query is encoded; a slash has none.
+/// Characters that have a meaning in a query are encoded; a slash has none.
 const QUERY: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b':').remove(b'~');
 
@@ -45,7 +45,7 @@ impl Client {
         Ok(Self { server: Server::parse(url)?, token: None, connection: None })
     }
 
-    /// With a token, sent as `Authorization: Bearer`.
+    /// The client with a token, sent as `Authorization: Bearer`.
     #[must_use]
     pub fn with_token(self, token: Option<String>) -> Self {
         Self { token, ..self }
@@ -62,7 +62,7 @@ impl Client {
         Self { server: self.server.clone(), token: self.token.clone(), connection: None }
     }
 
-    /// Gets anything of the API, such as `/v1/topics?filter=room/%23`.
+    /// Gets an answer of the API, such as that of `/v1/topics?filter=room/%23`.
     pub fn get(&mut self, target: &str) -> Result<Response, ClientError> {
         self.exchange(&Request { method: "GET", target, fields: Vec::new(), body: None }, PATIENCE)
     }
@@ -88,7 +88,7 @@ impl Client {
         self.connection = Some(connection);
     }
 
-    /// Sends a request and waits for its answer; what isn't 2xx or 304 is an error.
+    /// Sends a request and waits for its answer; an answer other than 2xx or 304 is an error.
     pub(crate) fn exchange(&mut self, request: &Request<'_>, patience: Duration) -> Result<Response, ClientError> {
         let mut connection = self.connect()?;
         connection.patience(patience)?;

@@ -14,7 +14,7 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_FIELDS: usize = 64;
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// A request, as it is written.
+/// A request to write.
 pub(crate) struct Request<'a> {
     pub(crate) method: &'a str,
     pub(crate) target: &'a str,
@@ -41,7 +41,7 @@ impl Head {
         self.field("retry-after")?.parse().ok().map(Duration::from_secs)
     }
 
-    /// The refusal that an answer is.
+    /// The refusal that this head and a body make.
     pub(crate) fn problem(&self, body: &[u8]) -> ClientError {
         let mut problem: Problem = serde_json::from_slice(body).unwrap_or_else(|_| Problem {
             status: 0,
@@ -90,7 +90,7 @@ impl Connection {
         Ok(Self { reader: Reader::new(stream, server.to_string()), common, server: server.to_string() })
     }
 
-    /// Whether the server has neither closed it nor said anything unasked.
+    /// Whether the server has neither closed it nor sent a byte unasked.
     pub(crate) fn is_fresh(&self) -> bool {
         let stream = self.reader.stream();
         let mut byte = [0];
@@ -99,7 +99,7 @@ impl Connection {
         stream.set_nonblocking(false).is_ok() && waits && self.reader.unread().is_empty()
     }
 
-    /// How long a read or a write may wait.
+    /// Sets the longest time of a read or a write.
     pub(crate) fn patience(&self, patience: Duration) -> Result<(), ClientError> {
         let stream = self.reader.stream();
         let set = stream.set_read_timeout(Some(patience)).and_then(|()| stream.set_write_timeout(Some(patience)));
@@ -173,7 +173,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(usize, Head)>, ClientError> {
     Ok(Some((used, head)))
 }
 
-/// RFC 9112 §6.3.
+/// The framing of an answer's body (RFC 9112 §6.3).
 fn framing(head: &Head) -> Result<Framing, ClientError> {
     if matches!(head.status, 100..=199 | 204 | 304) {
         return Ok(Framing::Over);

@@ -1,25 +1,25 @@
-//! What can go wrong, by blame: the caller's address, the way, the server's words, the server's refusal.
+//! The errors, sorted by blame: the caller's address, the network, the server's words, the server's refusal.
 
 use std::io;
 use std::time::Duration;
 
-/// What went wrong.
+/// An error of the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// The caller's address is none.
+    /// The caller's address is malformed.
     #[error("{0}")]
     Address(String),
     /// The server could not be reached, or the connection broke.
     #[error("{what}: {message}")]
     Unreachable {
-        /// What was being done, with which server.
+        /// The action that failed, and the server.
         what: String,
         /// The kind of the system's error.
         kind: io::ErrorKind,
         /// The system's words.
         message: String,
     },
-    /// What the server answered is not what it should be.
+    /// The server's answer is malformed.
     #[error("this is no Everywire server, or something between changes its answers: {0}")]
     Protocol(String),
     /// The server refused.
@@ -37,10 +37,10 @@ pub struct Problem {
     /// The status in words.
     #[serde(default)]
     pub title: String,
-    /// What is wrong, where, and what to do.
+    /// The fault, its place, and what to do.
     #[serde(default)]
     pub detail: String,
-    /// When to come back, if the server said so.
+    /// The time to wait before coming back, if the server said it.
     #[serde(skip)]
     pub retry_after: Option<Duration>,
 }
@@ -53,7 +53,7 @@ impl ClientError {
         Self::Unreachable { what: what.into(), kind: error.kind(), message }
     }
 
-    /// Whether the same may succeed later.
+    /// Whether the same call may succeed later.
     pub fn is_passing(&self) -> bool {
         match self {
             ClientError::Address(_) | ClientError::Protocol(_) => false,
@@ -62,7 +62,7 @@ impl ClientError {
         }
     }
 
-    /// When to come back, if the server said so.
+    /// The time to wait before coming back, if the server said it.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             ClientError::Refused(problem) => problem.retry_after,

@@ -1,7 +1,7 @@
 //! A blocking client for the HTTP wires: publish, batch, short poll, long poll, server-sent events, a stream of lines.
 //!
-//! Whatever the wire, a [`Subscription`] is an iterator of [`Event`]s that resumes by cursor after a cut: the cursor
-//! moves only when a message is handed over, so that nothing is lost and nothing comes twice.
+//! On every wire a [`Subscription`] is an iterator of [`Event`]s that resumes by cursor after a cut. The cursor moves
+//! only when a message is handed over, so that nothing is lost and nothing comes twice.
 //!
 //! ```no_run
 //! use everywire_base::topic::{Filter, Topic};
@@ -38,7 +38,7 @@ pub mod sse;
 mod subscription;
 
 pub use address::Server;
-pub use admin::{Recipient, Stored, Trace};
+pub use admin::{Recipient, RoomLine, RoomMember, Stored, Trace};
 pub use backoff::Backoff;
 pub use client::{Client, Response};
 pub use error::{ClientError, Problem};

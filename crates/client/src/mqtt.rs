@@ -22,20 +22,20 @@ use crate::native::{MAX_FRAME, SILENCE, Told};
 use crate::publish;
 use crate::subscription::Close;
 
-/// Where MQTT listens, unless the address says.
+/// The port of MQTT, unless the address names one.
 pub(crate) const PORT: u16 = 1883;
-/// How long the client is silent at most, in seconds.
+/// The longest silence of the client, in seconds.
 const KEEP_ALIVE: u16 = 25;
-/// The only number under way at a time.
+/// The packet identifier: only one is under way at a time.
 const NUMBER: NonZeroU16 = NonZeroU16::MIN;
 
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Mqtt {
     stream: TcpStream,
-    /// What has come, and isn't a whole packet yet.
+    /// The bytes of a packet that has not come whole.
     bytes: Vec<u8>,
-    /// When the server was last heard.
+    /// The time at which the server was last heard.
     heard: Instant,
 }
 
@@ -90,7 +90,8 @@ impl Mqtt {
         if let Some(content_type) = &message.content_type {
             properties = properties.with_text(Id::ContentType, content_type);
         }
-        for (name, value) in [(names::EVENT, &message.event), (names::KEY, &message.key)] {
+        for (name, value) in [(names::EVENT, &message.event), (names::KEY, &message.key), (names::REF, &message.about)]
+        {
             if let Some(value) = value {
                 properties = properties.with_pair(name, value);
             }
@@ -116,7 +117,7 @@ impl Mqtt {
         }
     }
 
-    /// The next thing that the server says.
+    /// The next frame from the server.
     pub(crate) fn receive(&mut self) -> Result<Told, ClientError> {
         let (told, acknowledges) = self.next(|packet| match packet {
             Packet::Publish(publish) => {
@@ -139,7 +140,7 @@ impl Mqtt {
         self.stream.write_all(&bytes).map_err(|error| ClientError::io("writing".to_owned(), &error))
     }
 
-    /// Takes the next packet; asks whether the server is there, if it says nothing.
+    /// Takes the next packet. If the server is silent, pings it.
     fn next<T>(&mut self, take: impl FnOnce(&Packet<'_>) -> T) -> Result<T, ClientError> {
         loop {
             match frame(&self.bytes) {
@@ -185,7 +186,7 @@ fn reading(error: &std::io::Error) -> ClientError {
     ClientError::io("reading from the server".to_owned(), error)
 }
 
-/// What was refused, in the words that all wires have.
+/// The refusal, in the words that all wires share.
 fn refused(reason: Reason, properties: &Properties) -> ClientError {
     ClientError::Refused(problem(reason, properties))
 }
@@ -218,7 +219,7 @@ fn close(disconnect: &Disconnect) -> Close {
     Close { reason: reason.to_owned(), reconnect, delay_ms: 0 }
 }
 
-/// The envelope that other wires have.
+/// The envelope that other wires would carry.
 fn envelope(publish: &Publish<'_>) -> Envelope {
     let properties = &publish.properties;
     let said = |name: &str| properties.pair(name).map(str::to_owned);
@@ -238,6 +239,9 @@ fn envelope(publish: &Publish<'_>) -> Envelope {
         cursor: said(names::CURSOR).unwrap_or_default(),
         time,
         from: said(names::FROM),
+        nick: said(names::NICK),
+        to: said(names::TO),
+        about: said(names::REF),
         event: said(names::EVENT),
         content_type,
         body,

@@ -1,4 +1,5 @@
-//! Wires that answer: the native protocol (docs/protocol.md), in JSON over WebSocket and in protobuf over TCP, and MQTT.
+//! Wires with a connection both ways: the native protocol (docs/protocol.md), in JSON over WebSocket and in protobuf
+//! over TCP, and MQTT.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -26,16 +27,16 @@ use crate::publish::{Publish, Published};
 use crate::subscription::{Close, Gap};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// How long the server may be silent: it pings after 25 s of that.
+/// The longest silence of a server that is taken: it pings after 25 s of silence.
 pub(crate) const SILENCE: Duration = Duration::from_secs(50);
 /// The longest frame that is taken, in bytes.
 pub(crate) const MAX_FRAME: u64 = 64 << 20;
-/// Where the native protocol listens, unless the address says.
+/// The port of the native protocol, unless the address names one.
 const TCP_PORT: u16 = 7222;
-/// Where HTTP and WebSocket are, if the address is another wire's.
+/// The port of HTTP and WebSocket, if the address is another wire's.
 const HTTP_PORT: u16 = 8080;
 
-/// Over what.
+/// The wire of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
     /// WebSocket, in JSON.
@@ -46,7 +47,7 @@ pub enum Over {
     Mqtt,
 }
 
-/// What a server says.
+/// A frame from the server.
 pub(crate) enum Told {
     Subscribed(String),
     Published(Published),
@@ -160,7 +161,7 @@ impl Native {
     /// Publishes a message, and waits for its acknowledgement.
     pub(crate) fn publish(&mut self, message: &Publish) -> Result<Published, ClientError> {
         if let Link::Mqtt(mqtt) = &mut self.link {
-            // PUBACK says nothing else.
+            // A PUBACK says nothing else.
             let topic = message.topic.to_string();
             return mqtt.publish(message).map(|()| Published { topic, ..Published::default() });
         }
@@ -168,7 +169,7 @@ impl Native {
         let (topic, ttl) = (message.topic.to_string(), message.ttl.map_or(0, |ttl| ttl.as_secs()));
         let mut fields = json!({
             "id": 1, "topic": topic, "event": message.event, "key": message.key, "type": message.content_type,
-            "ttl": ttl, "retain": message.retain, "body_base64": STANDARD.encode(&message.body),
+            "ttl": ttl, "retain": message.retain, "ref": message.about, "body_base64": STANDARD.encode(&message.body),
         });
         if let Value::Object(fields) = &mut fields {
             fields.retain(|_, value| !value.is_null());
@@ -182,6 +183,7 @@ impl Native {
             key: text(&message.key),
             ttl,
             retain: message.retain,
+            r#ref: text(&message.about),
         };
         self.send(&json!({"publish": fields}), Asked::Publish(frame))?;
         loop {
@@ -202,13 +204,13 @@ impl Native {
                 pb::frame(&ClientFrame { frame: Some(frame) }.encode_to_vec(), &mut bytes);
                 stream.write_all(&bytes).map_err(|error| error.to_string())
             }
-            // It has packets of its own.
+            // MQTT has packets of its own.
             Link::Mqtt(_) => Ok(()),
         };
         sent.map_err(|message| self.cut(message))
     }
 
-    /// The next thing that the server says.
+    /// The next frame from the server.
     pub(crate) fn receive(&mut self) -> Result<Told, ClientError> {
         match &mut self.link {
             Link::Mqtt(mqtt) => mqtt.receive(),
@@ -333,6 +335,9 @@ fn told_by(frame: Said) -> Told {
                 cursor: m.cursor,
                 time: UnixMillis(m.time).to_string(),
                 from: some(m.from),
+                nick: some(m.nick),
+                to: some(m.to),
+                about: some(m.r#ref),
                 event: some(m.event),
                 content_type,
                 body,

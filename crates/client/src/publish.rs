@@ -19,7 +19,7 @@ pub const MAX_WINDOW: usize = 1024;
 /// A message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publish {
-    /// Where to.
+    /// The topic to publish to.
     pub topic: Topic,
     /// The body.
     pub body: Vec<u8>,
@@ -29,16 +29,19 @@ pub struct Publish {
     pub event: Option<String>,
     /// The idempotency key.
     pub key: Option<String>,
-    /// After how long it is not delivered any more; whole seconds count.
+    /// The time after which it is not delivered any more; whole seconds count.
     pub ttl: Option<Duration>,
     /// Whether it becomes the topic's retained message.
     pub retain: bool,
+    /// The id of the message that it answers.
+    pub about: Option<String>,
 }
 
 impl Publish {
     /// A message with nothing but a topic and a body.
     pub fn new(topic: Topic, body: impl Into<Vec<u8>>) -> Self {
-        Self { topic, body: body.into(), content_type: None, event: None, key: None, ttl: None, retain: false }
+        let (content_type, event, key, ttl, about) = (None, None, None, None, None);
+        Self { topic, body: body.into(), content_type, event, key, ttl, retain: false, about }
     }
 }
 
@@ -53,7 +56,7 @@ pub struct Published {
     /// Its cursor; empty where the id is.
     #[serde(default)]
     pub cursor: String,
-    /// What the acknowledgement promises: `fsync`, `memory` or `none`.
+    /// The durability of the acknowledgement: `fsync`, `replicated`, `memory` or `none`.
     pub durability: String,
 }
 
@@ -66,8 +69,9 @@ impl Client {
         published(&self.exchange(&request(message, &target), PATIENCE)?)
     }
 
-    /// Publishes messages over one connection with up to `window` of them under way, at most [`MAX_WINDOW`]. The results are in their order;
-    /// once the connection breaks, the rest have its error and their outcome is unknown.
+    /// Publishes messages over one connection with up to `window` of them under way, at most [`MAX_WINDOW`]. The
+    /// results are in the order of the messages; once the connection breaks, the rest have its error and their outcome
+    /// is unknown.
     pub fn publish_all(&mut self, messages: &[Publish], window: usize) -> Vec<Result<Published, ClientError>> {
         let mut results = Vec::with_capacity(messages.len());
         while results.len() < messages.len() {
@@ -79,7 +83,7 @@ impl Client {
         results
     }
 
-    /// Goes on until all have results, or the server ends the connection in order after an answer.
+    /// Goes on until all messages have results, or the server closes the connection after an answer that says so.
     fn pipeline(
         &mut self,
         messages: &[Publish],
@@ -105,7 +109,8 @@ impl Client {
         Ok(())
     }
 
-    /// Publishes messages with one request, by default at most 1,000 and 4 MiB. The results are in their order.
+    /// Publishes messages with one request, by default at most 1,000 and 4 MiB. The results are in the order of the
+    /// messages.
     pub fn batch(&mut self, messages: &[Publish]) -> Result<Vec<Result<Published, Problem>>, ClientError> {
         let body = json!({ "messages": messages.iter().map(item).collect::<Vec<_>>() }).to_string();
         let fields = vec![("Content-Type", "application/json")];
@@ -127,6 +132,9 @@ fn target(message: &Publish) -> String {
     }
     if message.retain {
         client::parameter(&mut target, "retain", "1");
+    }
+    if let Some(about) = &message.about {
+        client::parameter(&mut target, "ref", about);
     }
     target
 }
@@ -164,7 +172,9 @@ fn item(message: &Publish) -> Value {
         }
         _ => item.insert("body_base64".into(), STANDARD.encode(&message.body).into()),
     };
-    for (name, value) in [("event", &message.event), ("key", &message.key), ("type", &message.content_type)] {
+    let texts =
+        [("event", &message.event), ("key", &message.key), ("type", &message.content_type), ("ref", &message.about)];
+    for (name, value) in texts {
         item.extend(value.as_ref().map(|value| (name.to_owned(), value.as_str().into())));
     }
     item.extend(message.ttl.map(|ttl| ("ttl".to_owned(), ttl.as_secs().max(1).into())));

@@ -11,16 +11,16 @@ use crate::client::{self, Client, PATIENCE, Response};
 use crate::connection::Request;
 use crate::error::ClientError;
 
-/// What to read.
+/// A question for a page.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Poll {
-    /// Which topics.
+    /// The topics to read.
     pub topics: Vec<Filter>,
-    /// Where to begin; the server's choice if `None`.
+    /// The position to begin at; the server's choice if `None`.
     pub after: Option<Start>,
-    /// At most so many messages.
+    /// The most messages.
     pub limit: Option<u32>,
-    /// How long to hang until there is a message; whole seconds count.
+    /// The time to hang until there is a message; whole seconds count.
     pub wait: Option<Duration>,
 }
 
@@ -29,7 +29,7 @@ pub struct Poll {
 pub struct Page {
     /// In order.
     pub messages: Vec<Envelope>,
-    /// Where to go on.
+    /// The cursor to go on from.
     pub cursor: String,
     /// Whether messages before these were lost.
     pub gap: bool,
@@ -52,7 +52,7 @@ impl Client {
     }
 }
 
-/// A target that reads topics from somewhere on.
+/// A target that reads topics after a position.
 pub(crate) fn target(path: &str, topics: &[Filter], after: Option<&Start>) -> String {
     let mut target = path.to_owned();
     for topic in topics {

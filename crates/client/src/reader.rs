@@ -12,9 +12,9 @@ const BUFFER_BYTES: usize = 64 << 10;
 pub(crate) struct Reader {
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// Where the unread bytes begin.
+    /// The start of the unread bytes.
     start: usize,
-    /// Whom the bytes come from, for errors.
+    /// The server, for errors.
     from: String,
 }
 
@@ -27,12 +27,12 @@ impl Reader {
         &self.stream
     }
 
-    /// The bytes that are here and not read yet.
+    /// The bytes that have come and are not read yet.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
 
-    /// The first `n` unread bytes are read.
+    /// Takes the first `n` unread bytes as read.
     pub(crate) fn consume(&mut self, n: usize) {
         self.start += n;
         if self.start == self.buffer.len() {

@@ -1,19 +1,19 @@
 //! Reads an event stream (HTML Living Standard §9.2.5, §9.2.6).
 //!
-//! Bytes go in as they come, cut anywhere; what they say comes out. An event that the stream's end cuts is discarded,
-//! as the standard wants. Beyond the standard, comments and positions without an event are told too, since they are
+//! Bytes go in as they come, cut anywhere; whole items come out. An event that the stream's end cuts is discarded, as
+//! the standard wants. Beyond the standard, comments and positions without an event are items too, since they are
 //! heartbeats.
 
 use std::time::Duration;
 
-/// What a stream says.
+/// An item of a stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Item {
     /// An event.
     Event(Event),
     /// A block without data has moved the last event id to this.
     Id(String),
-    /// How long to wait before coming back.
+    /// The delay before coming back.
     Retry(Duration),
     /// A comment, without its colon.
     Comment(String),
@@ -54,7 +54,7 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// Takes the next bytes and appends what they complete.
+    /// Takes the next bytes and appends the items that they complete.
     pub fn feed(&mut self, mut bytes: &[u8], items: &mut Vec<Item>) -> Result<(), TooLong> {
         while !bytes.is_empty() {
             if std::mem::take(&mut self.after_return) && bytes[0] == b'\n' {

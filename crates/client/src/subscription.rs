@@ -20,12 +20,12 @@ use crate::native::{Native, Over, Told};
 use crate::read::{self, Page, Poll};
 use crate::sse;
 
-/// Over which wire, and how.
+/// The wire of a subscription, and its times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// Short polling, with this pause after a poll that found nothing.
     Poll(Duration),
-    /// Long polling, each hanging at most so long.
+    /// Long polling; each poll hangs at most this long.
     LongPoll(Duration),
     /// Server-sent events.
     Sse,
@@ -35,39 +35,39 @@ pub enum Via {
     Native(Over),
 }
 
-/// What a subscription gives.
+/// An event of a subscription.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A message, in order.
     Message(Box<Envelope>),
     /// The retained message of a topic, before the first message; outside the order.
     Retained(Box<Envelope>),
-    /// Messages were lost; what follows is later than they.
+    /// Messages were lost; those that follow are later.
     Gap(Gap),
     /// Nothing new; the server lives.
     Heartbeat,
-    /// The connection is cut; the next call of `next` waits so long and comes back.
+    /// The connection is cut; the next call of `next` waits for the delay and comes back.
     Interrupted {
-        /// Why.
+        /// The error.
         why: ClientError,
-        /// How long until the next attempt.
+        /// The time until the next attempt.
         delay: Duration,
     },
 }
 
-/// What the server says about lost messages.
+/// A gap, as the server describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct Gap {
     /// The topic that lost them, if the wire says so.
     pub topic: Option<String>,
-    /// Where the reader was.
+    /// The last position of the reader.
     pub after: Option<String>,
-    /// Where the reader goes on.
+    /// The position at which reading goes on.
     pub earliest: Option<String>,
 }
 
-/// Why the server ends a stream.
+/// The reason for which the server ends a stream.
 #[derive(Deserialize)]
 pub(crate) struct Close {
     pub(crate) reason: String,
@@ -75,7 +75,7 @@ pub(crate) struct Close {
     pub(crate) delay_ms: u64,
 }
 
-/// What an envelope may have besides.
+/// The further fields of an envelope that this client reads.
 #[derive(Deserialize)]
 struct Flags {
     #[serde(default)]
@@ -89,7 +89,7 @@ struct Line {
     close: Option<Close>,
 }
 
-/// How long a stream may be silent: three heartbeats.
+/// The longest silence of a stream: three heartbeats.
 const SILENCE: Duration = Duration::from_secs(45);
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const MOST_DELAY: Duration = Duration::from_secs(30);
@@ -107,11 +107,11 @@ pub struct Subscription {
     stream: Option<Stream>,
     native: Option<Native>,
     backoff: Backoff,
-    /// What came behind the events that wait.
+    /// The error that came after the waiting events.
     failure: Option<ClientError>,
-    /// How long the server has asked to stay away, once.
+    /// The delay that the server has asked for, once.
     asked_delay: Option<Duration>,
-    /// How long the next attempt has to wait.
+    /// The delay before the next attempt.
     pause: Option<Duration>,
     has_connected: bool,
     has_ended: bool,
@@ -151,19 +151,19 @@ impl Subscription {
         }
     }
 
-    /// With other delays between attempts.
+    /// The subscription with other delays between attempts.
     #[must_use]
     pub fn with_backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }
     }
 
-    /// Coming back also when the very first attempt fails.
+    /// The subscription, which comes back also when its very first attempt fails.
     #[must_use]
     pub fn patient(self) -> Self {
         Self { has_connected: true, ..self }
     }
 
-    /// The cursor of what was handed over: another subscription can go on there.
+    /// The cursor of the last event that was handed over: another subscription can go on there.
     pub fn cursor(&self) -> Option<&str> {
         self.cursor.as_deref()
     }
@@ -177,7 +177,7 @@ impl Subscription {
                 Ok(())
             }
             Via::LongPoll(_) if self.begins_at()? == Start::Latest => {
-                // Where "now" is must be known before the first wait, or a cut during it would lose messages.
+                // The position of "now" must be known before the first wait, or a cut during it would lose messages.
                 let page = self.poll(None)?;
                 self.take_page(page);
                 Ok(())
@@ -232,7 +232,7 @@ impl Subscription {
             Via::Sse => ("/v1/events", Syntax::Events(sse::Parser::default())),
             _ => ("/v1/stream", Syntax::Lines(Vec::new())),
         };
-        // Without `after`, what is retained comes first.
+        // Without `after`, retained messages come first.
         let after = Some(self.begins_at()?).filter(|start| *start != Start::Latest);
         let target = read::target(path, &self.topics, after.as_ref());
         let request = Request { method: "GET", target: &target, fields: vec![("Accept", "*/*")], body: None };
@@ -306,7 +306,7 @@ impl Subscription {
             sse::Item::Event(event) => {
                 let data = event.data.as_bytes();
                 let cursor = (!event.last_event_id.is_empty()).then_some(event.last_event_id);
-                // A publisher may name an event like one of the server's: what is a message goes first.
+                // A publisher may name an event like one of the server's, so that the data is tried as a message first.
                 match (self.take_message(data, cursor.clone()), event.name.as_str()) {
                     (Ok(()), _) => {}
                     (Err(_), "gap") => self.take_gap(understood(data)?, cursor),
@@ -329,7 +329,7 @@ impl Subscription {
         match understood(line)? {
             Line { gap: Some(gap), .. } => self.take_gap(gap, None),
             Line { close: Some(close), .. } => return Err(self.closed(close)),
-            // What a later server says is not for this client.
+            // A line of a later server is not for this client.
             Line { .. } => {}
         }
         Ok(())
@@ -337,7 +337,7 @@ impl Subscription {
 
     fn take_message(&mut self, json: &[u8], cursor: Option<String>) -> Result<(), ClientError> {
         let envelope: Box<Envelope> = Box::new(understood(json)?);
-        // A retained message's cursor is where the subscription began, so that it moves nobody.
+        // A retained message's cursor is that of the subscription's beginning, so that it moves no position.
         let entry = if understood::<Flags>(json)?.retained {
             (Event::Retained(envelope), None)
         } else {
@@ -353,7 +353,7 @@ impl Subscription {
         self.waiting.push_back((Event::Gap(gap), cursor));
     }
 
-    /// The server has said that it ends the stream.
+    /// Notes that the server ends the stream, and its delay.
     fn closed(&mut self, close: Close) -> ClientError {
         if close.reconnect {
             self.asked_delay = Some(Duration::from_millis(close.delay_ms));
@@ -364,7 +364,7 @@ impl Subscription {
         ClientError::Unreachable { what, kind: std::io::ErrorKind::ConnectionReset, message: close.reason }
     }
 
-    /// What follows an error: the next attempt, or the end.
+    /// The step after an error: the next attempt, or the end.
     fn failed(&mut self, why: ClientError) -> Result<Event, ClientError> {
         (self.stream, self.native) = (None, None);
         if self.has_ended || !why.is_passing() || !self.has_connected {
@@ -402,7 +402,7 @@ impl Iterator for Subscription {
             }
             match self.fetch() {
                 Ok(()) => self.has_connected = true,
-                // What came before the error is handed over first.
+                // Events before the error are handed over first.
                 Err(why) => self.failure = Some(why),
             }
         }

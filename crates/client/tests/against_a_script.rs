@@ -11,7 +11,7 @@ use std::time::Duration;
 use everywire_base::topic::{Filter, Topic};
 use everywire_client::{Backoff, Client, ClientError, Event, Publish, Start, Subscription, Via};
 
-/// A server that answers the requests of its n-th connection with the n-th list, and then closes it.
+/// A server that answers the requests of its n-th connection with the n-th list of answers, and then closes it.
 struct Script {
     url: String,
     requests: Receiver<String>,
@@ -53,7 +53,7 @@ impl Script {
     }
 }
 
-/// Reads a request byte by byte, so that a pipelined one stays where it is.
+/// Reads a request byte by byte, so that the next, pipelined one stays in the socket.
 fn request(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let mut byte = [0];
@@ -100,7 +100,7 @@ fn sse(n: u32) -> String {
     format!("id: a:{n}\ndata: {}\n\n", envelope(n))
 }
 
-/// What an iterator gives, in short, up to so many messages.
+/// The events of a subscription in short, up to this number of messages.
 fn told(subscription: &mut Subscription, messages: usize) -> Vec<String> {
     let mut told = Vec::new();
     let mut count = 0;

@@ -18,7 +18,7 @@ fn parse(pieces: &[&[u8]]) -> Vec<Item> {
     items
 }
 
-/// Input and what it says.
+/// Inputs and their items.
 fn table() -> Vec<(&'static [u8], Vec<Item>)> {
     let comment = |text: &str| Item::Comment(text.into());
     let id = |text: &str| Item::Id(text.into());

@@ -1,5 +1,5 @@
-//! Accepting connections: a bounded number in each turn, as long as there are files for them, each given to the worker with
-//! the fewest.
+//! Accepting: a bounded number of connections in each turn, as long as there are files for them, each given to the
+//! worker with the fewest.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,12 +8,15 @@ use std::time::Duration;
 use everywire_base::notice::{Notice, Refused};
 use everywire_base::reason::Reason;
 
+use crate::connection::Flag;
+use crate::connections::Connections;
+use crate::crowd;
 use crate::mail::{Accepted, Mail};
 use crate::net::Net;
 use crate::notices::From;
 use crate::worker::Worker;
 
-/// When somebody may come again who has too many connections.
+/// The delay after which a client with too many connections may come again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 256;
@@ -45,49 +48,54 @@ impl<N: Net> Worker<N> {
                 self.accept_failures = 0;
                 return false;
             }
-            // Out of descriptors or memory: those who wait stay in the kernel's queue until one closes.
+            // Out of descriptors or memory: waiting clients stay in the kernel's queue until a connection closes.
             Err(e) => return self.stall(listener, &format!("can't accept: {e}; raise the limit of open files")),
         }
         true
     }
 
     fn accepted(&mut self, socket: N::Socket, address: SocketAddr, listener: u16) {
-        // Of a proxy's connections those for whom it speaks are counted.
+        // A proxy's connections are counted for the clients for whom it speaks.
         let is_proxy = self.connections.is_trusted(address.ip());
-        let account = if is_proxy { Ok(None) } else { self.addresses.enter(address.ip()) };
-        if let Ok(account) = account {
-            return self.place(Accepted { socket, address, listener, account });
+        if is_proxy || self.connections.crowd.enter(address.ip(), self.most_of(address.ip())) {
+            let account = if is_proxy { None } else { self.addresses.enter(address.ip()) };
+            return self.place(Accepted { socket, address, listener, account, is_counted: !is_proxy });
         }
         self.connections.metrics.refused.add(1);
         self.refused_connection(Some(address.ip()), "limits.address_connections are open");
         self.connections.net.close(socket);
     }
 
-    /// Counts those for whom proxies speak against the bounds of their addresses.
+    /// Counts clients for whom proxies speak against the bounds of their addresses.
     pub(crate) fn count_addresses(&mut self) {
         for (slot, address) in std::mem::take(&mut self.connections.came_from) {
-            let account = self.addresses.enter(address);
-            let Some(connection) = self.connections.table.get_mut(slot) else {
-                account.into_iter().flatten().for_each(|account| account.disconnect());
-                continue;
-            };
-            if let Some(before) = connection.account.take() {
+            let most = self.most_of(address);
+            let Connections { table, crowd, .. } = &mut self.connections;
+            let Some(connection) = table.get_mut(slot) else { continue };
+            let is_counted = crowd.enter(address, most);
+            connection.set(Flag::Counted, is_counted);
+            let account = if is_counted { self.addresses.enter(address) } else { None };
+            if let Some(before) = connection.set_account(account) {
                 before.disconnect();
             }
-            let Ok(account) = account else {
-                self.refused_connection(Some(address), "limits.address_connections are open");
-                self.connections.end_soon(slot, Reason::Overloaded(AGAIN));
+            if is_counted {
                 continue;
-            };
-            connection.account = account;
+            }
+            self.refused_connection(Some(address), "limits.address_connections are open");
+            self.connections.end_soon(slot, Reason::Overloaded(AGAIN));
         }
+    }
+
+    /// The number of connections that an address may have.
+    fn most_of(&self, address: IpAddr) -> u64 {
+        crowd::most_of(address, &self.connections.limits, self.most_connections)
     }
 
     fn refused_connection(&mut self, address: Option<IpAddr>, why: &str) {
         self.connections.notices.push((None, From { address, wire: "" }, Notice::new(Refused::Connection, why)));
     }
 
-    /// Accepts later.
+    /// Puts off accepting to a later turn.
     fn stall(&mut self, listener: u16, why: &str) -> bool {
         if self.accept_failures == 0 {
             self.refused_connection(None, why);

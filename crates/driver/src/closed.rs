@@ -1,5 +1,5 @@
-//! What stands in a connection's place of a wire once that has ended: nothing but its name. So its memory is free while
-//! the last words are written.
+//! The stand-in for a wire that has ended: nothing but its name. So the wire's memory is free while the last words are
+//! written.
 
 use everywire_base::clock::Monotonic;
 use everywire_base::id::AskId;

@@ -1,4 +1,4 @@
-//! All connections of a worker, and every call of a wire's verb. What wires ask is collected here for the worker.
+//! All connections of a worker, and every call of a wire's verb. The asks of wires are collected here for the worker.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::clock::{Monotonic, Now};
-use everywire_base::id::{AskId, Slot};
+use everywire_base::id::{AskId, ReplyTo, Slot};
+use everywire_base::kept::Kept;
 use everywire_base::lab::Lab;
 use everywire_base::limits::Limits;
 use everywire_base::network::Network;
@@ -18,7 +19,8 @@ use everywire_hub::{Deliver, Origin};
 use everywire_wire::{Ask, Context, Outbox, Peer, Position, Then, Wire};
 
 use crate::closed::Closed;
-use crate::connection::{Connection, Inbound, Leaving, List, Phase};
+use crate::connection::{Connection, Flag, Inbound, Leaving, List, Phase, Rare};
+use crate::crowd::Crowd;
 use crate::mail::Accepted;
 use crate::metrics::WorkerMetrics;
 use crate::net::{Listener, Net};
@@ -30,14 +32,22 @@ use crate::unfinished::Unfinished;
 use crate::wheel::Wheel;
 use crate::writing;
 
-/// How long the last words of a connection may take to be written.
+/// The time that the last words of a connection may take to be written.
 const CLOSING: Duration = Duration::from_secs(10);
-/// How long what has come from a connection may take to be read before it is ended.
+/// The time in which bytes that have come from a connection must be read before it is ended.
 const LEAVING: Duration = Duration::from_secs(1);
 
-/// So many connections have their full share of a turn, `limits.asks_per_turn`; the others a small one.
+/// The number of connections that have their full share of a turn, `limits.asks_per_turn`; the others have a small one.
 const FULL_SHARES: usize = 16;
 const SMALL_SHARE: usize = 16;
+
+/// The state that all workers have in common.
+pub(crate) struct Shared {
+    pub(crate) proxies: Arc<[Network]>,
+    pub(crate) lab: Arc<Lab>,
+    pub(crate) crowd: Arc<Crowd>,
+    pub(crate) kept: Box<[Arc<Kept>]>,
+}
 
 pub(crate) struct Connections<N: Net> {
     pub(crate) net: N,
@@ -48,11 +58,11 @@ pub(crate) struct Connections<N: Net> {
     pub(crate) limits: Arc<Limits>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) metrics: Arc<WorkerMetrics>,
-    /// What wires ask, for the worker to see to.
+    /// The asks of wires, for the worker to see to.
     pub(crate) questions: VecDeque<(Slot, AskId, Ask)>,
-    /// How many were seen to in this turn.
+    /// The number of asks that were seen to in this turn.
     pub(crate) asked: usize,
-    /// What was refused, and operators shall know of.
+    /// Notices of refusals, for operators.
     pub(crate) notices: Vec<(Option<Slot>, From, Notice)>,
     /// Connections that are gone, for the hub to forget.
     pub(crate) gone: Vec<(Slot, Origin)>,
@@ -64,21 +74,25 @@ pub(crate) struct Connections<N: Net> {
     pub(crate) serve: Vec<Slot>,
     /// Connections to settle: all of this turn's deliveries and answers were handed over.
     pub(crate) settle: Vec<Slot>,
-    /// Connections that are ended once what has come from them is read.
+    /// Connections that are ended once the bytes that have come from them are read.
     leaving: Vec<Leaving>,
     /// Connections to flush.
     pub(crate) dirty: Vec<Slot>,
-    /// Where live connections stand, for pushes.
+    /// The position of live connections, for pushes.
     pub(crate) here: Position,
     pub(crate) unfinished: Unfinished,
-    /// What labelled connections cost.
+    /// The cost of labelled connections.
     pub(crate) lab: Arc<Lab>,
-    /// How much the last read took.
+    /// The number of bytes of the last read.
     pub(crate) last_read: u64,
-    /// Proxies that are believed for whom they speak.
+    /// Trusted proxies: they may say for whom they speak.
     pub(crate) proxies: Arc<[Network]>,
-    /// Connections of which a proxy has said where they come from.
+    /// Connections of which a proxy has said the address that they come from.
     pub(crate) came_from: Vec<(Slot, IpAddr)>,
+    /// The number of connections of each address.
+    pub(crate) crowd: Arc<Crowd>,
+    /// The kept bytes, by their payer.
+    kept: Box<[Arc<Kept>]>,
     asks: Vec<(AskId, Ask)>,
     #[expect(clippy::vec_box, reason = "connections hold their outbox boxed, to be small while they have none")]
     pub(crate) spare: Vec<Box<Outbox>>,
@@ -94,9 +108,10 @@ impl<N: Net> Connections<N> {
         rules: Arc<Rules>,
         metrics: Arc<WorkerMetrics>,
         here: Position,
-        (proxies, lab): (Arc<[Network]>, Arc<Lab>),
+        shared: Shared,
     ) -> Self {
         let now = net.now();
+        let Shared { proxies, lab, crowd, kept } = shared;
         Self {
             net,
             table: Table::new(),
@@ -123,6 +138,8 @@ impl<N: Net> Connections<N> {
             last_read: 0,
             proxies,
             came_from: Vec::new(),
+            crowd,
+            kept,
             asks: Vec::new(),
             spare: Vec::new(),
             names: Vec::new(),
@@ -131,7 +148,7 @@ impl<N: Net> Connections<N> {
 
     /// Takes a new connection in.
     pub(crate) fn adopt(&mut self, accepted: Accepted<N::Socket>) {
-        let Accepted { mut socket, address, listener, account } = accepted;
+        let Accepted { mut socket, address, listener, account, is_counted } = accepted;
         let at = &self.listeners[usize::from(listener)];
         let is_proxy = self.is_trusted(address.ip());
         let peer = Peer { address, local: at.local, tls: at.tls.is_some(), is_proxy };
@@ -142,6 +159,9 @@ impl<N: Net> Connections<N> {
         let (false, Ok(())) = (full, self.net.watch(&mut socket, slot.index)) else {
             if let Some(account) = account {
                 account.disconnect();
+            }
+            if is_counted {
+                self.crowd.leave(address.ip());
             }
             self.metrics.refused.add(1);
             let notice = Notice::new(Refused::Connection, "limits.connections_per_worker are open");
@@ -154,7 +174,10 @@ impl<N: Net> Connections<N> {
         self.metrics.wire(label).connections.add(1);
         self.metrics.accepted.add(1);
         let mut connection = Connection::new(socket, transport, wire, (address, listener), self.now);
-        (connection.label, connection.account, connection.through_proxy) = (label, account, is_proxy);
+        connection.label = label;
+        connection.set_account(account);
+        connection.set(Flag::ThroughProxy, is_proxy);
+        connection.set(Flag::Counted, is_counted);
         let slot = self.table.insert(connection);
         self.metrics.connections.set(self.table.len().into());
         self.wheel.set(slot.index, deadline);
@@ -170,7 +193,7 @@ impl<N: Net> Connections<N> {
         label
     }
 
-    /// The socket may have bytes; with `hangup`, the last ones.
+    /// Notes that the socket may have bytes; with `hangup`, the last ones.
     pub(crate) fn ready(&mut self, slot: Slot, hangup: bool) {
         let Some(connection) = self.table.get_mut(slot) else { return };
         connection.inbound = match connection.inbound {
@@ -181,7 +204,7 @@ impl<N: Net> Connections<N> {
         self.enlist(slot, List::Serve);
     }
 
-    /// Bytes have come, or the end. Of a paused connection this is all that is known of what it sends.
+    /// Notes that bytes have come, or the end. Nothing more is known of the bytes that a paused connection sends.
     pub(crate) fn heard(&mut self, slot: Slot, hangup: bool) {
         if let Some(connection) = self.table.get_mut(slot).filter(|c| c.phase == Phase::Paused) {
             connection.heard = self.now.monotonic;
@@ -191,15 +214,20 @@ impl<N: Net> Connections<N> {
 
     /// The remote address of a connection whose wire waits for something else than input.
     pub(crate) fn is_waiting(&mut self, slot: Slot) -> Option<IpAddr> {
-        self.table.get_mut(slot).filter(|c| c.phase == Phase::Paused).map(|c| c.address.ip())
+        self.table.get_mut(slot).filter(|c| c.phase == Phase::Paused).map(|c| c.address().ip())
     }
 
     /// The remote address of a connection, and whether it has closed its sending side.
     pub(crate) fn whereabouts(&mut self, slot: Slot) -> (IpAddr, bool) {
         let connection = self.table.get_mut(slot);
         connection.map_or((IpAddr::V4(Ipv4Addr::UNSPECIFIED), true), |c| {
-            (c.address.ip(), matches!(c.inbound, Inbound::LastBytes | Inbound::Ended))
+            (c.address().ip(), matches!(c.inbound, Inbound::LastBytes | Inbound::Ended))
         })
+    }
+
+    /// The remote address on whose account an ask goes: the hub's own asks have none.
+    pub(crate) fn origin_of(&mut self, reply_to: ReplyTo) -> IpAddr {
+        reply_to.connection().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |(slot, _)| self.whereabouts(slot).0)
     }
 
     /// Puts a connection into a list, unless it stands there.
@@ -215,8 +243,8 @@ impl<N: Net> Connections<N> {
         }
     }
 
-    /// Calls a verb of a connection's wire, if it is alive, and sees to what it wrote and asked. Without a position it
-    /// stands where the live ones stand.
+    /// Calls a verb of a connection's wire, if it is alive, and sees to its output and its asks. Without `position`, it
+    /// is given that of live connections.
     pub(crate) fn call<R>(
         &mut self,
         slot: Slot,
@@ -225,7 +253,7 @@ impl<N: Net> Connections<N> {
     ) -> Option<R> {
         let connection = self.table.get_mut(slot).filter(|c| c.is_alive())?;
         let at = &self.listeners[usize::from(connection.listener)];
-        let (address, is_proxy) = (connection.address, connection.through_proxy);
+        let (address, is_proxy) = (connection.address(), connection.is(Flag::ThroughProxy));
         let peer = Peer { address, local: at.local, tls: at.tls.is_some(), is_proxy };
         let spare = &mut self.spare;
         let out = connection.outbox.get_or_insert_with(|| spare.pop().unwrap_or_default());
@@ -236,7 +264,10 @@ impl<N: Net> Connections<N> {
             peer: &peer,
             heard: connection.heard,
             position: position.unwrap_or(&self.here),
-            account: connection.account.as_deref(),
+            account: connection.rare.as_deref().and_then(Rare::account),
+            from: address.ip(),
+            proxies: &self.proxies,
+            kept: &self.kept,
             out,
             asks: &mut self.asks,
         };
@@ -254,7 +285,7 @@ impl<N: Net> Connections<N> {
         Some(result)
     }
 
-    /// Calls a verb that says how it goes on, and does so.
+    /// Calls a verb that gives the next state, and moves the connection there.
     pub(crate) fn call_then(
         &mut self,
         slot: Slot,
@@ -268,12 +299,17 @@ impl<N: Net> Connections<N> {
 
     pub(crate) fn go_on(&mut self, slot: Slot, then: Then) {
         let Some(connection) = self.table.get_mut(slot) else { return };
+        let is_unread = connection.waiting_bytes() > self.limits.unread_bytes;
+        if is_unread && !connection.set(Flag::Unread, true) {
+            self.metrics.unread.add(1);
+        }
         match then {
+            Then::Open | Then::Later if is_unread => connection.phase = Phase::Paused,
             Then::Open => {
                 // While bytes are being offered none are kept, so that only other verbs come back to kept ones.
-                let reopened = connection.phase == Phase::Paused || !connection.input.is_empty();
+                let reopened = connection.phase == Phase::Paused || !connection.input().is_empty();
                 if connection.phase == Phase::Paused {
-                    connection.held.since = self.now.monotonic;
+                    connection.begin_again(self.now.monotonic);
                 }
                 connection.phase = Phase::Open;
                 if reopened && connection.has_input() {
@@ -281,8 +317,8 @@ impl<N: Net> Connections<N> {
                 }
             }
             Then::Later => {
-                // It goes on, so that what is left is not late.
-                connection.held.since = self.now.monotonic;
+                // The wire goes on, so that the bytes that are left are not late.
+                connection.begin_again(self.now.monotonic);
                 connection.phase = Phase::Open;
                 self.enlist(slot, List::Serve);
             }
@@ -308,41 +344,44 @@ impl<N: Net> Connections<N> {
         true
     }
 
-    /// Whether this turn goes on with what was asked in earlier ones: half of it is for what is new.
+    /// Whether this turn goes on with asks of earlier ones: half of it is for new ones.
     pub(crate) fn has_time_for_later(&self) -> bool {
         self.asked < self.limits.asks_per_turn.saturating_mul(FULL_SHARES / 2)
     }
 
-    /// A connection has its share of a turn again: a small one when many others had theirs before in this turn. Says how
-    /// many asks that are; one that has ended may ask all that it has.
+    /// Renews a connection's share of a turn: a small one if many others had theirs before in this turn. Gives the
+    /// number of asks; a connection that has ended may ask all that it has.
     pub(crate) fn renew(&mut self, slot: Slot) -> usize {
         let full = self.limits.asks_per_turn;
         let share = if self.asked < full.saturating_mul(FULL_SHARES) { full } else { full.min(SMALL_SHARE) };
+        // The count takes little memory; beyond it, the rest waits for the next turn.
+        let share = share.min(u16::MAX.into());
         let Some(connection) = self.table.get_mut(slot) else { return usize::MAX };
         connection.delist(List::Ask);
-        connection.asks_left = share as u32;
+        connection.asks_left = share as u16;
         if connection.is_alive() { share } else { usize::MAX }
     }
 
-    /// A connection whose asks wait for another turn isn't read.
+    /// Notes that asks of a connection wait for another turn: it isn't read until then.
     pub(crate) fn wait_turn(&mut self, slot: Slot) {
         if let Some(connection) = self.table.get_mut(slot) {
             connection.enlist(List::Ask);
         }
     }
 
-    /// Whether a connection has asked more than is seen to yet: until then it isn't read.
+    /// Whether asks of a connection still wait to be seen to: until then it isn't read.
     pub(crate) fn waits_its_turn(&mut self, slot: Slot) -> bool {
         self.table.get_mut(slot).is_some_and(|c| c.is_listed(List::Ask) && c.is_alive())
     }
 
-    /// A message of this connection was acknowledged.
+    /// Counts a message of a connection that was published.
     pub(crate) fn count_published(&mut self, slot: Slot) {
         let label = self.table.get_mut(slot).map_or(0, |c| c.label);
         self.metrics.wire(label).published.add(1);
     }
 
-    /// Sets when the connection is looked at next: what its wire wants, and what isn't whole.
+    /// Sets the time at which the connection is looked at next: the wire's deadline, or that of bytes that aren't
+    /// whole.
     pub(crate) fn set_deadline(&mut self, slot: Slot) {
         let unfinished = self.unfinished_until(slot);
         let Some(connection) = self.table.get_mut(slot) else { return };
@@ -365,15 +404,20 @@ impl<N: Net> Connections<N> {
         }
     }
 
-    /// Ends a connection from our side, once what has come from it is read: a goodbye may be in it.
+    /// Ends a connection from our side, once the bytes that have come from it are read: a goodbye may be among them.
     pub(crate) fn end_soon(&mut self, slot: Slot, reason: Reason) {
-        let Some(connection) = self.table.get_mut(slot).filter(|c| c.is_alive() && !c.is_ending) else { return };
-        connection.is_ending = true;
+        let Some(connection) = self.table.get_mut(slot).filter(|c| c.is_alive() && !c.is(Flag::Ending)) else { return };
+        connection.set(Flag::Ending, true);
         self.ready(slot, false);
         self.leaving.push(Leaving { slot, reason, until: self.now.monotonic + LEAVING });
     }
 
-    /// Takes those of which all was read, or that took too long.
+    /// Whether a connection is ended as soon as the bytes that have come from it are read.
+    pub(crate) fn is_ending(&mut self, slot: Slot) -> bool {
+        self.table.get_mut(slot).is_none_or(|connection| connection.is(Flag::Ending))
+    }
+
+    /// Takes the leaving connections of which all was read, or that took too long.
     pub(crate) fn take_leavers(&mut self) -> Vec<Leaving> {
         let (table, now) = (&mut self.table, self.now.monotonic);
         let is_due = |leaving: &mut Leaving| {
@@ -382,7 +426,7 @@ impl<N: Net> Connections<N> {
         self.leaving.extract_if(.., is_due).collect()
     }
 
-    /// When the first of them has taken too long.
+    /// The time at which the first of them has taken too long.
     pub(crate) fn next_leaver(&self) -> Option<Monotonic> {
         self.leaving.first().map(|leaving| leaving.until)
     }
@@ -392,12 +436,11 @@ impl<N: Net> Connections<N> {
         if matches!(reason, Reason::PeerClosed) {
             return self.drop_now(slot, &reason);
         }
-        let (label, address) = (connection.label, connection.address);
+        let (label, address) = (connection.label, connection.address());
         let notice = notice_of(&reason);
-        connection.phase = Phase::Closing(Box::new(reason));
-        connection.input = Vec::new();
+        connection.close(reason);
         connection.wire = Box::new(Closed(connection.wire.name()));
-        let held = std::mem::take(&mut connection.held);
+        let held = connection.take_held();
         self.unweigh(address.ip(), held);
         self.enlist(slot, List::Flush);
         if let Some(notice) = notice {
@@ -413,9 +456,14 @@ impl<N: Net> Connections<N> {
         self.notices.push((Some(slot), from, notice));
     }
 
-    /// From where a connection comes, also one that is gone since this turn.
+    /// The name of the wire that a connection speaks, also of one that has gone in this turn.
+    pub(crate) fn wire_name(&mut self, slot: Slot) -> &'static str {
+        self.origin(slot).wire
+    }
+
+    /// The origin of a connection, also of one that has gone in this turn.
     fn origin(&mut self, slot: Slot) -> From {
-        let here = self.table.get_mut(slot).map(|c| (c.address, c.wire.name()));
+        let here = self.table.get_mut(slot).map(|c| (c.address(), c.wire.name()));
         let gone = || self.gone.iter().find(|(gone, _)| *gone == slot).map(|(_, origin)| (origin.address, origin.wire));
         here.or_else(gone).map_or(From::NOWHERE, |(address, wire)| From { address: Some(address.ip()), wire })
     }
@@ -433,18 +481,22 @@ impl<N: Net> Connections<N> {
         self.metrics.wire(connection.label).connections.sub(1);
         self.metrics.connections.set(self.table.len().into());
         self.wheel.set(slot.index, None);
-        self.metrics.outbox_bytes.sub(connection.outbox.as_ref().map_or(0, |o| o.len()) as u64);
+        self.metrics.outbox_bytes.sub(connection.waiting_bytes() as u64);
+        self.metrics.unread.sub(connection.is(Flag::Unread).into());
         writing::put_back(&mut self.spare, &mut connection.outbox);
-        self.part(slot, connection.label, connection.address);
-        self.unweigh(connection.address.ip(), connection.held);
-        self.net.close(connection.socket);
-        if let Some(account) = &connection.account {
+        self.part(slot, connection.label, connection.address());
+        self.unweigh(connection.address().ip(), connection.held());
+        if let Some(account) = connection.account() {
             account.disconnect();
         }
+        if connection.is(Flag::Counted) {
+            self.crowd.leave(connection.address().ip());
+        }
+        self.net.close(connection.socket);
         self.vacated.push(slot);
     }
 
-    /// The deadline of a connection has come.
+    /// Sees to a connection whose deadline has come.
     pub(crate) fn tick(&mut self, slot: Slot, position: &Position) {
         let Some(connection) = self.table.get_mut(slot) else { return };
         match &connection.phase {
@@ -452,13 +504,13 @@ impl<N: Net> Connections<N> {
                 self.call_then(slot, position, |wire, cx| wire.tick(cx));
                 self.give_up_late(slot, position);
             }
-            Phase::Closing(_) => self.drop_now(slot, &Reason::Timeout),
+            Phase::Closing => self.drop_now(slot, &Reason::Timeout),
             Phase::Lingering => self.drop_now(slot, &Reason::Done),
         }
     }
 }
 
-/// What operators shall know of an ending.
+/// The notice to operators of an ending, if they shall know of it.
 fn notice_of(reason: &Reason) -> Option<Notice> {
     let notice = |refused, why: &str| Some(Notice::new(refused, why));
     match reason {
@@ -466,7 +518,10 @@ fn notice_of(reason: &Reason) -> Option<Notice> {
         Reason::TooLarge(bound) => notice(Refused::Protocol, &format!("more than {bound} allows")),
         Reason::Kicked(why) => notice(Refused::Kicked, why),
         Reason::TakenOver => notice(Refused::TakenOver, "a newer login has its session"),
-        Reason::SlowConsumer => notice(Refused::Delivery, "it reads too slowly, and the topic's rule says to close"),
+        Reason::SlowConsumer => notice(
+            Refused::Delivery,
+            "it reads too slowly: the topic's rule says to close, or its answers wait for too long",
+        ),
         Reason::Overloaded(_) => notice(Refused::Connection, "too many connections, or too much traffic"),
         Reason::PeerClosed
         | Reason::Timeout
@@ -481,20 +536,26 @@ fn notice_of(reason: &Reason) -> Option<Notice> {
 
 impl<N: Net> Deliver for Connections<N> {
     fn deliver(&mut self, slot: Slot, delivery: &Delivery<'_>) -> Taken {
-        let Some(taken) = self.call(slot, None, |wire, cx| wire.push(cx, delivery)) else { return Taken::Yes };
+        let Some(taken) =
+            self.call(slot, None, |wire, cx| if cx.is_full() { Taken::Full } else { wire.push(cx, delivery) })
+        else {
+            return Taken::Yes;
+        };
         let Some(connection) = self.table.get_mut(slot) else { return taken };
         match delivery {
+            // A signal for which there is no room is dropped.
+            Delivery::Signal(_) | Delivery::Conversation(_) => {}
             _ if taken == Taken::Full => {
-                connection.full = true;
+                connection.set(Flag::Full, true);
                 self.enlist(slot, List::Flush);
             }
             Delivery::Message(parcel, _) | Delivery::Retained(parcel, _) => {
                 self.metrics.wire(connection.label).delivered.add(1);
-                if let Some(labelled) = &connection.labelled {
+                if let Some(labelled) = connection.labelled() {
                     labelled.delivered();
                 }
                 let record = parcel.record();
-                // History that somebody reads again was not late.
+                // A record of history that somebody reads again was not late.
                 if self.here.cursor.position(record.partition).is_some_and(|mark| record.offset > mark) {
                     self.metrics.delay(self.now.wall.0.saturating_sub(record.time.0));
                 }

@@ -1,7 +1,7 @@
 //! The driver: moves bytes between sockets and wires.
 //!
-//! A [`Worker`] is one event loop on one thread. It owns its connections outright; what other threads want of it comes
-//! by mail. A turn is: sleep, mail, commits, reads, farewells, timers, settle, flush. The worker never blocks but in its sleep, never
+//! A [`Worker`] is one event loop on one thread. It owns its connections outright; other threads send it mail. A turn
+//! is: sleep, mail, commits, reads, farewells, timers, settle, flush. The worker never blocks but in its sleep, never
 //! touches the disk, spawns nothing, and knows no protocol: an `if` about one in here means that it leaked.
 //!
 //! mio and rustls live only in this crate. [`net::Net`] lets a simulation run the same turn without them.
@@ -11,6 +11,7 @@ mod addresses;
 mod closed;
 mod connection;
 mod connections;
+mod crowd;
 mod labels;
 pub mod mail;
 pub mod metrics;
@@ -20,7 +21,9 @@ mod notices;
 mod proxy;
 mod questions;
 mod reading;
+mod reads;
 mod registry;
+mod rest;
 mod table;
 pub mod tls;
 mod unfinished;
@@ -28,6 +31,7 @@ mod wheel;
 pub mod worker;
 mod writing;
 
+pub use crowd::Crowd;
 pub use mail::{Accepted, Mail, Mailbox, Post, Question};
 pub use metrics::WorkerMetrics;
 pub use net::Listener;

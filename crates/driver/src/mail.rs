@@ -1,7 +1,7 @@
-//! What comes to a worker from other threads.
+//! Letters to a worker from other threads.
 //!
-//! Each kind is bounded by what was asked: outcomes by the appends under way, pages by the reads, replies by the calls,
-//! accepted sockets by the accepting worker's budget; the rest comes from an operator's hand.
+//! Each kind is bounded by the requests for it: outcomes by the appends under way, pages by the reads, replies by the
+//! calls, accepted sockets by the accepting worker's budget; the rest comes from an operator's hand.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,10 +21,12 @@ pub struct Accepted<S> {
     pub socket: S,
     /// The remote address.
     pub address: SocketAddr,
-    /// Which listener accepted it.
+    /// The listener that accepted it.
     pub listener: u16,
-    /// What its address has used of its bounds; this connection is counted.
+    /// The account of its address's bounds.
     pub account: Option<Arc<Account>>,
+    /// Whether it is counted among the connections of its address.
+    pub is_counted: bool,
 }
 
 /// A letter to a worker.
@@ -37,13 +39,13 @@ pub enum Mail<S> {
     Page(Page),
     /// An answer of the API.
     Called(Reply),
-    /// Who somebody is.
+    /// The result of a check of credentials.
     Authenticated(Authenticated),
     /// New topic rules.
     Rules(Arc<Rules>),
     /// New certificates for all listeners with TLS.
     Tls(Arc<rustls::ServerConfig>),
-    /// How many connections are subscribed to each of these topics?
+    /// A question for the number of connections that are subscribed to each of these topics.
     Subscribers(Vec<Topic>, Box<dyn FnOnce(Vec<u64>) + Send>),
     /// An operator's question.
     Asked(Question),
@@ -51,11 +53,11 @@ pub enum Mail<S> {
     Drain(Duration),
 }
 
-/// A question to a worker, and where the answer goes.
+/// A question to a worker, and the function that takes the answer.
 pub enum Question {
-    /// Which connections are there?
+    /// A question for the connections that a query means.
     Connections(ConnectionsQuery, Box<dyn FnOnce(Vec<ConnectionInfo>) + Send>),
-    /// Who was to have a message, and has it come?
+    /// A question for the recipients of a message, and whether it has come.
     Trace(TraceQuestion, Box<dyn FnOnce(Vec<Recipient>) + Send>),
 }
 
@@ -72,7 +74,7 @@ impl Wake for Arc<mio::Waker> {
     }
 }
 
-/// Where letters to a worker are dropped. Waking costs a system call only if the worker sleeps.
+/// The post box of a worker, into which letters are dropped. Waking costs a system call only if the worker sleeps.
 pub struct Post<S> {
     sender: Sender<Mail<S>>,
     bell: Arc<Doorbell>,

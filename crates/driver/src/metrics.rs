@@ -1,4 +1,4 @@
-//! What a worker counts. The worker writes its own numbers and nobody else's; others read them.
+//! The counters of a worker. It writes its own numbers and nobody else's; others read them.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use everywire_base::reason::Reason;
 /// Upper bounds of the buckets of delivery delays, in milliseconds.
 pub const DELAY_BUCKETS_MS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 30_000];
 
-/// The most names that wires may use for what they speak.
+/// The most names that wires may use for their protocols.
 pub const MAX_WIRES: usize = 16;
 
 /// A number that one worker writes and anybody reads.
@@ -60,11 +60,13 @@ pub struct WorkerMetrics {
     pub delay_sum_ms: Cell,
     /// Bytes that wait in outboxes.
     pub outbox_bytes: Cell,
+    /// Connections that are not read, since they don't read their outboxes.
+    pub unread: Cell,
     /// Records between the worker's mark and the head.
     pub inbox_records: Cell,
     /// Appends that the engine had no room for yet.
     pub waiting_appends: Cell,
-    /// How many connections all workers may have together.
+    /// The number of connections that all workers may have together.
     pub most_connections: Cell,
     /// Bytes of messages that have not come whole.
     pub unfinished_bytes: Cell,
@@ -84,6 +86,12 @@ pub struct WorkerMetrics {
     pub ended: Cell,
     /// Wills of connections that are gone.
     pub wills: Cell,
+    /// Signals handed over.
+    pub signals: Cell,
+    /// Signals that were dropped because there were too many.
+    pub signals_dropped: Cell,
+    /// Changes of presence of which not all were told who may know.
+    pub untold: Cell,
     /// Turns.
     pub turns: Cell,
     /// Bytes read from sockets.
@@ -92,8 +100,8 @@ pub struct WorkerMetrics {
     pub bytes_out: Cell,
     /// Writes to sockets.
     pub writes: Cell,
-    /// When the last turn began, in the worker's monotonic milliseconds, and whether it sleeps: a worker that is awake
-    /// and stays in one turn is stuck.
+    /// The time at which the last turn began, in milliseconds of steady time: a worker that is awake and stays in one
+    /// turn is stuck.
     pub turn_began_ms: Cell,
     /// 1 while it sleeps.
     pub sleeping: Cell,
@@ -101,7 +109,7 @@ pub struct WorkerMetrics {
     pub adopted: Cell,
     /// Endings, at the index of their reason.
     endings: [Cell; Reason::WORDS.len()],
-    /// What was refused, at the index of its kind.
+    /// Refusals, at the index of their kind.
     refusals: [Cell; Refused::WORDS.len()],
 }
 
@@ -129,17 +137,17 @@ impl WorkerMetrics {
         names.into_iter().zip(&self.wires).collect()
     }
 
-    /// How many connections ended, by reason.
+    /// The number of connections that ended, by reason.
     pub fn endings(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Reason::WORDS.iter().copied().zip(self.endings.iter().map(Cell::get))
     }
 
-    /// How much was refused, by kind.
+    /// The number of refusals, by kind.
     pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Refused::WORDS.iter().copied().zip(self.refusals.iter().map(Cell::get))
     }
 
-    /// How much of this kind was refused.
+    /// The number of refusals of this kind.
     pub fn refused_of(&self, refused: Refused) -> u64 {
         self.refusals[refused.index()].get()
     }

@@ -26,11 +26,11 @@ pub struct MioNet {
 }
 
 impl MioNet {
-    /// The sockets of one worker, with the means to wake it.
-    pub fn new() -> io::Result<(Self, Arc<Waker>)> {
+    /// The sockets of one worker, whose steady time began at `start`, with the means to wake it.
+    pub fn new(start: Instant) -> io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        Ok((Self { poll, events: Events::with_capacity(EVENTS), start: Instant::now() }, waker))
+        Ok((Self { poll, events: Events::with_capacity(EVENTS), start }, waker))
     }
 }
 

@@ -10,29 +10,29 @@ use everywire_wire::Listen;
 
 use crate::tls::Tls;
 
-/// Sockets and clocks, as a worker needs them. Nothing blocks but [`Net::wait`].
+/// Sockets and clocks, as a worker needs them. Only [`Net::wait`] blocks.
 pub trait Net {
     /// A connected socket.
     type Socket: Send;
     /// A listening socket.
     type Listener: Send;
 
-    /// Both clocks.
+    /// The time of both clocks.
     fn now(&mut self) -> Now;
 
-    /// Sleeps until something is ready, somebody wakes the worker, or the time is over; appends what is ready.
+    /// Sleeps until something is ready, somebody wakes the worker, or the time is over; appends the events.
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>);
 
-    /// From now on, tells what becomes ready on this socket, under this number.
+    /// Begins to tell what becomes ready on this socket, under this number.
     fn watch(&mut self, socket: &mut Self::Socket, index: u32) -> io::Result<()>;
 
-    /// From now on, tells when this listener has connections to accept, under this number.
+    /// Begins to tell when this listener has connections to accept, under this number.
     fn listen(&mut self, listener: &mut Self::Listener, index: u16) -> io::Result<()>;
 
     /// Accepts one connection.
     fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Socket, SocketAddr)>;
 
-    /// Reads what is there; 0 means that the peer ended its side.
+    /// Reads the bytes that are there; 0 means that the peer ended its side.
     fn read(&mut self, socket: &mut Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Writes as much as the socket takes, all slices in one system call.
@@ -45,7 +45,7 @@ pub trait Net {
     fn close(&mut self, socket: Self::Socket);
 }
 
-/// Something became ready. Each is told once (edge-triggered), and may be told too often.
+/// A socket became ready. Each event is told once (edge-triggered), and may be told too often.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
     /// The listener has connections to accept.
@@ -67,10 +67,10 @@ pub enum Event {
 pub struct Listener<N: Net> {
     /// The socket, for the worker that accepts from it.
     pub socket: Option<N::Listener>,
-    /// Where it is bound.
+    /// The address that it is bound to.
     pub local: SocketAddr,
     /// Makes the first wire of each connection.
     pub wires: Arc<dyn Listen>,
-    /// With TLS, its certificates.
+    /// The certificates, if it speaks TLS.
     pub tls: Option<Tls>,
 }

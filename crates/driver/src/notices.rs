@@ -1,4 +1,4 @@
-//! What clients are refused, for operators: one line at once, and then at most one a minute for each kind and address.
+//! Notices of refusals, for operators: one line at once, and then at most one a minute for each kind and address.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,12 +10,12 @@ use std::time::Duration;
 use everywire_base::clock::Monotonic;
 use everywire_base::notice::{Notice, Refused};
 
-/// Between lines about the same.
+/// The time between lines about the same.
 const EVERY: Duration = Duration::from_mins(1);
-/// Addresses of which each has lines of its own; all further ones share theirs.
+/// The number of addresses that have lines of their own; all further ones share theirs.
 const ADDRESSES: usize = 64;
 
-/// From where something came that was refused.
+/// The origin of something that was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct From {
     pub(crate) address: Option<IpAddr>,
@@ -23,18 +23,18 @@ pub(crate) struct From {
 }
 
 impl From {
-    /// What doesn't concern a connection.
+    /// The origin of something that doesn't concern a connection.
     pub(crate) const NOWHERE: Self = Self { address: None, wire: "" };
 }
 
-/// What was said, and how often not.
+/// The last line of one kind, and the number of times that it was not said.
 struct Silence {
     since: Monotonic,
     more: u64,
     last: String,
 }
 
-/// What was refused on all workers within the last minute.
+/// The refusals on all workers within the last minute.
 #[derive(Default)]
 pub struct Notices(Mutex<Said>);
 
@@ -44,12 +44,12 @@ impl Notices {
         self.said().note(now, notice, from)
     }
 
-    /// When a minute is over.
+    /// The time at which the first minute is over.
     pub(crate) fn deadline(&self) -> Option<Monotonic> {
         self.said().deadline()
     }
 
-    /// The lines about what has happened in minutes that are over.
+    /// The lines about refusals in minutes that are over.
     pub(crate) fn due(&self, now: Monotonic) -> Vec<String> {
         self.said().due(now)
     }
@@ -59,11 +59,11 @@ impl Notices {
     }
 }
 
-/// The same for one of them at a time.
+/// The refusals, while one worker holds the lock.
 #[derive(Default)]
 struct Said {
     said: HashMap<(Refused, Option<IpAddr>), Silence>,
-    /// When the first minute is over.
+    /// The time at which the first minute is over.
     next: Option<Monotonic>,
 }
 
@@ -87,12 +87,12 @@ impl Said {
         }
     }
 
-    /// When a minute is over.
+    /// The time at which the first minute is over.
     fn deadline(&self) -> Option<Monotonic> {
         self.next
     }
 
-    /// The lines about what has happened in minutes that are over.
+    /// The lines about refusals in minutes that are over.
     fn due(&mut self, now: Monotonic) -> Vec<String> {
         let mut lines = Vec::new();
         self.said.retain(|(refused, address), silence| {
@@ -113,7 +113,7 @@ impl Said {
     }
 }
 
-/// Who, from where, why. What clients have said can't end the line, nor steer a terminal.
+/// The line of a notice: who, from which address, why. A client's own words can't end the line, nor steer a terminal.
 fn line(notice: &Notice, from: From) -> String {
     let mut line = String::new();
     if let Some(who) = &notice.who {

@@ -1,11 +1,11 @@
 //! PROXY protocol, version 2 (haproxy, `doc/proxy-protocol.txt`, §2.2): a proxy says for whom it speaks, before TLS.
 //!
-//! Only connections from trusted proxies may begin so; one of them that begins otherwise is served as what it is.
+//! Only connections from trusted proxies may begin so; such a connection that begins otherwise is served as what it is.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::connection::Inbound;
+use crate::connection::{Flag, Inbound};
 use crate::connections::Connections;
 use crate::net::Net;
 use crate::tls::{Tls, Transport};
@@ -14,7 +14,7 @@ use everywire_base::id::Slot;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The signature, version and command, family, length.
 const HEAD: usize = 16;
-/// The most bytes behind it: addresses and what is not read here.
+/// The most bytes behind it: addresses, and fields that are not read here.
 const MOST: usize = 4096;
 
 /// A connection from a trusted proxy that has not said yet for whom it speaks.
@@ -23,18 +23,18 @@ pub(crate) struct Proxied {
     then: Option<Tls>,
 }
 
-/// How it begins.
+/// The beginning of such a connection.
 enum Beginning {
-    /// With a header: for whom the proxy speaks, if not for itself.
+    /// A header, with the client for whom the proxy speaks, if not for itself.
     Header(Option<SocketAddr>),
-    /// Without one.
+    /// No header.
     Other,
     /// The proxy has ended it.
     End,
 }
 
 impl Proxied {
-    /// What comes after the header is encrypted with this, or plain.
+    /// A connection whose bytes after the header are encrypted with `then`, or plain.
     pub(crate) fn new(then: Option<Tls>) -> Self {
         Self { bytes: Vec::new(), then }
     }
@@ -71,7 +71,7 @@ fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("PROXY protocol: {what}"))
 }
 
-/// For whom the proxy speaks; `None` is for itself, or for a kind of address that isn't known here.
+/// The client for whom the proxy speaks; `None` for itself, or for a kind of address that isn't known here.
 fn source(header: &[u8]) -> io::Result<Option<SocketAddr>> {
     let (command, family, rest) = (header[12], header[13], &header[HEAD..]);
     let port = |at: usize| Some(u16::from_be_bytes([*rest.get(at)?, *rest.get(at + 1)?]));
@@ -91,19 +91,22 @@ impl<N: Net> Connections<N> {
         self.proxies.iter().any(|network| network.contains(address))
     }
 
-    /// A request came through these addresses: its client is the last that is no trusted proxy.
-    pub(crate) fn came_through(&mut self, slot: Slot, through: &[IpAddr]) {
-        let Some(address) = through.iter().rev().find(|address| !self.is_trusted(**address)).copied() else { return };
-        let Some(connection) = self.table.get_mut(slot).filter(|c| c.through_proxy) else { return };
-        if connection.address.ip() != address {
-            let held = std::mem::take(&mut connection.held);
-            let before = std::mem::replace(&mut connection.address, SocketAddr::new(address, 0));
+    /// Notes the address for which a trusted proxy sends a request.
+    pub(crate) fn came_from(&mut self, slot: Slot, address: IpAddr) {
+        let Some(connection) = self.table.get_mut(slot).filter(|c| c.is(Flag::ThroughProxy)) else { return };
+        if connection.address().ip() != address {
+            let held = connection.take_held();
+            let before = connection.set_address(SocketAddr::new(address, 0));
+            if connection.set(Flag::Counted, false) {
+                self.crowd.leave(before.ip());
+            }
             self.unweigh(before.ip(), held);
             self.came_from.push((slot, address));
         }
     }
 
-    /// Reads for whom a proxy speaks. Gives the bytes that turned out to be the client's, if it doesn't say.
+    /// Reads the header in which a proxy says for whom it speaks. Gives the bytes that turned out to be the client's,
+    /// if there is none.
     pub(crate) fn open_proxied(&mut self, slot: Slot, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(connection) = self.table.get_mut(slot) else { return Ok(0) };
         let Transport::Proxied(proxied) = &mut connection.transport else { return Ok(0) };
@@ -120,9 +123,12 @@ impl<N: Net> Connections<N> {
         connection.transport = Transport::new(then);
         match beginning {
             Beginning::End => connection.inbound = Inbound::Ended,
-            Beginning::Header(None) => connection.through_proxy = false,
+            Beginning::Header(None) => {
+                connection.set(Flag::ThroughProxy, false);
+            }
             Beginning::Header(Some(source)) => {
-                (connection.address, connection.through_proxy) = (source, false);
+                connection.set_address(source);
+                connection.set(Flag::ThroughProxy, false);
                 self.came_from.push((slot, source.ip()));
             }
             Beginning::Other => return connection.transport.begin_with(&bytes, buffer),

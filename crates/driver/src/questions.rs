@@ -1,20 +1,21 @@
-//! What wires ask, and the answers that they are given.
+//! The asks of wires, and the answers to them.
 //!
-//! An answer makes a wire ask again, and what is asked may be answered at once: so both wait in queues that are worked
-//! off in a loop. Nothing here calls itself, however many questions one segment holds.
+//! An answer makes a wire ask again, and an ask may be answered at once: so both wait in queues that are worked off in
+//! a loop. Nothing here calls itself, however many questions one segment holds.
 
 use std::collections::{HashMap, VecDeque};
 
-use everywire_base::ask::{Append, AuthError, Authenticate, Call, Credentials, Draft};
-use everywire_base::id::{AskId, Slot, Ticket};
+use everywire_base::ask::{Append, AuthError, Authenticate, Call, Credentials, Draft, DriverAsk};
+use everywire_base::id::{AskId, ReplyTo, Slot};
+use everywire_base::kept::Payer;
 use everywire_base::notice::{Notice, Refused};
-use everywire_hub::{Deliver as _, Said};
+use everywire_hub::Deliver as _;
 use everywire_wire::{Answer, Ask};
 
 use crate::net::Net;
 use crate::worker::Worker;
 
-/// What connections have asked beyond their share of a turn. They take turns.
+/// The asks of connections beyond their share of a turn. The connections take turns.
 #[derive(Default)]
 pub(crate) struct Later {
     order: VecDeque<Slot>,
@@ -34,15 +35,15 @@ impl Later {
         asks.push_back((ask, question));
     }
 
-    /// The rest of what a connection has asked, which is last now.
+    /// Puts back the rest of a connection's asks; it is last now.
     fn put_back(&mut self, slot: Slot, asks: VecDeque<(AskId, Ask)>) {
         self.order.push_back(slot);
         self.asks.insert(slot, asks);
     }
 
-    /// All that the connection has asked whose turn it is.
+    /// Takes all asks of the connection whose turn it is.
     fn pop(&mut self) -> Option<(Slot, VecDeque<(AskId, Ask)>)> {
-        // One that has ended stands here still.
+        // A connection that has ended still stands here.
         while let Some(slot) = self.order.pop_front() {
             if let Some(asks) = self.asks.remove(&slot) {
                 return Some((slot, asks));
@@ -53,15 +54,19 @@ impl Later {
 }
 
 impl<N: Net> Worker<N> {
-    /// Gives a wire an answer, and sees to what it asks because of it.
-    pub(crate) fn answer(&mut self, slot: Slot, ask: AskId, answer: Answer) {
+    /// Gives a wire an answer, and sees to the asks that follow from it.
+    pub(crate) fn answer(&mut self, reply_to: ReplyTo, answer: Answer) {
+        let Some((slot, ask)) = reply_to.connection() else { return };
         self.give(slot, ask, answer);
         self.see_to_questions();
     }
 
-    /// Gives a wire an answer. What it asks because of it waits.
+    /// Gives a wire an answer. The asks that follow from it wait.
     fn give(&mut self, slot: Slot, ask: AskId, answer: Answer) {
         let refusal = refusal_of(&answer);
+        if matches!(answer, Answer::Published(Ok(_))) {
+            self.connections.count_published(slot);
+        }
         if matches!(answer, Answer::Authenticated(Ok(_))) {
             self.connections.is_known(slot);
         }
@@ -71,7 +76,7 @@ impl<N: Net> Worker<N> {
         self.connections.settled(slot);
     }
 
-    /// Notes a login that is refused, unless its wire has done so, which may know more of who it was.
+    /// Notes a login that is refused, unless its wire has done so: the wire may know more of the user.
     fn note_login(&mut self, slot: Slot, refusal: Option<Box<str>>) {
         let Some(why) = refusal else { return };
         let who = self.logins.remove(&slot);
@@ -82,11 +87,14 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    /// Hands over what the hub answers, and sees to what wires have asked, until there is neither.
+    /// Hands over the hub's answers, and sees to the asks of wires, until there is neither.
     pub(crate) fn see_to_questions(&mut self) {
         loop {
             if let Some((slot, ask, said)) = self.hub.answers().pop_front() {
-                self.give(slot, ask, answer_of(said));
+                // A connection that is being ended may have lost its session already: its end says so.
+                if !(matches!(said, Answer::NotAcknowledged(_)) && self.connections.is_ending(slot)) {
+                    self.give(slot, ask, said);
+                }
             } else if let Some((slot, ask, question)) = self.connections.questions.pop_front() {
                 if self.connections.may_ask(slot) {
                     self.see_to(slot, ask, question);
@@ -99,13 +107,14 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    /// Publishes for a connection; where it is connected from counts only if it has a key that somebody must remember.
-    fn append(&mut self, ticket: Ticket, draft: Draft) {
-        let address = draft.message.key.is_some().then(|| self.connections.whereabouts(ticket.slot).0);
-        self.hub.appends().push(Append { ticket, draft, address });
+    /// Publishes for a connection. Its address counts only for a message with a key, which somebody must remember.
+    fn append(&mut self, reply_to: ReplyTo, draft: Draft) {
+        let address =
+            draft.message().is_some_and(|message| message.key.is_some()).then(|| self.connections.origin_of(reply_to));
+        self.hub.publish(Append { address, ..Append::new(reply_to, draft) });
     }
 
-    /// Goes on with what connections asked beyond their share of earlier turns, as far as this turn has room for it.
+    /// Goes on with asks beyond the shares of earlier turns, as far as this turn has room for them.
     pub(crate) fn go_on_with_questions(&mut self) {
         for _ in 0..self.later.order.len() {
             if !self.connections.has_time_for_later() {
@@ -122,7 +131,7 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    /// Sees to all that ended connections have asked, before they are forgotten: a goodbye may be in it.
+    /// Sees to all asks of ended connections before they are forgotten: a goodbye may be among them.
     pub(crate) fn finish_questions(&mut self) {
         let gone: Vec<_> = self.connections.gone.iter().map(|(slot, _)| *slot).collect();
         for slot in gone {
@@ -133,59 +142,38 @@ impl<N: Net> Worker<N> {
         self.see_to_questions();
     }
 
-    fn see_to(&mut self, slot: Slot, ask: AskId, question: Ask) {
-        let ticket = Ticket { worker: self.number, slot, ask };
+    fn see_to(&mut self, slot: Slot, ask: AskId, mut question: Ask) {
+        let reply_to = ReplyTo::Connection { worker: self.number, slot, ask };
         let now = self.connections.now;
+        if let Ask::Login(login) = &mut question {
+            login.wire = self.connections.wire_name(slot);
+            if login.is_lasting() {
+                login.payer = Payer::address(self.connections.whereabouts(slot).0);
+            }
+        }
+        let Some(question) = self.hub.ask(slot, ask, question, now) else {
+            self.busy = true;
+            return;
+        };
         match question {
-            Ask::Publish(draft) => self.append(ticket, draft),
-            Ask::PublishOnce(draft, number) => match self.hub.publish_once(slot, ask, number, draft, now) {
-                Some(draft) => self.append(ticket, draft),
-                None => self.give(slot, ask, Answer::KnownAlready),
-            },
-            Ask::Release(number) => {
-                self.hub.release(slot, ask, number, now);
-                self.busy = true;
-            }
-            Ask::Subscribe(subscribe) => {
-                self.hub.subscribe_for(slot, ask, &subscribe, now);
-                self.busy = true;
-            }
-            Ask::Unsubscribe(which) => {
-                self.hub.unsubscribe_from(slot, ask, &which, now);
-                self.busy = true;
-            }
-            Ask::LookBack(what) => {
-                self.hub.look_back(slot, ask, what);
-                self.busy = true;
-            }
-            Ask::Goodbye(goodbye) => self.hub.goodbye(slot, goodbye),
-            Ask::CameFrom(through) => self.connections.came_through(slot, &through),
-            Ask::Label(label) => self.connections.label_with(slot, label.as_deref()),
-            Ask::FoundNothing => self.connections.found_nothing(slot),
-            Ask::Notice(notice) => self.connections.note(slot, notice),
-            Ask::Authenticate(asked) => {
+            DriverAsk::Publish(draft) => self.append(reply_to, draft),
+            DriverAsk::CameFrom(address) => self.connections.came_from(slot, address),
+            DriverAsk::Label(label) => self.connections.label_with(slot, label.as_deref()),
+            DriverAsk::FoundNothing => self.connections.found_nothing(slot),
+            DriverAsk::Notice(notice) => self.connections.note(slot, notice),
+            DriverAsk::Authenticate(asked) => {
                 if let Credentials::Password { user, .. } = &asked.credentials {
                     self.logins.insert(slot, user.as_ref().into());
                 }
                 let (from, is_leaving) = self.connections.whereabouts(slot);
-                if self.ports.authenticate(Authenticate { ticket, ..asked }, from, is_leaving).is_err() {
+                if self.ports.authenticate(Authenticate { reply_to, ..asked }, from, is_leaving).is_err() {
                     let busy = AuthError::Unavailable("too many logins wait to be checked: try again".into());
                     self.give(slot, ask, Answer::Authenticated(Err(busy)));
                 }
             }
-            Ask::Login(login) => {
-                self.hub.login(slot, ask, login, now);
-                self.busy = true;
-            }
-            Ask::Acknowledge(ack) => {
-                if let Err(error) = self.hub.acknowledge(slot, ask, &ack, now) {
-                    self.give(slot, ask, Answer::NotAcknowledged(error));
-                }
-                self.busy = true;
-            }
-            Ask::Call(call) => {
+            DriverAsk::Call(call) => {
                 let from = call.from.or_else(|| Some(self.connections.whereabouts(slot).0));
-                if self.ports.call(Call { ticket, from, ..call }).is_err() {
+                if self.ports.call(Call { reply_to, from, ..call }).is_err() {
                     self.give(slot, ask, Answer::Called(None));
                 }
             }
@@ -193,22 +181,11 @@ impl<N: Net> Worker<N> {
     }
 }
 
-/// Why somebody isn't let in.
+/// The reason why a login is refused, if it is.
 fn refusal_of(answer: &Answer) -> Option<Box<str>> {
     match answer {
         Answer::Authenticated(Err(AuthError::Refused(why) | AuthError::Mismatch(why))) => Some(why.clone()),
         Answer::Welcomed(Err(refusal)) => Some(refusal.to_string().into()),
         _ => None,
-    }
-}
-
-fn answer_of(said: Said) -> Answer {
-    match said {
-        Said::Welcomed(welcome) => Answer::Welcomed(welcome),
-        Said::Subscribed(subscribed) => Answer::Subscribed(subscribed),
-        Said::Unsubscribed(was_there) => Answer::Unsubscribed(was_there),
-        Said::Released(was_known) => Answer::Released(was_known),
-        Said::Received(tag) => Answer::Received(tag),
-        Said::Past(past) => Answer::Past(past),
     }
 }

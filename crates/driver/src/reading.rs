@@ -1,7 +1,7 @@
-//! From sockets to wires: what is read, what a wire did not use yet, and the end.
+//! Reading, from sockets to wires: new bytes, bytes that a wire did not use yet, and the end.
 //!
 //! The end is told last: a wire hears of it when it has taken all bytes that came before, or would use none of them, so
-//! that a paused one gets what was sent before a goodbye.
+//! that a paused one gets the bytes that were sent before a goodbye.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use everywire_base::notice::{Notice, Refused};
 use everywire_base::reason::Reason;
 use everywire_wire::{Input, Position, Then};
 
-use crate::connection::{Inbound, List, Phase};
+use crate::connection::{Flag, Inbound, List, Phase};
 use crate::connections::Connections;
 use crate::net::Net;
 use crate::tls::Transport;
@@ -23,9 +23,9 @@ impl<N: Net> Connections<N> {
         match connection.phase {
             Phase::Open => {}
             Phase::Lingering => return self.linger(slot),
-            Phase::Paused | Phase::Closing(_) => return,
+            Phase::Paused | Phase::Closing => return,
         }
-        let mut kept = std::mem::take(&mut connection.input);
+        let mut kept = connection.take_input();
         let mut buffer = std::mem::take(&mut self.buffer);
         self.renew(slot);
         match self.receive(slot, &mut buffer, kept.len()) {
@@ -50,8 +50,8 @@ impl<N: Net> Connections<N> {
         self.buffer = buffer;
     }
 
-    /// Reads what has come before the connection is judged by its silence. Of what isn't offered now, since the wire is
-    /// paused or the log has no room, it is only noted that it came.
+    /// Reads the bytes that have come, before the connection is judged by its silence. Bytes that aren't offered now,
+    /// since the wire is paused or the log has no room, are only noted as come.
     pub(crate) fn look(&mut self, slot: Slot, position: &Position, holds: bool) {
         let Some(connection) = self.table.get_mut(slot).filter(|c| c.is_alive()) else { return };
         let is_served = connection.phase == Phase::Open && !holds && !connection.is_listed(List::Ask);
@@ -61,7 +61,7 @@ impl<N: Net> Connections<N> {
         if is_served {
             return self.serve(slot, position);
         }
-        let mut kept = std::mem::take(&mut connection.input);
+        let mut kept = connection.take_input();
         let mut buffer = std::mem::take(&mut self.buffer);
         if let Ok(n) = self.receive(slot, &mut buffer, kept.len()) {
             kept.extend_from_slice(&buffer[..n]);
@@ -70,8 +70,8 @@ impl<N: Net> Connections<N> {
         self.keep(slot, kept);
     }
 
-    /// Reads once, unless as many bytes are kept as the wire may leave unused. An error is one of TLS: a connection that
-    /// was reset has ended, like any other.
+    /// Reads once, unless as many bytes are kept as the wire may leave unused. An error is one of TLS: a reset
+    /// connection has ended, like any other.
     fn receive(&mut self, slot: Slot, buffer: &mut [u8], kept: usize) -> io::Result<usize> {
         let Some(connection) = self.table.get_mut(slot) else { return Ok(0) };
         if !matches!(connection.inbound, Inbound::Bytes | Inbound::LastBytes) || kept >= buffer.len() {
@@ -92,7 +92,7 @@ impl<N: Net> Connections<N> {
                 self.last_read = n as u64;
                 connection.heard = self.now.monotonic;
                 connection.bytes_in += n as u64;
-                // A short read took all that was there: the next bytes come with an event of their own.
+                // A short read took all bytes that were there: the next ones come with an event of their own.
                 if plain && n < buffer.len() && connection.inbound == Inbound::Bytes {
                     connection.inbound = Inbound::Nothing;
                 }
@@ -115,8 +115,8 @@ impl<N: Net> Connections<N> {
         result
     }
 
-    /// Offers bytes to the wire until it uses none, takes none or wants more later, and then the end, if it has come. Says how many bytes it
-    /// used.
+    /// Offers bytes to the wire until it uses none, takes none or wants more later, and then the end, if it has come.
+    /// Gives the number of bytes that it used.
     fn offer(&mut self, slot: Slot, position: &Position, bytes: &[u8]) -> usize {
         let ended = self.table.get_mut(slot).is_some_and(|c| c.inbound == Inbound::Ended);
         let (mut used, mut is_end) = (0, false);
@@ -139,7 +139,7 @@ impl<N: Net> Connections<N> {
             }
             if stuck && is_end {
                 // It may go on writing to a peer that has only ended its side, but not to one that is gone.
-                if connection.is_deaf {
+                if connection.is(Flag::Deaf) {
                     self.drop_now(slot, &Reason::PeerClosed);
                 }
                 return used;
@@ -148,12 +148,12 @@ impl<N: Net> Connections<N> {
         }
     }
 
-    /// Keeps the bytes that were not used, and sees that the connection is served again if there may be more.
+    /// Keeps the bytes that were not used, and has the connection served again if there may be more.
     fn keep(&mut self, slot: Slot, rest: Vec<u8>) {
         let room = self.limits.receive_buffer_bytes;
         let Some(connection) = self.table.get_mut(slot).filter(|c| c.is_alive()) else { return };
-        connection.input = if rest.is_empty() { Vec::new() } else { rest };
-        let unread = matches!(connection.inbound, Inbound::Bytes | Inbound::LastBytes) && connection.input.len() < room;
+        let unread = matches!(connection.inbound, Inbound::Bytes | Inbound::LastBytes) && rest.len() < room;
+        connection.keep_input(rest);
         if connection.phase == Phase::Open && unread {
             self.enlist(slot, List::Serve);
         }

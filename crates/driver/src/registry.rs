@@ -1,6 +1,6 @@
-//! What operators ask of a worker: its connections, and what became of a message on them.
+//! Answers to operators: the connections of a worker, and the fate of a message on them.
 
-use everywire_base::id::{Nameplate, Slot};
+use everywire_base::id::{NodeLife, Slot};
 use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Recipient, TraceQuestion};
 use everywire_hub::{Description, Hub};
 
@@ -12,7 +12,7 @@ use crate::net::Net;
 pub(crate) struct Registry<'a, N: Net> {
     pub(crate) hub: &'a Hub,
     pub(crate) connections: &'a mut Connections<N>,
-    pub(crate) plate: &'a Nameplate,
+    pub(crate) life: &'a NodeLife,
     pub(crate) worker: u16,
 }
 
@@ -28,19 +28,22 @@ impl<N: Net> Registry<'_, N> {
     fn find(&mut self, query: &ConnectionsQuery) -> Vec<ConnectionInfo> {
         let mut slots = match query {
             ConnectionsQuery { name: Some(name), .. } => {
-                let here = self.plate.find(name).filter(|(worker, _)| *worker == self.worker);
+                let here = self.life.find(name).filter(|(worker, _)| *worker == self.worker);
                 here.map(|(_, slot)| slot).into_iter().collect()
             }
-            ConnectionsQuery { user: Some(user), .. } => self.hub.connections_of(user),
+            ConnectionsQuery { users, .. } if !users.is_empty() => {
+                users.iter().flat_map(|user| self.hub.connections_of(user)).collect()
+            }
             ConnectionsQuery { topic: Some(topic), .. } => self.hub.connections_on(topic),
             _ => self.connections.table.slots(),
         };
         if let Some(after) = query.after.as_deref() {
             // Pages go through the workers in their order, and through each by place.
-            let after = self.plate.find(after);
+            let after = self.life.find(after);
             slots.retain(|slot| after.is_some_and(|(worker, at)| (self.worker, slot.index) > (worker, at.index)));
         }
         slots.sort_unstable();
+        slots.dedup();
         if let Some(topic) = &query.topic {
             let on: Vec<Slot> = self.hub.connections_on(topic);
             slots.retain(|slot| on.binary_search(slot).is_ok());
@@ -51,8 +54,9 @@ impl<N: Net> Registry<'_, N> {
                 break;
             }
             let Some(info) = self.describe(slot) else { continue };
-            let is_meant = query.user.as_ref().is_none_or(|user| info.user.as_ref() == Some(user))
-                && query.wire.as_ref().is_none_or(|wire| info.wire == &**wire);
+            let is_theirs = || info.user.as_ref().is_some_and(|user| query.users.contains(user));
+            let is_meant =
+                (query.users.is_empty() || is_theirs()) && query.wire.as_ref().is_none_or(|wire| info.wire == **wire);
             found.extend(is_meant.then_some(info));
         }
         found
@@ -63,11 +67,11 @@ impl<N: Net> Registry<'_, N> {
         let Description { user, device, agent, session, cursor, lag, outstanding, acknowledged, subscriptions, .. } =
             self.hub.describe(slot);
         Some(ConnectionInfo {
-            name: self.plate.name(self.worker, slot),
+            name: self.life.name(self.worker, slot),
             user,
             device,
-            wire: connection.wire.name(),
-            address: connection.address,
+            wire: connection.wire.name().into(),
+            address: connection.address(),
             agent,
             since: connection.since,
             session,
@@ -87,10 +91,10 @@ impl<N: Net> Registry<'_, N> {
             let connection = self.connections.table.get_mut(traced.slot)?;
             let Description { user, device, .. } = self.hub.describe(traced.slot);
             Some(Recipient {
-                connection: self.plate.name(self.worker, traced.slot),
+                connection: self.life.name(self.worker, traced.slot),
                 user,
                 device,
-                wire: connection.wire.name(),
+                wire: connection.wire.name().into(),
                 fate: traced.fate,
                 written: traced.written,
                 acknowledged: traced.acknowledged,

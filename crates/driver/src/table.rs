@@ -21,12 +21,12 @@ impl<T> Table<T> {
         Self { chunks: Vec::new(), free: Vec::new(), len: 0 }
     }
 
-    /// How many places are taken.
+    /// The number of places that are taken.
     pub(crate) fn len(&self) -> u32 {
         self.len
     }
 
-    /// Where the next value will be put.
+    /// The slot into which the next value will be put.
     pub(crate) fn next_slot(&mut self) -> Slot {
         if self.free.is_empty() {
             let first = (self.chunks.len() * CHUNK) as u32;
@@ -37,7 +37,7 @@ impl<T> Table<T> {
         Slot { index, generation: self.place(index).map_or(0, |p| p.generation) }
     }
 
-    /// Puts a value where [`Table::next_slot`] said.
+    /// Puts a value into the slot that [`Table::next_slot`] names.
     pub(crate) fn insert(&mut self, value: T) -> Slot {
         let slot = self.next_slot();
         self.free.pop();
@@ -68,7 +68,7 @@ impl<T> Table<T> {
         Some(value)
     }
 
-    /// Nobody speaks of the removed value any more: its place may be used again. Once for each removal.
+    /// Frees the place of a removed value, of which nobody speaks any more. Called once for each removal.
     pub(crate) fn recycle(&mut self, removed: Slot) {
         self.free.push(removed.index);
     }

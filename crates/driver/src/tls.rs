@@ -20,11 +20,11 @@ const SLICES: usize = 64;
 /// Bytes that rustls may hold for us before the socket has taken them.
 const TLS_BUFFER: usize = 64 << 10;
 
-/// How bytes travel on a connection.
+/// The way in which bytes travel on a connection.
 pub(crate) enum Transport {
     /// As they are.
     Plain,
-    /// To be encrypted, once the client has said what it speaks.
+    /// To be encrypted, once the client has said which protocols it speaks.
     Greeting(Box<Greeting>),
     /// Encrypted.
     Tls(Box<ServerConnection>),
@@ -32,7 +32,7 @@ pub(crate) enum Transport {
     Proxied(Box<Proxied>),
 }
 
-/// How far a flush came.
+/// The result of a flush.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Flushed {
     /// Everything was written.
@@ -42,7 +42,7 @@ pub(crate) enum Flushed {
 }
 
 impl Transport {
-    /// A new connection of a listener.
+    /// The transport of a new connection of a listener.
     pub(crate) fn new(tls: Option<Tls>) -> Self {
         tls.map_or(Transport::Plain, |tls| {
             Transport::Greeting(Box::new(Greeting { acceptor: Acceptor::default(), tls }))
@@ -78,7 +78,7 @@ impl Transport {
         }
     }
 
-    /// Writes what waits in the outbox, and what TLS itself has to say. Says how many bytes of the socket it took.
+    /// Writes the outbox, and what TLS itself has to say. Also gives the number of bytes that the socket took.
     pub(crate) fn flush<N: Net>(
         &mut self,
         net: &mut N,
@@ -108,7 +108,7 @@ impl Transport {
     }
 }
 
-/// A client that has not said yet what it speaks.
+/// A client that has not said yet which protocols it speaks.
 pub(crate) struct Greeting {
     acceptor: Acceptor,
     tls: Tls,
@@ -140,30 +140,30 @@ impl Greeting {
     }
 }
 
-/// The certificates of a listener, and what is spoken behind them (RFC 7301).
+/// The certificates of a listener, and the protocols behind them (RFC 7301).
 #[derive(Clone, Debug)]
 pub struct Tls {
     config: Arc<ServerConfig>,
-    /// For clients that name only other protocols; without it they are refused.
+    /// The configuration for clients that name only other protocols; without it they are refused.
     others: Option<Arc<ServerConfig>>,
 }
 
 impl Tls {
-    /// For a listener that speaks these protocols, and refuses clients that name only others.
+    /// TLS for a listener that speaks these protocols, and refuses clients that name only others.
     pub fn strict(certificates: &ServerConfig, protocols: &[&str]) -> Self {
         let mut config = certificates.clone();
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Self { config: Arc::new(config), others: None }
     }
 
-    /// For a listener that speaks what it speaks, whatever a client calls it.
+    /// TLS for a listener that speaks these protocols, also with clients that name only others.
     pub fn lenient(certificates: &ServerConfig, protocols: &[&str]) -> Self {
         let mut others = certificates.clone();
         others.alpn_protocols.clear();
         Self { others: Some(Arc::new(others)), ..Self::strict(certificates, protocols) }
     }
 
-    /// With other certificates.
+    /// The same with other certificates.
     pub(crate) fn renewed(&self, certificates: &ServerConfig) -> Self {
         let with = |config: &Arc<ServerConfig>| {
             let mut fresh = certificates.clone();
@@ -264,7 +264,7 @@ impl<N: Net> Write for Wired<'_, N> {
     }
 }
 
-/// Why certificates can't be used.
+/// An error for certificates that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read, or holds no PEM of that kind.
@@ -274,7 +274,7 @@ pub enum TlsError {
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         source: rustls::pki_types::pem::Error,
     },
     /// Certificate and key don't go together, or are of a kind that isn't known.

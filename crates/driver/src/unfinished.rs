@@ -1,8 +1,8 @@
-//! What has come of messages that are not whole, in wires and before them: it has a time, and bounds in bytes.
+//! Bytes of messages that are not whole, in wires and before them: they have a time, and bounds.
 //!
-//! The time is that of slow requests: it begins with the first byte of what isn't whole, and small parts now and then don't
-//! make it longer. The bytes are bounded for a connection that nobody has logged in on where login is on, for all
-//! connections of an address that nobody has logged in on, and for a worker.
+//! The time is that of slow requests: it begins with the first byte of a message that isn't whole, and small parts now
+//! and then don't make it longer. The bytes are bounded for a connection that nobody has logged in on where login is
+//! on, for all connections of an address that nobody has logged in on, and for a worker.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,25 +15,25 @@ use everywire_base::notice::{Notice, Refused};
 use everywire_base::reason::Reason;
 use everywire_wire::Position;
 
-use crate::connection::Phase;
+use crate::connection::{Flag, Phase};
 use crate::connections::Connections;
 use crate::net::Net;
 
-/// What is unfinished on one connection.
+/// The unfinished bytes of one connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Held {
     pub(crate) bytes: u32,
-    /// Somebody has shown credentials that are good.
+    /// Whether somebody has shown good credentials.
     pub(crate) is_known: bool,
-    /// Since when.
+    /// The time since which they wait.
     pub(crate) since: Monotonic,
 }
 
-/// What is unfinished on all connections of a worker.
+/// The unfinished bytes of all connections of a worker.
 #[derive(Default)]
 pub(crate) struct Unfinished {
     bytes: usize,
-    /// Of connections that nobody has logged in on.
+    /// Those of connections that nobody has logged in on, by address.
     of_strangers: HashMap<IpAddr, usize>,
 }
 
@@ -51,7 +51,7 @@ impl Unfinished {
         }
     }
 
-    /// The bound that what a connection holds goes beyond, if there is one.
+    /// The bound that the bytes of a connection exceed, if there is one.
     fn exceeded(&self, address: IpAddr, held: Held, may_be_anonymous: bool, limits: &Limits) -> Option<&'static str> {
         let bytes = held.bytes as usize;
         if bytes <= limits.unfinished_bytes_before_login {
@@ -71,22 +71,21 @@ impl Unfinished {
 }
 
 impl<N: Net> Connections<N> {
-    /// Looks at what a connection holds, after so many bytes have come.
+    /// Weighs the unfinished bytes of a connection, after `came` bytes have come.
     pub(crate) fn weigh(&mut self, slot: Slot, came: usize, position: &Position) {
         let Some(connection) = self.table.get_mut(slot).filter(|c| c.is_alive()) else { return };
-        let bytes = connection.input.len() + connection.wire.holds();
-        let before = connection.held;
+        let bytes = connection.input().len() + connection.wire.holds();
+        let before = connection.held();
         if bytes == 0 && before.bytes == 0 {
             return;
         }
-        self.unfinished.change(connection.address.ip(), before, bytes);
+        self.unfinished.change(connection.address().ip(), before, bytes);
         self.metrics.unfinished_bytes.set(self.unfinished.bytes as u64);
-        connection.held.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        // All of it has come just now, or the wire has not taken it until now.
-        if before.bytes == 0 || bytes <= came || connection.phase == Phase::Paused {
-            connection.held.since = self.now.monotonic;
-        }
-        let (address, held) = (connection.address.ip(), connection.held);
+        // All bytes have come just now, or the wire has not taken them until now.
+        let is_new = before.bytes == 0 || bytes <= came || connection.phase == Phase::Paused;
+        let since = if is_new { self.now.monotonic } else { before.since };
+        connection.hold(u32::try_from(bytes).unwrap_or(u32::MAX), since);
+        let (address, held) = (connection.address().ip(), connection.held());
         let may_be_anonymous = self.rules.may_enter(None).is_ok();
         if let Some(bound) = self.unfinished.exceeded(address, held, may_be_anonymous, &self.limits) {
             return self.give_up(slot, position, &format!("{bytes} bytes of it, and {bound} allows no more"), || {
@@ -109,14 +108,15 @@ impl<N: Net> Connections<N> {
         }
     }
 
-    /// When what a connection holds must be whole.
+    /// The time at which the unfinished bytes of a connection must be whole.
     pub(crate) fn unfinished_until(&mut self, slot: Slot) -> Option<Monotonic> {
         let connection = self.table.get_mut(slot)?;
-        let waits = connection.held.bytes > 0 && connection.phase == Phase::Open;
-        waits.then(|| connection.held.since + self.limits.slow_request)
+        let held = connection.held();
+        let waits = held.bytes > 0 && connection.phase == Phase::Open;
+        waits.then(|| held.since + self.limits.slow_request)
     }
 
-    /// What a connection holds is given back.
+    /// Takes the bytes of a connection off the counts.
     pub(crate) fn unweigh(&mut self, address: IpAddr, held: Held) {
         if held.bytes > 0 {
             self.unfinished.change(address, held, 0);
@@ -124,11 +124,11 @@ impl<N: Net> Connections<N> {
         }
     }
 
-    /// Somebody has logged in on it.
+    /// Notes that somebody has logged in on a connection.
     pub(crate) fn is_known(&mut self, slot: Slot) {
-        let Some(connection) = self.table.get_mut(slot).filter(|c| !c.held.is_known) else { return };
-        let (address, held) = (connection.address.ip(), connection.held);
-        connection.held.is_known = true;
+        let Some(connection) = self.table.get_mut(slot).filter(|c| !c.is(Flag::Known)) else { return };
+        let (address, held) = (connection.address().ip(), connection.held());
+        connection.set(Flag::Known, true);
         self.unfinished.change(address, held, 0);
         self.unfinished.bytes += held.bytes as usize;
     }

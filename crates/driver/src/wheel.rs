@@ -24,7 +24,7 @@ pub(crate) struct Wheel {
 
 #[derive(Clone, Copy)]
 struct Entry {
-    /// When it is due; [`NONE`] if it isn't in the wheel.
+    /// The tick at which it is due; [`NONE`] if it isn't in the wheel.
     tick: u32,
     next: u32,
     previous: u32,
@@ -79,7 +79,7 @@ impl Wheel {
         self.next_tick = present + 1;
     }
 
-    /// How long the worker may sleep: until the next tick if there is any deadline within a round.
+    /// The time that the worker may sleep: until the first tick with an entry in its bucket.
     pub(crate) fn sleep(&self, now: Monotonic) -> Option<Duration> {
         if self.len == 0 {
             return None;

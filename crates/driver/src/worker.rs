@@ -9,56 +9,59 @@ use std::time::Duration;
 use everywire_base::ask::{Append, Authenticate, Call, Outcome, Read, Reply};
 use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Offset;
-use everywire_base::id::{Nameplate, Slot};
+use everywire_base::id::{NodeLife, Slot};
 use everywire_base::lab::Lab;
 use everywire_base::limits::Limits;
 use everywire_base::network::Network;
 use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
-use everywire_hub::{Hub, OWN};
+use everywire_hub::Hub;
 use everywire_log::tail::Tail;
 use everywire_wire::Answer;
 
 use crate::addresses::Addresses;
 use crate::connection::{Leaving, List};
-use crate::connections::Connections;
+use crate::connections::{Connections, Shared};
+use crate::crowd::Crowd;
 use crate::mail::{Mail, Mailbox, Post, Question};
 use crate::metrics::WorkerMetrics;
 use crate::net::{Event, Listener, Net};
 use crate::notices::{From, Notices};
 use crate::questions::Later;
+use crate::reads::Refused;
 use crate::registry::Registry;
+use crate::rest::Rest;
 
-/// How soon a worker tries again what had no room: appends, reads.
+/// The delay until a worker tries again appends and reads that had no room.
 const RETRY: Duration = Duration::from_millis(1);
-/// How soon it tries again to accept.
+/// The delay until it tries again to accept.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
-/// How often a drained worker tries to hand over its last appends.
+/// The number of times that a drained worker tries to hand over its last appends.
 const LAST_SUBMITS: usize = 1000;
-/// A slot that no connection has: it stands where the live ones stand.
+/// A slot that no connection has: its position is that of live connections.
 const NOBODY: Slot = Slot { index: u32::MAX, generation: 0 };
-/// Over how long clients are told to come back when the server goes down.
+/// The time over which clients are told to come back when the server goes down.
 const SPREAD_MS: u64 = 5000;
 
-/// Where a worker sends what others must do for it. Nothing here may block.
+/// The ports of a worker: through them others work for it. No call may block.
 pub trait Ports: Send {
     /// Takes as many appends from the front as the engine has room for.
     fn submit(&self, appends: &mut Vec<Append>);
-    /// Takes a read for the store's readers, or gives it back when they are busy. Says from where its asker is.
+    /// Takes a read for the store's readers, or gives it back when they are busy. `from` is the address of the asker.
     fn read(&self, read: Read, from: IpAddr) -> Result<(), Read>;
     /// Takes a call for the API, or gives it back when it is busy.
     #[expect(clippy::result_large_err, reason = "it is given back only where the API is overloaded")]
     fn call(&self, call: Call) -> Result<(), Call>;
-    /// Takes credentials to be checked, or gives them back when too many wait. Says from where they come, and whether
-    /// their connection has closed its sending side.
+    /// Takes credentials to be checked, or gives them back when too many wait. `from` is their address; `is_leaving`
+    /// says whether their connection has closed its sending side.
     fn authenticate(&self, asked: Authenticate, from: IpAddr, is_leaving: bool) -> Result<(), Authenticate>;
-    /// A connection that waits has closed its sending side.
+    /// Tells that a waiting connection has closed its sending side.
     fn is_leaving(&self, from: IpAddr, worker: u16, slot: Slot);
-    /// A connection is gone: what it has asked need not be answered.
+    /// Tells that a connection is gone: its asks need not be answered.
     fn is_gone(&self, from: IpAddr, worker: u16, slot: Slot);
 }
 
-/// What a worker is made of.
+/// The parts of a worker.
 pub struct Setup<N: Net> {
     /// Its number.
     pub number: u16,
@@ -66,7 +69,7 @@ pub struct Setup<N: Net> {
     pub net: N,
     /// The tails that the hub follows.
     pub tails: Vec<Arc<Tail>>,
-    /// Where its asks go.
+    /// The ports for its asks.
     pub ports: Box<dyn Ports>,
     /// Its letters.
     pub mailbox: Mailbox<N::Socket>,
@@ -80,16 +83,20 @@ pub struct Setup<N: Net> {
     pub limits: Arc<Limits>,
     /// The topic rules.
     pub rules: Arc<Rules>,
-    /// What the node's connections are named after.
-    pub plate: Nameplate,
-    /// How many connections all workers may have together: what open files are left for them.
+    /// The life of the node, after which its connections are named.
+    pub life: NodeLife,
+    /// The number of connections that all workers may have together: the open files that are left for them.
     pub most_connections: u64,
-    /// Proxies that are believed for whom they speak.
+    /// Trusted proxies: they may say for whom they speak.
     pub proxies: Arc<[Network]>,
-    /// What labelled connections cost, for all workers.
+    /// The cost of labelled connections, for all workers.
     pub lab: Arc<Lab>,
-    /// What was refused, for all workers.
+    /// The notices of refusals, for all workers.
     pub notices: Arc<Notices>,
+    /// The number of connections of each address, at all workers.
+    pub crowd: Arc<Crowd>,
+    /// Gives memory that the calling thread doesn't use back to the system; called when the worker rests after work.
+    pub trim: fn(),
 }
 
 /// One event loop with its connections and its hub.
@@ -103,11 +110,12 @@ pub struct Worker<N: Net> {
     mailbox: Mailbox<N::Socket>,
     pub(crate) posts: Vec<Post<N::Socket>>,
     pub(crate) all_metrics: Vec<Arc<WorkerMetrics>>,
-    /// How many connections were handed to each worker.
+    /// The number of connections that were handed to each worker.
     pub(crate) handed: Vec<u64>,
     pub(crate) connections: Connections<N>,
     pub(crate) addresses: Addresses,
-    plate: Nameplate,
+    life: NodeLife,
+    refused: Refused,
     appends: Vec<Append>,
     events: Vec<Event>,
     expired: Vec<u32>,
@@ -117,12 +125,13 @@ pub struct Worker<N: Net> {
     pub(crate) stalled: Vec<u16>,
     pub(crate) accept_failures: u64,
     pub(crate) most_connections: u64,
-    /// What connections have asked beyond their share of a turn.
+    /// The asks of connections beyond their share of a turn.
     pub(crate) later: Later,
-    /// The hub or a socket has more to do at once.
+    /// Whether the hub or a socket has more to do at once.
     pub(crate) busy: bool,
-    /// Whom those say to be who wait for their password to be checked.
+    /// The user names of clients that wait for their passwords to be checked.
     pub(crate) logins: HashMap<Slot, Box<str>>,
+    rest: Rest,
     notices: Arc<Notices>,
     draining: Option<Monotonic>,
 }
@@ -141,11 +150,13 @@ impl<N: Net> Worker<N> {
             mut listeners,
             limits,
             rules,
-            plate,
+            life,
             most_connections,
             proxies,
             lab,
             notices,
+            crowd,
+            trim,
         } = setup;
         for (index, listener) in listeners.iter_mut().enumerate() {
             if let Some(socket) = &mut listener.socket {
@@ -153,6 +164,8 @@ impl<N: Net> Worker<N> {
             }
         }
         let here = hub.position(NOBODY);
+        let kept = tails.iter().map(|tail| Arc::clone(tail.kept())).collect();
+        let shared = Shared { proxies, lab, crowd, kept };
         let own = Arc::clone(&metrics[usize::from(number)]);
         own.most_connections.set(most_connections);
         Ok(Self {
@@ -166,8 +179,9 @@ impl<N: Net> Worker<N> {
             posts,
             all_metrics: metrics,
             addresses: Addresses::new(limits.per_address),
-            plate,
-            connections: Connections::new(net, listeners, limits, rules, own, here, (proxies, lab)),
+            life,
+            refused: Refused::default(),
+            connections: Connections::new(net, listeners, limits, rules, own, here, shared),
             appends: Vec::new(),
             events: Vec::new(),
             expired: Vec::new(),
@@ -178,17 +192,18 @@ impl<N: Net> Worker<N> {
             later: Later::default(),
             busy: true,
             logins: HashMap::new(),
+            rest: Rest::new(trim),
             notices,
             draining: None,
         })
     }
 
-    /// Turns until it was drained.
+    /// Runs turns until the worker is drained.
     pub fn run(&mut self) {
         while !self.is_over() {
             self.turn();
         }
-        // What the last connections have left behind.
+        // The last connections have left asks and sessions behind.
         self.forget();
         for _ in 0..LAST_SUBMITS {
             self.submit();
@@ -205,7 +220,7 @@ impl<N: Net> Worker<N> {
         self.draining.is_some_and(|deadline| self.connections.table.len() == 0 || now >= deadline)
     }
 
-    /// One turn: sleep, mail, commits, reads, farewells, timers, settle, flush.
+    /// Does one turn: sleep, mail, commits, reads, farewells, timers, settle, flush.
     pub fn turn(&mut self) {
         self.sleep();
         self.connections.asked = 0;
@@ -219,7 +234,7 @@ impl<N: Net> Worker<N> {
         self.count_addresses();
         self.farewells();
         self.timers();
-        // A client that was told of a publish may have asked in this turn: it shall find the message.
+        // A client that was told of a publish may have subscribed in this turn: it shall find the message.
         if self.has_news() {
             self.commits();
         }
@@ -242,7 +257,10 @@ impl<N: Net> Worker<N> {
         self.connections.now = self.connections.net.now();
         let metrics = &self.connections.metrics;
         metrics.sleeping.set(0);
-        metrics.turn_began_ms.set(self.connections.now.wall.0);
+        metrics.turn_began_ms.set(self.connections.now.monotonic.0);
+        if !self.events.is_empty() {
+            self.rest.works(self.connections.now.monotonic);
+        }
         for event in self.events.drain(..) {
             match event {
                 Event::Accept(listener) => self.accepting.push(listener),
@@ -262,10 +280,10 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    /// How long the worker may sleep; `None` is until it is woken.
+    /// The time that the worker may sleep; `None` is until it is woken.
     fn timeout(&mut self) -> Option<Duration> {
         let connections = &self.connections;
-        // What an answer within the last settling has left to settle.
+        // An answer within the last settling may have left connections to settle.
         let unsettled = !connections.settle.is_empty() || !self.later.is_empty();
         let readable = !connections.serve.is_empty() && self.appends.is_empty();
         if self.busy || unsettled || readable || !self.accepting.is_empty() {
@@ -273,12 +291,12 @@ impl<N: Net> Worker<N> {
         }
         let retry = !self.appends.is_empty() || !self.hub.reads().is_empty();
         let now = self.connections.now.monotonic;
-        let hub = self.hub.deadline().map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
         let wheel = self.connections.wheel.sleep(now);
-        let [leaver, drain, notices] = [self.connections.next_leaver(), self.draining, self.notices.deadline()]
-            .map(|at| at.map(|at| Duration::from_millis(at.0.saturating_sub(now.0))));
+        let (hub, leaver) = (self.hub.deadline(), self.connections.next_leaver());
+        let deadlines = [hub, leaver, self.draining, self.notices.deadline(), self.rest.deadline()];
+        let until = deadlines.into_iter().flatten().map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
         let accept = (!self.stalled.is_empty()).then_some(ACCEPT_AGAIN);
-        [retry.then_some(RETRY), accept, hub, leaver, drain, notices, wheel].into_iter().flatten().min()
+        [retry.then_some(RETRY), accept, wheel].into_iter().flatten().chain(until).min()
     }
 
     fn take_mail(&mut self) {
@@ -291,9 +309,7 @@ impl<N: Net> Worker<N> {
                 Mail::Outcomes(outcomes) => outcomes.into_iter().for_each(|o| self.published(&o)),
                 Mail::Page(page) => self.hub.page(&page, self.connections.now, &mut self.connections),
                 Mail::Called(reply) => self.called(reply),
-                Mail::Authenticated(who) => {
-                    self.answer(who.ticket.slot, who.ticket.ask, Answer::Authenticated(who.result));
-                }
+                Mail::Authenticated(who) => self.answer(who.reply_to, Answer::Authenticated(who.result)),
                 Mail::Rules(rules) => {
                     self.hub.set_rules(Arc::clone(&rules));
                     self.connections.rules = rules;
@@ -310,24 +326,20 @@ impl<N: Net> Worker<N> {
     }
 
     fn asked(&mut self, question: Question) {
-        let (hub, plate, worker) = (&self.hub, &self.plate, self.number);
-        Registry { hub, connections: &mut self.connections, plate, worker }.answer(question);
+        let (hub, life, worker) = (&self.hub, &self.life, self.number);
+        Registry { hub, connections: &mut self.connections, life, worker }.answer(question);
     }
 
     fn published(&mut self, outcome: &Outcome) {
-        if outcome.ticket.slot.index == OWN {
-            return self.hub.appended(outcome.ticket, &outcome.result, self.connections.now);
+        if outcome.reply_to.connection().is_none() {
+            return self.hub.appended(outcome.reply_to, &outcome.result, self.connections.now);
         }
-        self.hub.published(outcome.ticket.slot, outcome.ticket.ask, outcome.result.is_ok());
-        if outcome.result.is_ok() {
-            self.connections.count_published(outcome.ticket.slot);
-        }
-        self.answer(outcome.ticket.slot, outcome.ticket.ask, Answer::Published(outcome.result));
+        self.hub.published(outcome, self.connections.now);
+        self.see_to_questions();
     }
 
     fn called(&mut self, reply: Reply) {
-        let (slot, ask) = (reply.ticket.slot, reply.ticket.ask);
-        self.answer(slot, ask, Answer::Called(Some(reply)));
+        self.answer(reply.reply_to, Answer::Called(Some(reply)));
     }
 
     /// Whether some head has moved since the hub last looked.
@@ -349,14 +361,9 @@ impl<N: Net> Worker<N> {
     }
 
     fn send_reads(&mut self) {
-        // One that must wait doesn't hold up the others: there are several lanes.
-        for _ in 0..self.hub.reads().len() {
-            let Some(read) = self.hub.reads().pop_front() else { break };
-            let (from, _) = self.connections.whereabouts(read.ticket.slot);
-            if let Err(read) = self.ports.read(read, from) {
-                self.hub.reads().push_back(read);
-            }
-        }
+        let Self { hub, connections, ports, refused, .. } = self;
+        let whence = |read: &Read| connections.origin_of(read.reply_to);
+        refused.send(hub.reads(), whence, |read, from| ports.read(read, from));
     }
 
     fn reads(&mut self) {
@@ -371,7 +378,7 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    /// Ends connections whose end was waited with until what had come from them was read.
+    /// Ends leaving connections, once the bytes that had come from them are read.
     fn farewells(&mut self) {
         for Leaving { slot, reason, .. } in self.connections.take_leavers() {
             let position = self.hub.position(slot);
@@ -381,11 +388,12 @@ impl<N: Net> Worker<N> {
     }
 
     fn timers(&mut self) {
+        self.rest.turn(self.connections.now.monotonic);
         self.connections.wheel.expire(self.connections.now.monotonic, &mut self.expired);
         for index in std::mem::take(&mut self.expired) {
             let Some(slot) = self.connections.table.slot_at(index) else { continue };
             let position = self.hub.position(slot);
-            // What has come is read before it is judged: after a pause this may be sooner than it is told.
+            // Bytes that have come are read before the deadline is judged: after a pause, their event may come later.
             self.connections.look(slot, &position, !self.appends.is_empty());
             self.see_to_questions();
             self.connections.tick(slot, &position);
@@ -410,7 +418,7 @@ impl<N: Net> Worker<N> {
         }
     }
 
-    /// Counts what was refused in this turn, and logs what is due.
+    /// Counts the refusals of this turn, and logs the lines that are due.
     fn tell(&mut self) {
         let now = self.connections.now.monotonic;
         for (slot, notice) in std::mem::take(self.hub.notices()) {
@@ -477,6 +485,9 @@ impl<N: Net> Worker<N> {
         metrics.expired.set(counters.expired);
         metrics.ended.set(counters.dropped);
         metrics.wills.set(counters.wills);
+        metrics.signals.set(counters.signals);
+        metrics.signals_dropped.set(counters.signals_dropped);
+        metrics.untold.set(counters.untold);
         metrics.waiting_appends.set(self.appends.len() as u64);
         let behind = self.tails.iter().zip(&self.seen).map(|(tail, seen)| tail.head().0.saturating_sub(seen.0)).sum();
         metrics.inbox_records.set(behind);

@@ -1,7 +1,11 @@
-//! What a delivery costs in the hub: nanoseconds and allocations, for one topic with many subscribers and for many
-//! topics with one each.
+//! The cost of a delivery and a login in the hub: nanoseconds and allocations. Deliveries of one topic with many
+//! subscribers and of many topics with one each; logins with a session that ends with its connection, and with one that
+//! outlives it.
 //!
 //! `cargo run --release -p everywire-hub --example hub_bench`
+//!
+//! A count of instructions needs a shorter run, of one part alone:
+//! `valgrind --tool=callgrind target/release/examples/hub_bench 20 deliveries`
 
 #![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait; it only forwards to the system's")]
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a bench reads the clock")]
@@ -9,16 +13,16 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use everywire_base::ask::Subscribe;
+use everywire_base::ask::{Login, SessionWish, Subscribe};
 use everywire_base::clock::{Now, UnixMillis};
 use everywire_base::cursor::{Lineage, Offset, Partition};
-use everywire_base::id::Slot;
+use everywire_base::id::{AskId, Slot};
 use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
-use everywire_base::record::{Durability, Entry, Message, Record};
+use everywire_base::record::{Durability, Message, Record};
 use everywire_base::rules::Rules;
 use everywire_base::topic::{Filter, Topic};
 use everywire_hub::{Deliver, Hub, Setup};
@@ -49,6 +53,7 @@ static ALLOCATOR: Counting = Counting;
 #[derive(Default)]
 struct Sink {
     deliveries: u64,
+    answers: u64,
     sum: u64,
 }
 
@@ -82,24 +87,97 @@ fn main() {
         ("10,000 topics with one subscriber each", 10_000, 10_000, 0, 1_000_000),
         ("one subscriber, 10,000 topics without", 1, 10_000, 0, 1_000_000),
     ];
+    let mut words = std::env::args().skip(1);
+    let divisor: u64 = words.next().map_or(1, |word| word.parse().expect("by how much it is to be shorter"));
+    let part = words.next();
+    let is_wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
     for (name, subscribers, topics, wildcards, messages) in cases {
-        run(&Case { name, subscribers, topics, wildcards, messages });
+        if is_wanted("deliveries") {
+            run(&Case { name, subscribers, topics, wildcards, messages: messages / divisor });
+        }
     }
+    let logins = u32::try_from(20_000 / divisor).expect("few");
+    for (name, what, expiry) in [
+        ("logins, sessions end with connections", "logins", Duration::ZERO),
+        ("logins, sessions outlive connections", "durable", Duration::from_hours(1)),
+    ] {
+        if is_wanted(what) {
+            log_in(name, logins, expiry);
+        }
+    }
+}
+
+/// Logins of clients with a named session each, and their ends. The hub's appends are in the log at once.
+fn log_in(name: &str, logins: u32, expiry: Duration) {
+    let limits = Arc::new(Limits::default());
+    let mut writer = TailWriter::new(Offset(0), &limits);
+    let mut hub = hub_on(&writer, limits);
+    let (mut sink, mut offset, now) = (Sink::default(), 0, Now::default());
+    let (begun, before) = (Instant::now(), ALLOCATIONS.load(Ordering::Relaxed));
+    for index in 0..logins {
+        let id = format!("client-{index}").into();
+        let session = SessionWish::Named { id, expiry, fresh: true, window: 20 };
+        hub.login(Slot { index, generation: 0 }, AskId(1), Login { session, ..Login::default() }, now);
+        settle(&mut hub, &mut writer, &mut offset, &mut sink);
+        let filters = [Filter::parse(&format!("bench/topic/{index}")).expect("a filter")];
+        hub.subscribe_for(Slot { index, generation: 0 }, AskId(2), &Subscribe::to(filters), now);
+        settle(&mut hub, &mut writer, &mut offset, &mut sink);
+    }
+    let address = "127.0.0.1:1".parse().expect("an address");
+    for index in 0..logins {
+        hub.close(Slot { index, generation: 0 }, everywire_hub::Origin { wire: "bench", address }, now);
+        settle(&mut hub, &mut writer, &mut offset, &mut sink);
+    }
+    println!(
+        "{name:<42} {logins:>10} logins      {:>7.1} ns/login     {:>6.3} allocations/login",
+        begun.elapsed().as_nanos() as f64 / f64::from(logins),
+        (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / f64::from(logins),
+    );
+    assert_eq!(sink.answers, 2 * u64::from(logins), "every ask is answered");
+}
+
+/// Lets the log take what the hub appends, until there is no more of it.
+fn settle(hub: &mut Hub, writer: &mut TailWriter, offset: &mut u64, sink: &mut Sink) {
+    loop {
+        while hub.turn(Now::default(), sink) && hub.answers().is_empty() {}
+        sink.answers += hub.answers().drain(..).count() as u64;
+        let appends = std::mem::take(hub.appends());
+        if appends.is_empty() {
+            return;
+        }
+        let records = appends.into_iter().map(|append| {
+            *offset += 1;
+            Arc::new(Record {
+                partition: Partition(0),
+                offset: Offset(*offset),
+                time: UnixMillis(0),
+                durability: append.draft.durability,
+                content: append.draft.entry.into(),
+            })
+        });
+        writer.push(records.collect());
+        writer.tail().set_applied(Offset(*offset));
+    }
+}
+
+fn hub_on(writer: &TailWriter, limits: Arc<Limits>) -> Hub {
+    Hub::new(Setup {
+        tails: vec![Arc::clone(writer.tail())],
+        lineages: vec![Arc::new(Lineage::default())],
+        rooms: Arc::default(),
+        retained: Arc::new(RetainedHint::default()),
+        limits,
+        rules: Arc::new(Rules::default()),
+        worker: 0,
+        life: everywire_base::id::NodeLife::default(),
+        random: Arc::new(|| 4),
+    })
 }
 
 fn run(case: &Case) {
     let limits = Arc::new(Limits::default());
     let mut writer = TailWriter::new(Offset(0), &limits);
-    let mut hub = Hub::new(Setup {
-        tails: vec![Arc::clone(writer.tail())],
-        lineages: vec![Arc::new(Lineage::default())],
-        retained: Arc::new(RetainedHint::default()),
-        limits,
-        rules: Arc::new(Rules::default()),
-        worker: 0,
-        plate: everywire_base::id::Nameplate::default(),
-        draw: Arc::new(|| 4),
-    });
+    let mut hub = hub_on(&writer, limits);
     let subscribe = |hub: &mut Hub, index: u32, filter: String| {
         let filters = [Filter::parse(&filter).expect("a filter")];
         let subscribe = Subscribe::to(filters);
@@ -124,7 +202,7 @@ fn run(case: &Case) {
                 offset: Offset(offset),
                 time: UnixMillis(0),
                 durability: Durability::Fsync,
-                entry: Entry::Message(Message::new(topic, vec![b'x'; 128])),
+                content: Message::new(topic, vec![b'x'; 128]).into(),
             })
         });
         writer.push(records.collect());

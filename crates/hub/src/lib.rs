@@ -1,533 +1,587 @@
-//! What every wire means the same by: subscriptions, the delivery rule, fan-out, catch-up.
+//! The hub: everything that all wires mean alike: subscriptions, the delivery rule, sessions, groups, connected users.
 //!
-//! One hub per worker, which never sees wires, sockets, threads or clocks: it hands [`Delivery`]s to a [`Deliver`].
-//! Its invariants (DESIGN 4 to 8 and 15, RULES 1 to 8):
+//! One hub per worker, which never sees wires, sockets, threads or clocks: it hands deliveries to a [`Deliver`]. This
+//! file only wires its six owners. Each stands on the floor; four of them stand on delivery; none knows another, or
+//! the hub. A message from one to another is an [`Event`].
 //!
-//! * Messages come from the log alone, in its order.
-//! * A connection is live or lagging as a whole. A live one has everything up to the worker's mark (and the record
-//!   under way, if that has reached it) and stores no position; a lagging one owns its read position.
-//! * Only live connections are pushed to. A lagging one reads by itself until it stands at the mark; then it is live.
-//! * A connection gets one copy of a message, however many of its filters match, and no message at or below the
-//!   `since` of all filters that match.
-//! * A gap is said before anything that lies after it.
-//!
-//! | module | what it does |
+//! | module | what it owns |
 //! | --- | --- |
-//! | `subscribe`, `start` | enters filters into the table, judges cursors, moves read positions back |
-//! | `fanout` | from the mark to the head |
-//! | `lag`, `catchup`, `replay`, `page`, `greet` | lagging connections, from the tail and from the store |
-//! | `member`, `own`, `inspect` | the registry: who is connected, the server's own records, what operators ask |
-//! | `group`, `share`, `insist` | shared subscriptions |
-//! | `session`, `ownership` | what outlives a connection, and who has it |
-//! | `acknowledge`, `window`, `manner` | what is under way and received, how a message is handed over |
-//! | `once`, `wills` | exactly once, last words |
-//! | `table`, `trie`, `chunked`, `connection` | small tables |
+//! | `floor` | the ground of all owners: setup, names, callers, the way out |
+//! | `delivery` | subscriptions, marks, lagging readers, windows: the delivery rule |
+//! | `sessions` | the state that outlives a connection: claims, exactly once, wills |
+//! | `groups` | shared subscriptions |
+//! | `registry` | the connections, kicks, descriptions |
+//! | `presence` | presence as others see it, occupants of rooms, signals |
+//! | `publishing` | clients' messages on their way to the log, judged again where that is needed |
+//! | `ground` | the loan to the four for a call, and their way to follow the server's own records |
 
-mod acknowledge;
-mod catchup;
-mod chunked;
-mod connection;
-mod fanout;
-mod greet;
-mod group;
-mod insist;
-mod inspect;
-mod lag;
-mod look_back;
-mod manner;
-mod member;
-mod once;
-mod own;
-mod ownership;
-mod page;
-mod parcels;
-mod replay;
-mod session;
-mod share;
-mod start;
-mod subscribe;
-mod table;
-mod trie;
-mod wills;
-mod window;
+mod delivery;
+mod floor;
+mod ground;
+mod groups;
+mod presence;
+mod publishing;
+mod registry;
+mod sessions;
 
-use std::collections::{BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use everywire_base::access::room_of;
 use everywire_base::ask::{
-    Ack, AckError, Append, Goodbye, Login, NoPast, Page, Past, PublishError, Published, Read, Subscribe, Subscribed,
-    Unsubscribe, Welcome,
+    Ack, AckError, Answer, Append, Ask, Draft, DriverAsk, Goodbye, Login, LookBack, Outcome, Page, PublishError,
+    Published, Read, Subscribe, Subscribed, Unsubscribe,
 };
 use everywire_base::clock::{Monotonic, Now};
-use everywire_base::cursor::{Lineage, Offset, Position};
-use everywire_base::id::{AskId, Nameplate, Slot, Ticket};
-use everywire_base::limits::Limits;
+use everywire_base::cursor::{Offset, Position};
+use everywire_base::id::{AskId, ReplyTo, Slot};
 use everywire_base::notice::Notice;
-use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
+use everywire_base::record::Record;
+use everywire_base::registry::{Fate, TraceQuestion};
+use everywire_base::roster::{Change, Roster};
 use everywire_base::rules::{Refusal, Rules};
+use everywire_base::system;
 use everywire_base::topic::{Filter, Topic};
-use everywire_log::hint::RetainedHint;
-use everywire_log::tail::Tail;
-use hashbrown::HashTable;
-use smallvec::SmallVec;
 
-use crate::chunked::Chunked;
-use crate::connection::Connection;
-use crate::fanout::Walk;
-use crate::group::Groups;
-use crate::inspect::Recent;
-use crate::lag::{Positions, State};
-use crate::look_back::Looks;
-use crate::parcels::Parcels;
-use crate::table::{Held, Table};
-use crate::wills::Wills;
+use crate::delivery::{Deliveries, Pause, State, Turn};
+use crate::floor::{Event, Floor};
+use crate::ground::{Follower, Ground};
+use crate::groups::Groups;
+use crate::presence::Presence;
+use crate::publishing::Publishing;
+use crate::registry::Registry;
+use crate::sessions::Sessions;
 
-pub use crate::inspect::{Description, Traced};
-
-/// What a hub works on.
-#[derive(Clone)]
-pub struct Setup {
-    /// One tail for each partition, at the index of its number.
-    pub tails: Vec<Arc<Tail>>,
-    /// The epochs and holes of each partition.
-    pub lineages: Vec<Arc<Lineage>>,
-    /// Which topics may have a retained message.
-    pub retained: Arc<RetainedHint>,
-    /// The bounds.
-    pub limits: Arc<Limits>,
-    /// The topic rules.
-    pub rules: Arc<Rules>,
-    /// The number of the worker that owns the hub.
-    pub worker: u16,
-    /// What the node's connections are named after.
-    pub plate: Nameplate,
-    /// Draws a number that nobody can guess: the names of sessions are made of them.
-    pub draw: Draw,
-}
-
-/// Draws a random number.
-pub type Draw = Arc<dyn Fn() -> u128 + Send + Sync>;
-
-/// The place of those of the hub's own appends: its outcomes come to [`Hub::appended`].
-pub const OWN: u32 = u32::MAX;
-
-/// What a hub answers to a wire's ask.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Said {
-    /// To a login.
-    Welcomed(Result<Welcome, Refusal>),
-    /// To a subscription.
-    Subscribed(Subscribed),
-    /// To the end of one subscription: whether it was there.
-    Unsubscribed(bool),
-    /// To a release: whether the number was known.
-    Released(bool),
-    /// An exactly-once delivery was received, and that is durable.
-    Received(u16),
-    /// To a look back.
-    Past(Result<Past, NoPast>),
-}
-
-/// Where a connection that is gone came from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Origin {
-    /// The wire that it spoke.
-    pub wire: &'static str,
-    /// Its remote address.
-    pub address: SocketAddr,
-}
-
-/// How a hub calls its driver.
-pub trait Deliver {
-    /// Hands a delivery to a connection's wire.
-    fn deliver(&mut self, slot: Slot, delivery: &Delivery<'_>) -> Taken;
-    /// The connection is live now, or this turn's deliveries to it are over: the driver will call the wire's `settle`.
-    fn settled(&mut self, slot: Slot);
-    /// Ends the connection; the driver closes it at the hub in turn.
-    fn end(&mut self, slot: Slot, reason: Reason);
-}
-
-/// What a hub counted, and how much of it there is now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counters {
-    /// Messages handed over, retained ones among them.
-    pub deliveries: u64,
-    /// Retained messages handed over.
-    pub retained: u64,
-    /// Gaps said.
-    pub gaps: u64,
-    /// Messages left out because they had expired.
-    pub expired: u64,
-    /// How often a connection began to lag because its outbox was full.
-    pub fulls: u64,
-    /// Pages asked of the store.
-    pub reads: u64,
-    /// Pages that could not be read.
-    pub failed_reads: u64,
-    /// Connections ended because they were too slow.
-    pub slow_consumers: u64,
-    /// Connections that lag, now.
-    pub lagging: u64,
-    /// Filters of all connections, now.
-    pub subscriptions: u64,
-    /// Different filters, now.
-    pub filters: u64,
-    /// Exactly-once deliveries of groups that ended with their session (MQTT-4.8.2-5).
-    pub dropped: u64,
-    /// Wills of connections that are gone, now.
-    pub wills: u64,
-}
+pub use crate::delivery::Traced;
+pub use crate::floor::{Counters, Deliver, Origin, Random, Setup};
+pub use crate::registry::Description;
 
 /// One worker's hub.
 pub struct Hub {
-    setup: Setup,
-    table: Table,
-    connections: Chunked<Connection>,
-    /// Live connections have everything up to here.
-    marks: Positions,
-    /// The ends of the last holes: who was live after the crash has lost nothing in them.
-    safe: Positions,
-    /// The record under way, if the budget ended in its midst.
-    walk: Option<Walk>,
-    /// The last fan-out.
-    stamp: u64,
-    first_partition: usize,
-    /// Lagging connections that can go on.
-    ready: VecDeque<Slot>,
-    /// Those that wait for room among the reads.
-    parked: VecDeque<Slot>,
-    /// Those that wait to ask again.
-    retries: BTreeSet<(Monotonic, Slot)>,
-    reads: VecDeque<Read>,
-    last_ask: u32,
-    parcels: Parcels,
-    /// What was delivered between turns, and counts against the next.
-    debt: usize,
-    /// Connections that are to be ended: kicked, taken over, without a right that they had.
-    ending: Vec<(Slot, Reason)>,
-    /// Members by the hash of their user.
-    users: HashTable<u32>,
-    /// Members by the hash of their session's topic.
-    sessions: HashTable<u32>,
-    /// When sessions are to be looked at.
-    watched: BTreeSet<(Monotonic, Slot)>,
-    /// Records for the log.
-    appends: Vec<Append>,
-    /// Answers for wires.
-    answers: VecDeque<(Slot, AskId, Said)>,
-    /// What operators shall know of.
-    notices: Vec<(Option<Slot>, Notice)>,
-    /// When the last records were fanned out.
-    recent: VecDeque<Recent>,
-    wills: Wills,
+    floor: Floor,
+    deliveries: Deliveries,
+    owners: Owners,
+}
+
+/// The owners that stand on delivery.
+#[derive(Default)]
+struct Owners {
+    sessions: Sessions,
     groups: Groups,
-    looks: Looks,
-    /// Connections with deliveries whose tags must be durable first.
-    wanting: Vec<Slot>,
-    counters: Counters,
+    registry: Registry,
+    presence: Presence,
+    publishing: Publishing,
+}
+
+impl Owners {
+    /// The followers of the server's own records, in this order: sessions open before a group hears of them.
+    fn followers(&mut self) -> [&mut dyn Follower; 4] {
+        [&mut self.sessions, &mut self.groups, &mut self.registry, &mut self.presence]
+    }
 }
 
 impl Hub {
     /// A hub whose mark is the head.
     pub fn new(setup: Setup) -> Self {
-        let marks: Positions = setup.tails.iter().map(|tail| tail.head()).collect();
-        let mut hub = Self {
-            safe: marks.iter().map(|_| Offset::BEGINNING).collect(),
-            setup,
-            table: Table::default(),
-            connections: Chunked::default(),
-            marks,
-            walk: None,
-            stamp: 0,
-            first_partition: 0,
-            ready: VecDeque::new(),
-            parked: VecDeque::new(),
-            retries: BTreeSet::new(),
-            reads: VecDeque::new(),
-            last_ask: 0,
-            parcels: Parcels::default(),
-            debt: 0,
-            ending: Vec::new(),
-            users: HashTable::new(),
-            sessions: HashTable::new(),
-            watched: BTreeSet::new(),
-            appends: Vec::new(),
-            answers: VecDeque::new(),
-            notices: Vec::new(),
-            recent: VecDeque::new(),
-            wills: Wills::default(),
-            groups: Groups::default(),
-            looks: Looks::default(),
-            wanting: Vec::new(),
-            counters: Counters::default(),
+        let floor = Floor::new(setup);
+        Self { deliveries: Deliveries::new(&floor), floor, owners: Owners::default() }
+    }
+
+    /// Does what a wire asks. The answer is among [`Hub::answers`], at once or later. An ask that isn't the hub's is
+    /// left to the driver, and so is a message that is to be published.
+    pub fn ask(&mut self, slot: Slot, ask: AskId, question: Ask, now: Now) -> Option<DriverAsk> {
+        match question {
+            Ask::PublishOnce(draft, number) => match self.publish_once(slot, ask, number, draft, now) {
+                Some(draft) => return Some(DriverAsk::Publish(draft)),
+                None => self.floor.say(slot, ask, Answer::KnownAlready),
+            },
+            Ask::Release(number) => self.release(slot, ask, number, now),
+            Ask::Subscribe(subscribe) => self.subscribe_for(slot, ask, &subscribe, now),
+            Ask::Unsubscribe(which) => self.unsubscribe_from(slot, ask, &which, now),
+            Ask::LookBack(what) => self.look_back(slot, ask, what),
+            Ask::Login(login) => self.login(slot, ask, login, now),
+            Ask::Acknowledge(ack) => {
+                if let Err(error) = self.acknowledge(slot, ask, &ack, now) {
+                    self.floor.say(slot, ask, Answer::NotAcknowledged(error));
+                }
+            }
+            Ask::Be(being) => {
+                self.arrive(slot);
+                let (mut ground, owners) = self.at(now);
+                owners.presence.be(&mut ground, slot, ask, being);
+            }
+            Ask::Goodbye(goodbye) => self.goodbye(slot, goodbye),
+            Ask::Publish(draft) => return Some(DriverAsk::Publish(draft)),
+            Ask::Authenticate(asked) => return Some(DriverAsk::Authenticate(asked)),
+            Ask::CameFrom(through) => return Some(DriverAsk::CameFrom(through)),
+            Ask::Label(label) => return Some(DriverAsk::Label(label)),
+            Ask::FoundNothing => return Some(DriverAsk::FoundNothing),
+            Ask::Notice(notice) => return Some(DriverAsk::Notice(notice)),
+            Ask::Call(call) => return Some(DriverAsk::Call(call)),
+        }
+        None
+    }
+
+    /// Enters a connection into the registry, or renews its identity. The answer is among [`Hub::answers`], at once or
+    /// when its session is open.
+    pub fn login(&mut self, slot: Slot, ask: AskId, mut login: Login, now: Now) {
+        self.arrive(slot);
+        let (mut ground, owners) = self.at(now);
+        let admitted = Sessions::may_begin(ground.floor, &login);
+        let was_in = match admitted.and_then(|()| owners.registry.enter(&mut ground, slot, &mut login)) {
+            Ok(was_in) => was_in,
+            Err(refusal) => return ground.floor.say(slot, ask, Answer::Welcomed(Err(refusal))),
         };
-        hub.safe = hub.past_holes(&hub.safe);
-        hub
-    }
-
-    /// What was refused and operators shall know of, with the connection if there is one; for the driver to take.
-    pub fn notices(&mut self) -> &mut Vec<(Option<Slot>, Notice)> {
-        &mut self.notices
-    }
-
-    /// Replaces the rules. Connections that hold a filter which isn't granted any more lose it at once, and are ended in
-    /// the next turn.
-    pub fn set_rules(&mut self, rules: Arc<Rules>) {
-        self.setup.rules = rules;
-        let mut losers = BTreeSet::new();
-        for (list, filter) in self.table.all() {
-            let may = |index: u32| self.grants(self.member(index).and_then(|m| m.identity.as_deref()), filter).is_ok();
-            let holders = self.table.subscribers(list).iter().map(|s| s.connection);
-            losers.extend(holders.filter(|index| !may(*index)));
+        let refused = if was_in { self.recheck(slot) } else { Vec::new() };
+        let (mut ground, Owners { sessions, registry, presence, .. }) = self.at(now);
+        presence.came(&mut ground, slot, registry.wire(slot.index));
+        if !sessions.begin(&mut ground, slot, ask, &mut login) {
+            if login.inbox {
+                registry.subscribe_inboxes(&mut ground, slot);
+            }
+            sessions.welcome(ground.floor, (slot, ask), false, refused);
         }
-        for index in losers {
-            // What is still granted its session keeps.
-            self.recheck(index);
-            self.end(index, Reason::Forbidden);
-        }
+        self.hand_on();
     }
 
-    /// Enters a connection into the registry, or renews who it is. The answer is among [`Hub::answers`], at once or when
-    /// its session is open.
-    pub fn login(&mut self, slot: Slot, ask: AskId, login: Login, now: Now) {
-        self.enter(slot, ask, login, now);
-    }
-
-    /// Subscribes a connection as [`Hub::subscribe`] does. The answer is among [`Hub::answers`]; that of a session comes
-    /// when the subscription is durable.
+    /// Subscribes a connection, as [`Hub::subscribe`] does. The answer is among [`Hub::answers`]; that of a session
+    /// comes when the subscription is durable.
     pub fn subscribe_for(&mut self, slot: Slot, ask: AskId, subscribe: &Subscribe, now: Now) {
-        if subscribe.group.is_some() {
-            return self.join(slot, ask, subscribe, now);
+        self.arrive(slot);
+        if !self.deliveries.wait_ahead(slot, ask, subscribe, &self.floor, now) {
+            self.subscribe_now(slot, ask, subscribe, now);
         }
-        let filters = subscribe.filters.clone();
-        let subscribed = self.subscribe(slot, subscribe, now);
-        self.note_filters(slot, ask, &filters, subscribed, now);
+    }
+
+    /// Subscribes a connection, even if its cursor is ahead of this node.
+    fn subscribe_now(&mut self, slot: Slot, ask: AskId, subscribe: &Subscribe, now: Now) {
+        let (mut ground, Owners { sessions, groups, presence, .. }) = self.at(now);
+        let subscribe = &*presence.expand(&ground, slot, subscribe);
+        if let Err(refusal) = sessions.may_add(ground.floor, slot.index) {
+            return ground.refuse(slot, ask, subscribe, &refusal);
+        }
+        if subscribe.group.is_some() {
+            groups.join(&mut ground, slot, ask, subscribe);
+        } else {
+            let subscribed = ground.subscribe(slot, subscribe);
+            presence.subscribed(&mut ground, slot, &subscribe.filters);
+            sessions.note_filters(&mut ground, slot, ask, &subscribe.filters, subscribed);
+        }
+        self.hand_on();
+    }
+
+    /// Subscribes a connection, in addition to its other subscriptions. A reader that has missed nothing is live at
+    /// once, and costs no read. A filter that it holds already gets the new terms and, except for the latest, the new
+    /// start.
+    pub fn subscribe(&mut self, slot: Slot, subscribe: &Subscribe, now: Now) -> Subscribed {
+        self.arrive(slot);
+        self.at(now).0.subscribe(slot, subscribe)
     }
 
     /// Ends subscriptions of a connection.
     pub fn unsubscribe_from(&mut self, slot: Slot, ask: AskId, which: &Unsubscribe, now: Now) {
-        if !self.is_here(slot) {
+        if !self.deliveries.is_here(slot) {
             return;
         }
+        if let Unsubscribe::All = which {
+            let (mut ground, owners) = self.at(now);
+            owners.groups.unsubscribe_all(&mut ground, slot);
+            self.unsubscribe(slot);
+        }
+        let (mut ground, Owners { sessions, groups, presence, .. }) = self.at(now);
         match which {
-            Unsubscribe::All => {
-                self.unsubscribe_groups(slot);
-                self.leave_all(slot.index);
-            }
+            Unsubscribe::All => sessions.note_loss(&mut ground, slot),
             Unsubscribe::These(filters) => {
-                for filter in filters {
-                    self.leave_filter(slot.index, filter, None);
+                let filters = presence.ended(&mut ground, slot, filters);
+                for filter in &filters {
+                    ground.leave_filter(slot, filter, None);
                 }
+                sessions.note_loss(&mut ground, slot);
             }
             Unsubscribe::One(filter, group) => {
-                let was_joining = group.as_ref().is_some_and(|group| self.unsubscribe_group(slot, filter, group));
-                let was_there = self.leave_filter(slot.index, filter, group.as_deref()) || was_joining;
-                return self.say_durably(slot, ask, Said::Unsubscribed(was_there), now);
+                let was_there = if let Some(group) = group.as_deref() {
+                    let was_joining = groups.unsubscribe(&mut ground, slot, filter, group);
+                    ground.leave_filter(slot, filter, Some(group)) || was_joining
+                } else {
+                    let filters = presence.ended(&mut ground, slot, std::slice::from_ref(filter));
+                    filters.iter().filter(|filter| ground.leave_filter(slot, filter, None)).count() > 0
+                };
+                sessions.say_durably(&mut ground, slot, ask, Answer::Unsubscribed(was_there));
             }
         }
-        self.note_loss(slot, now);
-    }
-
-    /// Something was received. What can't be confirmed yet is among [`Hub::answers`] later.
-    pub fn acknowledge(&mut self, slot: Slot, ask: AskId, ack: &Ack, now: Now) -> Result<(), AckError> {
-        self.take_ack(slot, ask, ack, now)
-    }
-
-    /// The client says goodbye; the connection will be closed.
-    pub fn goodbye(&mut self, slot: Slot, goodbye: Goodbye) {
-        if !self.is_here(slot) {
-            return;
-        }
-        if !goodbye.will {
-            self.void_will(slot);
-        }
-        let longest = self.setup.limits.session_expiry_max;
-        // A session that is to end stays so.
-        let session = self.session_mut(slot.index).filter(|session| !session.expiry.is_zero());
-        if let (Some(session), Some(expiry)) = (session, goodbye.expiry) {
-            session.expiry = expiry.min(longest);
-        }
-    }
-
-    /// The node goes down: who is ended from now on may come back elsewhere, or after it.
-    pub fn drain(&mut self) {
-        self.wills.is_draining = true;
-    }
-
-    /// What came of an append of the hub's own.
-    pub fn appended(&mut self, ticket: Ticket, result: &Result<Published, PublishError>, now: Now) {
-        if self.fired(ticket, result, now) || self.insisted(ticket, result, now) {
-            return;
-        }
-        let slot = Slot { index: ticket.slot.generation, generation: ticket.ask.0 };
-        // What another connection's claim has made void is over when that claim comes out of the log.
-        if result.is_err() && *result != Err(PublishError::Fenced) && self.is_here(slot) {
-            self.append_failed(slot, now);
-        }
-    }
-
-    /// Records for the log; the driver takes them. What is published joins them: what a session's record doesn't know of
-    /// must lie above it (RULES 12).
-    pub fn appends(&mut self) -> &mut Vec<Append> {
-        &mut self.appends
-    }
-
-    /// Answers for wires; the driver takes them.
-    pub fn answers(&mut self) -> &mut VecDeque<(Slot, AskId, Said)> {
-        &mut self.answers
-    }
-
-    /// Subscribes a connection, in addition to what it is subscribed to. A reader that has missed nothing is live at
-    /// once, and costs no read. Of a filter that it holds already only the start counts.
-    pub fn subscribe(&mut self, slot: Slot, subscribe: &Subscribe, _now: Now) -> Subscribed {
-        self.subscribe_connection(slot, subscribe)
     }
 
     /// Ends all subscriptions of a connection.
     pub fn unsubscribe(&mut self, slot: Slot) {
-        if self.is_here(slot) {
-            self.leave_all(slot.index);
+        if self.deliveries.is_here(slot) {
+            let lives = self.owners.sessions.expiry(slot.index);
+            let (mut ground, owners) = self.lend();
+            owners.groups.leave_all(&mut ground, slot, lives);
+            owners.presence.ended_all(&mut ground, slot);
+            ground.deliveries.leave_all(slot.index, ground.floor);
         }
     }
 
-    /// The connection is gone. What it leaves behind, its session and when it was last seen, goes to the log.
+    /// Reads a topic backwards for a connection. The answer is among [`Hub::answers`].
+    pub fn look_back(&mut self, slot: Slot, ask: AskId, what: LookBack) {
+        self.deliveries.look_back(slot, ask, what, &mut self.floor);
+    }
+
+    /// Takes an acknowledgement. A confirmation that must wait is among [`Hub::answers`] later.
+    pub fn acknowledge(&mut self, slot: Slot, ask: AskId, ack: &Ack, now: Now) -> Result<(), AckError> {
+        if !self.deliveries.is_here(slot) {
+            return Err(AckError::NoSession);
+        }
+        let (mut ground, owners) = self.at(now);
+        owners.sessions.acknowledge(&mut ground, slot, ask, ack)
+    }
+
+    /// Notes a message that its session wants to be published once; `None` if that was done already.
+    pub fn publish_once(&mut self, slot: Slot, ask: AskId, number: u16, draft: Draft, now: Now) -> Option<Draft> {
+        let (mut ground, owners) = self.at(now);
+        owners.sessions.publish_once(&mut ground, (slot, ask), number, draft)
+    }
+
+    /// Takes a connection's message to the log: it is among [`Hub::appends`], at once or when its turn comes.
+    pub fn publish(&mut self, append: Append) {
+        self.owners.publishing.publish(&mut self.floor, append);
+    }
+
+    /// Takes the log's answer to a connection's message, published once or not. The connection's answer is among
+    /// [`Hub::answers`], at once or when the message was judged again.
+    pub fn published(&mut self, outcome: &Outcome, now: Now) {
+        self.owners.publishing.answered(outcome, now);
+        self.tell_publishers();
+    }
+
+    fn tell_publishers(&mut self) {
+        while let Some((slot, ask, result)) = self.owners.publishing.next_answer() {
+            if self.deliveries.is_here(slot) {
+                self.owners.sessions.published(slot, ask, &result);
+            }
+            self.floor.say(slot, ask, Answer::Published(result));
+        }
+    }
+
+    /// Releases a number. The answer comes when that is durable.
+    pub fn release(&mut self, slot: Slot, ask: AskId, number: u16, now: Now) {
+        let (mut ground, owners) = self.at(now);
+        owners.sessions.release(&mut ground, slot, ask, number);
+    }
+
+    /// Takes the goodbye of a client; its connection will be closed.
+    pub fn goodbye(&mut self, slot: Slot, goodbye: Goodbye) {
+        if self.deliveries.is_here(slot) {
+            self.owners.sessions.goodbye(&mut self.floor, slot, goodbye);
+        }
+    }
+
+    /// Removes a connection that is gone. Its session, and the time when it was last seen, go to the log.
     pub fn close(&mut self, slot: Slot, origin: Origin, now: Now) {
-        if self.is_here(slot) {
-            self.leave_groups(slot);
-            self.leave_registry(slot, origin, now);
-            self.leave_all(slot.index);
-            self.groups.take_joining(slot, None);
+        if !self.deliveries.is_here(slot) {
+            return;
+        }
+        let lives = self.owners.sessions.expiry(slot.index);
+        let (mut ground, Owners { sessions, groups, registry, presence, .. }) = self.at(now);
+        presence.gone(&mut ground, slot);
+        groups.leave_all(&mut ground, slot, lives);
+        sessions.leave(&mut ground, slot, origin.address.ip());
+        registry.leave(&mut ground, slot, origin);
+        self.unsubscribe(slot);
+        let (mut ground, owners) = self.lend();
+        owners.groups.forget(&mut ground, slot);
+    }
+
+    /// Replaces the rules. Each connection that holds a filter which isn't granted any more loses it at once, and is
+    /// ended in the next turn.
+    pub fn set_rules(&mut self, rules: Arc<Rules>) {
+        self.floor.setup.rules = rules;
+        for index in self.deliveries.without_right(&self.floor) {
+            let slot = self.deliveries.slot_at(index);
+            // Its session keeps the filters that are still granted.
+            self.recheck(slot);
+            self.floor.end(slot, Reason::Forbidden);
         }
     }
 
-    /// The connection's outbox has room again after [`Taken::Full`].
-    pub fn room(&mut self, slot: Slot) {
-        self.resume(slot, State::Full);
+    /// Notes that the node goes down: a client that is ended from now on may come back elsewhere, or after it.
+    pub fn drain(&mut self) {
+        self.floor.is_draining = true;
     }
 
-    /// What the hub has come to: all up to here is fanned out, for each partition.
-    pub fn marks(&self) -> &[Offset] {
-        &self.marks
+    /// Sets the living nodes that share the log. Called right after the hub was made.
+    pub fn set_roster(&mut self, roster: Roster) {
+        self.floor.set_roster(roster);
     }
 
-    /// Where a connection stands.
-    pub fn position(&self, slot: Slot) -> Position {
-        if !self.is_here(slot) {
-            return Position { cursor: self.cursor(&self.marks), live: true };
-        }
-        let live = self.connections.get(slot.index).is_none_or(|c| c.lag.is_none());
-        Position { cursor: self.cursor(&self.current(slot.index)), live }
+    /// Reads the wills that a former life of the node has left. One worker of a node does that, at its start.
+    pub fn adopt_wills(&mut self) {
+        let (mut ground, owners) = self.lend();
+        owners.sessions.adopt_wills(&mut ground);
     }
 
-    /// Fan-out from the mark to the head, then catch-up of lagging connections, both under the budget. True if more
-    /// waits; it goes on only when the answers were handed over.
+    /// Fans out from the mark to the head, then catches up lagging connections, both under the budget. True if more
+    /// waits; the hub goes on only when the answers were handed over.
     pub fn turn(&mut self, now: Now, to: &mut dyn Deliver) -> bool {
-        self.see_to_sessions(now);
-        self.see_to_wills(now);
-        self.see_to_groups(now);
-        let whole = self.setup.limits.deliveries_per_turn.max(1);
-        let mut budget = whole.saturating_sub(std::mem::take(&mut self.debt)).max(1);
+        self.let_in(now);
+        let (mut ground, Owners { sessions, groups, presence, publishing, .. }) = self.at(now);
+        sessions.turn(&mut ground);
+        groups.turn(&mut ground);
+        presence.turn(&mut ground);
+        publishing.turn(ground.floor, now);
+        self.tell_publishers();
+        let whole = self.floor.setup.limits.deliveries_per_turn.max(1);
+        let mut budget = self.deliveries.budget(whole);
         self.fan_out(&mut budget, now, to);
-        for slot in std::mem::take(&mut self.wanting) {
-            self.write_tags(slot, now);
-        }
-        for (slot, reason) in std::mem::take(&mut self.ending) {
+        let (mut ground, owners) = self.lend();
+        owners.presence.tell(&mut ground, to);
+        for (slot, reason) in std::mem::take(&mut self.floor.out.endings) {
             to.end(slot, reason);
         }
-        if !self.answers.is_empty() {
+        if !self.floor.out.answers.is_empty() {
             return true;
         }
-        // Those behind get a share also when there is always something new.
+        // Lagging connections get a share even if there is always something new.
         let mut budget = budget.max(whole.div_ceil(4));
-        self.catch_up(&mut budget, now, to);
-        if self.counters.lagging == 0 {
-            self.parcels.clear();
-        }
-        let is_behind = || self.marks.iter().zip(&self.setup.tails).any(|(mark, tail)| *mark < tail.head());
-        !self.ready.is_empty() || is_behind()
+        let Self { floor, deliveries, owners, .. } = self;
+        deliveries.catch_up(&mut budget, &mut Turn { floor, shares: &owners.groups, now, to });
+        self.hand_on();
+        self.deliveries.tidy(&self.floor.counters);
+        self.deliveries.has_more(&self.floor)
     }
 
-    /// When [`Hub::turn`] is wanted though nothing else happens: a page that failed is asked for again, a session is due.
+    /// The time at which [`Hub::turn`] is wanted though nothing else happens: a page that failed is asked for again, a
+    /// session is due.
     pub fn deadline(&self) -> Option<Monotonic> {
-        let retry = self.retries.first().map(|(at, _)| *at);
-        let session = self.watched.first().map(|(at, _)| *at);
-        [retry, session, self.groups.deadline(), self.wills.deadline()].into_iter().flatten().min()
+        let Owners { sessions, groups, presence, publishing, .. } = &self.owners;
+        let own = [sessions.deadline(), groups.deadline(), presence.deadline(), publishing.deadline()];
+        own.into_iter().chain([self.deliveries.deadline()]).flatten().min()
     }
 
-    /// Reads for the store that wait to be sent; the driver takes from the front as many as the pool accepts.
-    pub fn reads(&mut self) -> &mut VecDeque<Read> {
-        &mut self.reads
+    /// Notes that a connection's outbox has room again after [`everywire_base::parcel::Taken::Full`].
+    pub fn room(&mut self, slot: Slot) {
+        self.deliveries.resume(slot, State::Full);
     }
 
     /// Takes the store's answer to a read.
     pub fn page(&mut self, page: &Page, now: Now, to: &mut dyn Deliver) {
-        if self.take_past(page) {
-            return;
+        let (mut ground, Owners { sessions, groups, .. }) = self.at(now);
+        let is_taken = ground.deliveries.take_past(page, ground.floor)
+            || sessions.page(&mut ground, page)
+            || groups.page(&mut ground, page);
+        if !is_taken {
+            let Self { floor, deliveries, owners, .. } = self;
+            deliveries.take_page(page, &mut Turn { floor, shares: &owners.groups, now, to });
         }
-        if !self.take_wills(page, now) && !self.take_group(page, now) && !self.take_session(page, now) {
-            self.take_page(page, now, to);
+        self.hand_on();
+    }
+
+    /// Takes the result of an append of the hub's own.
+    pub fn appended(&mut self, reply_to: ReplyTo, result: &Result<Published, PublishError>, now: Now) {
+        let (mut ground, Owners { sessions, groups, presence, .. }) = self.at(now);
+        if !groups.appended(reply_to, result, now) && !presence.appended(reply_to, result, now) {
+            sessions.appended(&mut ground, reply_to, result);
         }
     }
 
-    /// What was counted.
+    /// Records for the log; the driver takes them. Published messages join them: a message that a session's record
+    /// doesn't know of must lie above it (RULES 12).
+    pub fn appends(&mut self) -> &mut Vec<Append> {
+        &mut self.floor.out.appends
+    }
+
+    /// Answers for wires; the driver takes them.
+    pub fn answers(&mut self) -> &mut VecDeque<(Slot, AskId, Answer)> {
+        &mut self.floor.out.answers
+    }
+
+    /// Reads for the store that wait to be sent; the driver takes from the front as many as the pool accepts.
+    pub fn reads(&mut self) -> &mut VecDeque<Read> {
+        &mut self.floor.out.reads
+    }
+
+    /// Notices for operators, each with its connection if there is one; the driver takes them.
+    pub fn notices(&mut self) -> &mut Vec<(Option<Slot>, Notice)> {
+        &mut self.floor.out.notices
+    }
+
+    /// The marks, one for each partition: all records up to there are fanned out.
+    pub fn marks(&self) -> &[Offset] {
+        self.deliveries.marks()
+    }
+
+    /// The position of a connection.
+    pub fn position(&self, slot: Slot) -> Position {
+        self.deliveries.position(slot, &self.floor)
+    }
+
+    /// The counters.
     pub fn counters(&self) -> Counters {
-        Counters { filters: self.table.len(), wills: self.wills.len() as u64, ..self.counters }
+        let (filters, wills) = (self.deliveries.different_filters(), self.owners.sessions.wills());
+        Counters { filters, wills, ..self.floor.counters }
     }
 
-    /// How many connections on this worker are subscribed to a topic.
+    /// The number of connections on this worker that are subscribed to a topic.
     pub fn subscribers(&self, topic: &Topic) -> u64 {
-        let mut lists = SmallVec::new();
-        self.table.matching(topic, &mut lists);
-        if let [list] = lists[..] {
-            return self.table.subscribers(list).len() as u64;
+        self.deliveries.subscribers(topic)
+    }
+
+    /// The description of a connection; that of an anonymous one without subscriptions holds nothing but its position.
+    pub fn describe(&self, slot: Slot) -> Description {
+        let known = self.owners.registry.describe(slot, &self.floor, &self.deliveries);
+        if !self.deliveries.is_here(slot) {
+            return known;
         }
-        let all = lists.iter().flat_map(|list| self.table.subscribers(*list)).map(|s| s.connection);
-        all.collect::<BTreeSet<u32>>().len() as u64
+        let session = self.owners.sessions.id(slot.index);
+        let client = session.clone().filter(|_| self.deliveries.is_tagged(slot.index));
+        Description { session, client, acknowledged: self.owners.sessions.acknowledged(slot.index), ..known }
     }
 
-    /// Whether a topic that the filter takes may have a retained message: the store may have it, or be about to.
-    fn may_be_retained(&self, filter: &Filter) -> bool {
-        // In this order: what the store applies in between it knows then.
-        self.setup.tails.iter().any(|tail| tail.may_retain(filter)) || self.setup.retained.may_match(filter)
+    /// The connections of a user.
+    pub fn connections_of(&self, user: &str) -> Vec<Slot> {
+        self.slots(self.owners.registry.of_user(user, &self.floor))
     }
 
-    fn say(&mut self, slot: Slot, ask: AskId, said: Said) {
-        self.answers.push_back((slot, ask, said));
+    /// The connections that are subscribed to a topic, by place.
+    pub fn connections_on(&self, topic: &Topic) -> Vec<Slot> {
+        self.slots(self.deliveries.subscribed_to(topic))
     }
 
-    fn is_here(&self, slot: Slot) -> bool {
-        self.connections.get(slot.index).is_some_and(|c| c.generation == slot.generation)
+    /// The fate of a message for the connections that are subscribed to its topic now, at most as many as asked for. It
+    /// is computed from their positions; only the time of writing is remembered, and not for long.
+    pub fn trace(&self, question: &TraceQuestion) -> Vec<Traced> {
+        let acknowledged = |traced: &Traced| match traced.fate {
+            Fate::Acknowledged => self.owners.sessions.acknowledged(traced.slot.index),
+            _ => None,
+        };
+        let all = self.deliveries.trace(question).into_iter();
+        all.map(|traced| Traced { acknowledged: acknowledged(&traced), ..traced }).collect()
     }
 
-    fn held(&self, index: u32) -> &[Held] {
-        self.connections.get(index).map_or(&[], |c| c.holding.as_slice())
-    }
-
-    /// Where a live connection stands that has the record under way.
-    fn target(&self) -> Positions {
-        let mut target = self.marks.clone();
-        if let Some(walk) = &self.walk {
-            target[walk.partition] = walk.offset;
+    /// Fans out. It tells all followers of a record of the server's own before it goes on.
+    fn fan_out(&mut self, budget: &mut usize, now: Now, to: &mut dyn Deliver) {
+        loop {
+            let Self { floor, deliveries, owners, .. } = self;
+            let pause = deliveries.fan_out(budget, &mut Turn { floor, shares: &owners.groups, now, to });
+            self.hand_on();
+            match pause {
+                Some(Pause::System(record)) => self.follow(&record),
+                Some(Pause::Missed(records)) => records.iter().for_each(|record| self.follow(record)),
+                None => return,
+            }
         }
-        target
     }
 
-    /// Where a connection stands.
-    fn current(&self, index: u32) -> Positions {
-        let Some(connection) = self.connections.get(index) else { return self.marks.clone() };
-        match (&connection.lag, &self.walk) {
-            (Some(lag), _) => lag.positions.clone(),
-            (None, Some(walk)) if walk.stamp == connection.stamp => self.target(),
-            (None, _) => self.marks.clone(),
+    /// Subscribes the connections whose cursors aren't ahead of this node any more.
+    fn let_in(&mut self, now: Now) {
+        for ahead in self.deliveries.waited_ahead(&self.floor, now) {
+            if !self.deliveries.is_here(ahead.slot) {
+                continue;
+            }
+            if ahead.is_known {
+                self.subscribe_now(ahead.slot, ahead.ask, &ahead.subscribe, now);
+            } else {
+                self.at(now).0.refuse(ahead.slot, ahead.ask, &ahead.subscribe, &Refusal::Behind);
+            }
         }
     }
 
-    /// Puts a lagging connection among those that can go on.
-    fn enqueue(&mut self, index: u32) {
-        let Some(connection) = self.connections.get_mut(index).filter(|c| !c.queued) else { return };
-        connection.queued = true;
-        self.ready.push_back(Slot { index, generation: connection.generation });
+    /// Tells all followers of a record of the server's own.
+    fn follow(&mut self, record: &Record) {
+        let Some(system) = record.system() else { return };
+        self.deliveries.record(&self.floor, record, system);
+        let change = self.floor.follow(record, system);
+        let (mut ground, owners) = self.lend();
+        for follower in owners.followers() {
+            if change != Change::None {
+                follower.nodes(&mut ground, &change, record);
+            }
+            follower.record(&mut ground, record, system);
+        }
+        if let Some((user, room)) = system::membership_of(system.topic.as_str()) {
+            self.look_after(&user, room);
+        }
+        self.hand_on();
+    }
+
+    /// Ends the subscriptions that a user's changed membership doesn't grant any more. A connection that reads nothing
+    /// else is ended.
+    fn look_after(&mut self, user: &str, room: &str) {
+        for index in self.owners.registry.of_user(user, &self.floor) {
+            let is_about = |filter: &Filter| room_of(filter.as_str()) == Some(room);
+            let slot = self.deliveries.slot_at(index);
+            let (mut ground, owners) = self.lend();
+            owners.presence.came(&mut ground, slot, owners.registry.wire(index));
+            owners.presence.recheck(&mut ground, slot, room);
+            if !self.deliveries.filters(index).any(is_about) || self.recheck(slot).is_empty() {
+                continue;
+            }
+            let (mut ground, owners) = self.lend();
+            owners.sessions.note_loss(&mut ground, slot);
+            if self.deliveries.held(index).is_empty() {
+                self.floor.end(slot, Reason::Forbidden);
+            }
+        }
+    }
+
+    /// Hands on the events between owners.
+    fn hand_on(&mut self) {
+        while let Some(event) = self.floor.out.events.pop_front() {
+            let (mut ground, Owners { sessions, groups, .. }) = self.lend();
+            let ground = &mut ground;
+            match event {
+                Event::Save(slot) => sessions.write_tags(ground, slot),
+                Event::Lost(slot, topic) => sessions.tell_of_loss(ground.floor, slot, &topic),
+                Event::Subscribed(slot, ask, filters, subscribed) => {
+                    sessions.note_filters(ground, slot, ask, &filters, subscribed);
+                }
+                Event::WentBack(slot) => sessions.note_loss(ground, slot),
+                Event::Rejoin(slot, subscribe, past) => groups.rejoin(ground, slot, *subscribe, past),
+                Event::Taken(topic, at) => groups.taken(ground, topic, at),
+            }
+        }
+    }
+
+    /// Ends the filters that a connection may not have any more, after its identity or the rules have changed.
+    fn recheck(&mut self, slot: Slot) -> Vec<(Filter, Refusal)> {
+        let refused = self.deliveries.refused(slot.index, &self.floor);
+        let lives = self.owners.sessions.expiry(slot.index);
+        let (mut ground, owners) = self.lend();
+        for (filter, group, _) in &refused {
+            if let Some(group) = group {
+                owners.groups.lose(&mut ground, slot, (filter, group), lives);
+            }
+            ground.leave_filter(slot, filter, group.as_deref());
+        }
+        refused.into_iter().map(|(filter, _, refusal)| (filter, refusal)).collect()
+    }
+
+    /// Gives a connection its place, and takes it from an earlier one that was not closed.
+    fn arrive(&mut self, slot: Slot) {
+        if !self.deliveries.is_here(slot) {
+            let former = self.deliveries.slot_at(slot.index);
+            self.unsubscribe(former);
+            self.owners.sessions.forget(former);
+            self.owners.registry.forget(slot.index, &mut self.floor);
+            self.owners.presence.forget(slot.index);
+            self.deliveries.take_place(slot);
+        }
+    }
+
+    fn slots(&self, indices: Vec<u32>) -> Vec<Slot> {
+        indices.into_iter().map(|index| self.deliveries.slot_at(index)).collect()
+    }
+
+    /// The owners over delivery, and the ground that is lent to them.
+    fn lend(&mut self) -> (Ground<'_>, &mut Owners) {
+        let Self { floor, deliveries, owners, .. } = self;
+        (Ground { now: floor.now, floor, deliveries }, owners)
+    }
+
+    /// The same, at this moment.
+    fn at(&mut self, now: Now) -> (Ground<'_>, &mut Owners) {
+        self.floor.now = now;
+        self.lend()
     }
 }

@@ -1,4 +1,4 @@
-//! What a subscriber notices: starts, gaps, retained greetings, slow consumers, rules, churn.
+//! Delivery as a subscriber notices it: starts, gaps, retained greetings, slow consumers, rules, churn.
 
 mod world;
 
@@ -12,7 +12,7 @@ use everywire_base::limits::Limits;
 use everywire_base::reason::Reason;
 use everywire_base::record::{Durability, Message};
 use everywire_base::rules::{Refusal, Rules, SlowConsumer, TopicRule};
-use everywire_base::terms::Greet;
+use everywire_base::terms::RetainHandling;
 use world::{EPOCH, Shape, World, at, filter, rule, slot, topic};
 
 fn seen(world: &mut World) -> Vec<String> {
@@ -196,7 +196,7 @@ fn a_retained_message_carries_the_cursor_at_which_its_subscription_began() {
     }
     world.turn();
     world.apply();
-    let wanted = Subscribe { greet: Greet::Always, ..Subscribe::to([filter("a"), filter("b")]) };
+    let wanted = Subscribe { retained: RetainHandling::Always, ..Subscribe::to([filter("a"), filter("b")]) };
     let subscribed = world.ask(slot(1), wanted);
     world.settle();
     assert_eq!(world.outside.cursors, [subscribed.cursor.clone(), subscribed.cursor]);
@@ -210,7 +210,7 @@ fn what_expires_says_how_long_it_lives_when_it_is_handed_over() {
     world.turn();
     world.apply();
     for index in 1..=3 {
-        // One that is stuck keeps what laggards share.
+        // A stuck connection keeps the parcels that lagging ones share.
         let start = Start::After(Cursor::single(EPOCH, Offset(0)));
         world.subscribe(slot(index), &["a"], start);
         world.room(slot(index), usize::from(index > 1));
@@ -290,13 +290,13 @@ fn retained_messages_come_first_and_newer_ones_live() {
         }
     }
     // The store has both, the mark stands between them.
-    let subscribe = Subscribe { greet: Greet::Always, ..Subscribe::to([filter("#")]) };
+    let subscribe = Subscribe { retained: RetainHandling::Always, ..Subscribe::to([filter("#")]) };
     world.ask(slot(1), subscribe.clone());
     assert!(!world.hub.position(slot(1)).live);
     world.settle();
     assert_eq!(seen(&mut world), ["1:retained 1", "1:2"]);
     assert!(world.hub.position(slot(1)).live);
-    // Nothing retained, no read.
+    // No read is made if nothing is retained.
     let reads = world.hub.counters().reads;
     world.ask(slot(2), Subscribe { filters: [filter("none")].into(), ..subscribe });
     assert!(world.hub.position(slot(2)).live);
@@ -309,7 +309,7 @@ fn a_retained_message_greets_before_the_store_knows_of_it() {
         let mut world = World::new(Shape::default());
         world.publish_message(0, 1, Message { retain: true, ..Message::new(topic("a"), "x") });
         world.turn();
-        world.ask(slot(1), Subscribe { greet: Greet::Always, ..Subscribe::to([filter(name)]) });
+        world.ask(slot(1), Subscribe { retained: RetainHandling::Always, ..Subscribe::to([filter(name)]) });
         let record = Arc::clone(world.outside.records[0].last().unwrap());
         world.outside.retained.insert(topic("a"), record);
         world.hint.add(&topic("a"));
@@ -339,7 +339,7 @@ fn a_slow_consumer_of_a_topic_without_history_is_closed_by_rule() {
     world.close(slot(1));
     assert_eq!((world.hub.counters().lagging, world.hub.counters().slow_consumers), (0, 1));
     assert!(seen(&mut world).is_empty());
-    // Who comes back with the old cursor is told of a gap, not closed again.
+    // A client that comes back with the old cursor is told of a gap, not closed again.
     world.subscribe(slot(2), &["p"], at(0));
     world.settle();
     assert_eq!(world.outside.ended.len(), 1);
@@ -388,7 +388,7 @@ fn a_record_with_many_subscribers_is_continued_and_the_mark_waits() {
     world.publish("a");
     assert!(world.turn());
     assert_eq!(world.outside.seen.len(), 3);
-    // One that has it leaves, one that hasn't it leaves, another comes and begins behind it.
+    // A connection that has the record leaves, one that hasn't leaves, and another comes and begins behind it.
     world.close(slot(9));
     world.close(slot(0));
     world.subscribe(slot(20), &["a"], Start::Latest);

@@ -12,7 +12,7 @@ use everywire_base::id::AskId;
 use pair::group::{MEMBERS, Member, count, join, publish, shared};
 use pair::{EXPIRY, World, named, slot, world};
 
-/// Those who come after a restart, each time somebody else first; the last is new.
+/// The members that come after a restart, each time in another order; the last is new.
 fn comebacks() -> impl Iterator<Item = [Member; 3]> {
     let [one, three, new] = [(0, 21, "one"), (1, 23, "three"), (1, 24, "four")];
     [[one, three, new], [three, one, new], [new, one, three], [new, three, one]].into_iter()
@@ -67,7 +67,7 @@ fn what_waits_waits_also_for_another_life_of_the_node() {
         assert!(times.iter().all(|times| *times == 1), "{back:?}");
         all.extend(rest);
         assert_eq!(all.len(), 80, "{back:?}");
-        // What waited is over: it comes to nobody in a further life.
+        // The waiting messages are over: they come to nobody in a further life.
         let all: Vec<_> = back.iter().map(|who| (who.0, who.1)).collect();
         world.stop(&all);
         world.start();
@@ -130,7 +130,7 @@ fn who_goes_before_he_is_in_passes_on_what_waited_since_before() {
     let login = Login { session: named("three", EXPIRY, false, 1000), ..Login::default() };
     world.hubs[1].login(slot(5), AskId(1), login, world.now);
     let has_joined = |world: &World| {
-        world.records[before..].iter().any(|r| r.message().unwrap().topic.as_str().starts_with("$share/"))
+        world.records[before..].iter().any(|r| r.entry().unwrap().topic().as_str().starts_with("$share/"))
     };
     while !has_joined(&world) {
         assert!(world.turn(0) | world.turn(1), "it joins");

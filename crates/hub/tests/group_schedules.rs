@@ -6,12 +6,11 @@ mod pair;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use everywire_base::ask::{Ack, Subscribe};
+use everywire_base::ask::{Ack, Answer, Subscribe};
 use everywire_base::id::AskId;
 use everywire_base::record::{Durability, Message};
 use everywire_base::terms::Terms;
 use everywire_base::topic::{Filter, Topic};
-use everywire_hub::Said;
 
 use pair::{EXPIRY, Got, ORIGIN, World, named, slot, world};
 
@@ -39,7 +38,7 @@ fn random_schedules_with_restarts() {
 /// At `QoS` 2, for members whose sessions last: each message reaches one of them, once.
 #[test]
 fn random_schedules_of_exactly_once() {
-    // At 196 a member that went back had no room in its window for what it went back for.
+    // Seed 196: a member that went back had no room in its window for the messages that it went back for.
     for seed in (0..40).chain([196]) {
         let (published, received) = Schedule { qos: 2, ..Schedule::new(seed) }.run(false);
         let lost: Vec<u32> = (0..published).filter(|n| !received.contains_key(&n.to_string())).collect();
@@ -53,14 +52,14 @@ const NAMES: [&str; 4] = ["one", "two", "three", "four"];
 struct Schedule {
     world: World,
     dice: Dice,
-    /// Where each is.
+    /// The worker and the place of each member.
     here: BTreeMap<&'static str, (usize, u32)>,
     unacknowledged: BTreeMap<&'static str, Vec<(String, u16)>>,
     acknowledged: BTreeMap<String, u32>,
     published: u32,
     index: u32,
     qos: u8,
-    /// What each has received at `QoS` 2, by the tags that are not released.
+    /// The messages that each has received at `QoS` 2, by the tags that are not released.
     received: BTreeMap<(&'static str, u16), String>,
 }
 
@@ -80,7 +79,7 @@ impl Schedule {
         }
     }
 
-    /// How many were published, and how often each was acknowledged.
+    /// Runs the schedule. Gives the number of messages published, and how often each was acknowledged.
     fn run(mut self, restarts: bool) -> (u32, BTreeMap<String, u32>) {
         // One session lasts, so that the group does.
         self.enter("one", true);
@@ -100,7 +99,7 @@ impl Schedule {
             }
         }
         self.world.settle();
-        // Those that hold something come back.
+        // Members that hold something come back.
         for name in NAMES.into_iter().take(if restarts || self.qos == 2 { 4 } else { 1 }) {
             if !self.here.contains_key(name) {
                 self.enter(name, true);
@@ -164,7 +163,7 @@ impl Schedule {
         self.unacknowledged.clear();
     }
 
-    /// Whether there was something to acknowledge.
+    /// Acknowledges; says whether there was something to acknowledge.
     fn acknowledge(&mut self, name: &'static str, most: usize) -> bool {
         let Some((worker, index)) = self.here.get(name).copied() else { return false };
         if self.qos == 2 {
@@ -180,7 +179,7 @@ impl Schedule {
         some
     }
 
-    /// Takes up to so many steps of exactly once; whether there was one.
+    /// Takes up to this many steps of exactly once. Says whether there was one.
     fn receive(&mut self, name: &'static str, (worker, index): (usize, u32), most: usize) -> bool {
         let (world, mine) = (&mut self.world, self.unacknowledged.entry(name).or_default());
         for got in world.came(worker, index) {
@@ -198,7 +197,7 @@ impl Schedule {
         }
         let clients = &mut world.clients[worker];
         let released = clients.said.iter().filter(|said| said.0 == index).filter_map(|(.., said)| match said {
-            Said::Received(tag) => Some((String::new(), *tag)),
+            Answer::Received(tag) => Some((String::new(), *tag)),
             _ => None,
         });
         mine.extend(released);

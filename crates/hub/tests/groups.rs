@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::ask::{Ack, Goodbye, Login, SessionWish, Subscribe, Unsubscribe};
+use everywire_base::ask::{Ack, Answer, Goodbye, Login, SessionWish, Subscribe, Unsubscribe};
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
@@ -15,7 +15,6 @@ use everywire_base::record::{Durability, Message};
 use everywire_base::rules::{Rules, TopicRule, Who};
 use everywire_base::terms::Terms;
 use everywire_base::topic::{Filter, Topic};
-use everywire_hub::Said;
 
 use pair::group::{MEMBERS, Member, count, join, publish, shared};
 use pair::{EXPIRY, ORIGIN, World, named, slot, user, world};
@@ -96,7 +95,7 @@ fn a_worker_that_falls_out_of_the_tail_draws_like_the_others() {
     let last = world.tagged(1, 4).len();
     assert!(first > 60 && last > 60, "{first}, {last}");
     world.settle();
-    // What the one that went had not acknowledged comes to those who are left.
+    // Messages that the member that went had not acknowledged come to the others.
     let mut all: Vec<u32> = world.tagged(0, 1).iter().map(|(body, _)| body.parse().unwrap()).collect();
     let rest = world.tagged(1, 4).len();
     all.sort_unstable();
@@ -114,7 +113,7 @@ fn what_comes_to_a_member_that_is_gone_before_it_is_in_waits_for_the_next() {
     // Its connection goes when its return to the group stands in the log, and messages above it.
     let is_return = |world: &mut World| {
         let mut appends = world.hubs[0].appends().iter();
-        appends.any(|append| append.draft.message.topic.as_str().starts_with("$share/"))
+        appends.any(|append| append.draft.entry.topic().as_str().starts_with("$share/"))
     };
     while !is_return(&mut world) {
         world.pass_appends(0);
@@ -401,7 +400,7 @@ fn who_unsubscribes_before_he_is_in_is_not_in() {
     world.hubs[1].unsubscribe_from(slot(3), AskId(6), &one, world.now);
     world.settle();
     assert!(world.clients[1].subscribed.contains_key(&(3, 2)), "the subscription is answered");
-    assert!(world.clients[1].said.contains(&(3, 6, Said::Unsubscribed(true))));
+    assert!(world.clients[1].said.contains(&(3, 6, Answer::Unsubscribed(true))));
     publish(&mut world, 0..30);
     assert_eq!(world.tagged(1, 3), []);
     assert_eq!(world.tagged(0, 1).len(), 30);

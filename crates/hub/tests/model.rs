@@ -4,10 +4,10 @@
 //! delivered when the world comes to rest. Each seed is one schedule; a failing one is printed.
 //!
 //! These mutations were tried by hand and are found within the first three seeds:
-//! * without the guard "only live ones are pushed to" in `Hub::walk_on` (the first seed);
-//! * without the stamp for those that become live during a walk, in `Hub::put_back`;
-//! * with positions of a live connection that ignore the record under way, in `Hub::current`;
-//! * without raising the older filters' `since` when the read position moves back, in `Hub::lag_from`.
+//! * without the guard "only live ones are pushed to" in `Deliveries::walk_on` (the first seed);
+//! * without the mark for those that become live during a walk, in `Deliveries::put_back`;
+//! * with positions of a live connection that ignore the record under way, in `Deliveries::current`;
+//! * without raising the older filters' `since` when the read position moves back, in `Deliveries::lag_from`.
 
 mod world;
 
@@ -166,7 +166,7 @@ impl Schedule {
         self.world.check_position(slot);
         let Some(peer) = self.world.outside.peers.get(&slot).filter(|p| !p.owed) else { return };
         let filters = peer.filters.iter().map(|f| f.0.clone()).collect::<Vec<_>>();
-        // The tightest cursor that the peer may know: what it was sent, or what the hub says.
+        // The tightest cursor that the peer may know: that of its last message, or the hub's.
         let positions = peer.position.iter().enumerate().map(|(p, o)| (Partition(p as u16), *o));
         let start = Start::After(Cursor::new(EPOCH, positions.collect::<Vec<_>>()).expect("at least one partition"));
         self.close_slot(slot);

@@ -15,7 +15,7 @@ use everywire_base::limits::Limits;
 use everywire_base::notice::Refused;
 use everywire_base::quota::{Account, Quota};
 use everywire_base::reason::Reason;
-use everywire_base::record::{Durability, Message};
+use everywire_base::record::{Durability, Entry, Message};
 use everywire_base::registry::{Fate, TraceQuestion};
 use everywire_base::rules::{History, Logins, Refusal, Rules, SlowConsumer, TopicRule};
 use everywire_base::system::{self, Seen, Whom};
@@ -54,7 +54,7 @@ fn an_unknown_or_another_users_session_is_a_new_one() {
     assert!(!welcome.resumed && welcome.session.unwrap() != id);
     let welcome = world.welcome(0, 3, None, World::resume("nobody's"));
     assert!(!welcome.resumed && welcome.session.is_some());
-    // It still is whose it was.
+    // ann still owns it.
     assert!(world.welcome(0, 4, user("ann"), World::resume(&id)).resumed);
 }
 
@@ -62,7 +62,7 @@ fn an_unknown_or_another_users_session_is_a_new_one() {
 fn a_session_expires_after_its_connection() {
     let mut world = world();
     let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
-    // As long as it is connected it lives, however long that is.
+    // A session lives as long as it is connected, however long that is.
     for _ in 0..4 {
         world.pass(EXPIRY);
     }
@@ -86,9 +86,9 @@ fn a_living_owner_hands_its_session_over_and_ends() {
         let welcome = world.welcome(latter, 2, user("ann"), World::resume(&id));
         assert!(welcome.resumed);
         assert_eq!(world.clients[former].ended[&1], Reason::TakenOver);
-        // What the former had acknowledged was handed over, though it was never written before.
+        // The former owner's acknowledgement was handed over, though it was never written before.
         assert_eq!(world.got(latter, 2), ["2"]);
-        // Whatever the former still does changes nothing.
+        // The former owner's later acts change nothing.
         assert_eq!(world.ack(former, 1, Offset(99)), Err(AckError::NoSession));
         world.close(former, 1);
         world.close(latter, 2);
@@ -103,7 +103,7 @@ fn the_last_of_two_claims_wins() {
     let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
     world.close(0, 1);
     for worker in [0, 1] {
-        let login = Login { identity: user("ann"), agent: None, inbox: true, session: World::resume(&id), will: None };
+        let login = Login { identity: user("ann"), inbox: true, session: World::resume(&id), ..Login::default() };
         world.hubs[worker].login(slot(2), AskId(1), login, world.now);
     }
     world.settle();
@@ -121,13 +121,14 @@ fn an_owner_of_an_earlier_life_is_not_waited_for() {
     let id = world.welcome(0, 1, user("ann"), NEW).session.unwrap();
     world.subscribe(0, 1, "a");
     world.publish("a", "1");
-    // The node dies: nothing is written any more. Another has another plate.
+    // The node dies: nothing is written any more. Another is another life.
     let mut next = World::new(&Rules::default(), Limits::default());
     for record in std::mem::take(&mut world.records) {
-        let message = record.message().unwrap().clone();
-        let message =
-            Message { body: String::from_utf8_lossy(&message.body).replace("n-1-", "n-0-").into(), ..message };
-        next.append(message, record.durability);
+        let mut entry = record.entry().unwrap().clone();
+        if let Entry::System(system) = &mut entry {
+            system.body = String::from_utf8_lossy(&system.body).replace("n-1-", "n-0-").into();
+        }
+        next.append(entry, record.durability);
     }
     assert!(next.welcome(0, 1, user("ann"), World::resume(&id)).resumed);
     assert_eq!(next.got(0, 1), ["1"]);
@@ -308,11 +309,11 @@ fn who_left_was_seen() {
     world.close(0, 1);
     assert!(world.hubs[0].connections_of("ann").is_empty());
     let topic = system::seen_topic("ann", Some("phone")).unwrap();
-    let message = world.retained[&topic].message().unwrap();
-    let seen: Seen = system::read(message).unwrap();
+    let record = world.retained[&topic].system().unwrap();
+    let seen: Seen = system::read(record).unwrap();
     assert_eq!((&*seen.user, &*seen.wire, seen.at_ms), ("ann", "test", world.now.wall.0));
     let days = 24 * 3600 * 1000 * 90;
-    assert_eq!(message.expires, Some(UnixMillis(world.now.wall.0 + days)), "and isn't known for ever");
+    assert_eq!(record.expires, Some(UnixMillis(world.now.wall.0 + days)), "and isn't known for ever");
 }
 
 #[test]
@@ -389,7 +390,7 @@ fn a_worker_that_falls_out_of_the_tail_still_sees_the_servers_own_records() {
     world.hubs[0].subscribe_for(slot(1), AskId(7), &subscribe, world.now);
     world.turn(0);
     let kick = system::Kick { whom: Whom::User("bob".into()), reason: "enough".into() };
-    world.append(system::message(Topic::parse(system::KICK).unwrap(), &kick, false), Durability::None);
+    world.append(system::record(Topic::parse(system::KICK).unwrap(), &kick, false), Durability::None);
     let login = Login { identity: user("ann"), session: World::resume(&id), ..Login::default() };
     world.hubs[1].login(slot(3), AskId(1), login, world.now);
     world.turn(1);

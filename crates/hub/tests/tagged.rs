@@ -5,17 +5,16 @@ mod pair;
 
 use std::time::Duration;
 
-use everywire_base::ask::{Ack, AckError, Append, Draft, Goodbye, Login, SessionWish, Subscribe, Will};
+use everywire_base::ask::{Ack, AckError, Answer, Goodbye, Login, SessionWish, Subscribe, Will};
 use everywire_base::cursor::Offset;
-use everywire_base::id::{AskId, Ticket};
+use everywire_base::id::AskId;
 use everywire_base::reason::Reason;
 use everywire_base::record::{Durability, Message};
 use everywire_base::rules::{Rules, TopicRule};
-use everywire_base::terms::{Greet, Terms};
+use everywire_base::terms::{RetainHandling, Terms};
 use everywire_base::topic::{Filter, Topic};
-use everywire_hub::Said;
 
-use pair::{EXPIRY, Got, ORIGIN, World, named, slot, world};
+use pair::{EXPIRY, Got, World, named, slot, world};
 
 const AGAIN: bool = true;
 
@@ -116,7 +115,7 @@ fn exactly_once_goes_on_from_each_of_its_stages() {
     assert_eq!(world.came(0, 1), [sent("sent", 1), sent("received", 2), sent("complete", 3)]);
     for tag in [2, 3] {
         world.tell(0, 1, &Ack::Received(tag)).unwrap();
-        assert_eq!(world.clients[0].said.pop(), Some((1, 3, Said::Received(tag))));
+        assert_eq!(world.clients[0].said.pop(), Some((1, 3, Answer::Received(tag))));
     }
     world.tell(0, 1, &Ack::Done(3)).unwrap();
     world.close(0, 1);
@@ -145,7 +144,7 @@ fn exactly_once_is_not_sent_before_its_tag_is_durable() {
     assert_eq!(world.clients[0].said, [], "nor is it released");
     world.takes = true;
     world.pass(Duration::from_secs(1));
-    assert_eq!(world.clients[0].said.pop(), Some((1, 3, Said::Received(1))));
+    assert_eq!(world.clients[0].said.pop(), Some((1, 3, Answer::Received(1))));
 }
 
 #[test]
@@ -204,98 +203,6 @@ fn a_goodbye_may_end_a_session_that_was_to_last() {
     assert!(!world.enter(0, 2, named("me", EXPIRY, false, 100)).resumed);
 }
 
-fn once(world: &mut World, worker: usize, index: u32, number: u16) -> bool {
-    let draft = Draft { message: Message::new(Topic::parse("b").unwrap(), "x"), durability: Durability::Fsync };
-    let draft = world.hubs[worker].publish_once(slot(index), AskId(9), number, draft, world.now);
-    let is_new = draft.is_some();
-    if let Some(draft) = draft {
-        world.append(draft.message, draft.durability);
-    }
-    world.settle();
-    is_new
-}
-
-#[test]
-fn what_was_published_under_a_number_is_known_until_it_is_released() {
-    let mut world = world();
-    client(&mut world, 1);
-    assert!(once(&mut world, 0, 1, 5));
-    assert!(!once(&mut world, 0, 1, 5));
-    // The node dies: nothing but the log is left.
-    world.hubs[0].close(slot(1), ORIGIN, world.now);
-    world.hubs[0].appends().clear();
-    world.settle();
-    world.login(1, 5, None, named("me", EXPIRY, false, 100));
-    world.pass(SECOND);
-    assert!(world.clients[1].welcomes.remove(&(5, 1)).unwrap().unwrap().resumed);
-    assert!(!once(&mut world, 1, 5, 5), "the mark tells of it");
-    world.hubs[1].release(slot(5), AskId(4), 5, world.now);
-    world.settle();
-    assert!(world.clients[1].said.contains(&(5, 4, Said::Released(true))));
-    assert!(once(&mut world, 1, 5, 5), "the number is free");
-    world.hubs[1].release(slot(5), AskId(4), 6, world.now);
-    world.settle();
-    assert!(world.clients[1].said.contains(&(5, 4, Said::Released(false))));
-}
-
-/// A message of the client's own on its way, as the driver has it.
-fn publish_once(world: &mut World, number: u16) -> Append {
-    let draft = Draft { message: Message::new(Topic::parse("b").unwrap(), "x"), durability: Durability::Fsync };
-    let draft = world.hubs[0].publish_once(slot(1), AskId(9), number, draft, world.now).unwrap();
-    Append::new(Ticket { worker: 0, slot: slot(1), ask: AskId(9) }, draft)
-}
-
-#[test]
-fn a_number_on_its_way_when_the_session_is_written_is_known_only_if_the_log_has_taken_it() {
-    for is_taken in [true, false] {
-        for dies in [true, false] {
-            let mut world = world();
-            client(&mut world, 1);
-            let append = publish_once(&mut world, 5);
-            if is_taken {
-                world.append(append.draft.message, append.draft.durability);
-            }
-            // The record of the session says it is on its way.
-            world.subscribe_on(0, 1, &to("c", at(1)));
-            if dies {
-                world.kill();
-                world.start();
-            }
-            world.login(1, 5, None, named("me", EXPIRY, false, 100));
-            world.pass(SECOND);
-            assert!(world.clients[1].welcomes.remove(&(5, 1)).unwrap().unwrap().resumed);
-            assert_eq!(once(&mut world, 1, 5, 5), !is_taken, "dies: {dies}");
-        }
-    }
-}
-
-#[test]
-fn what_is_published_once_carries_the_generation_of_its_owner() {
-    let mut world = world();
-    client(&mut world, 1);
-    world.enter(0, 1, named("me", EXPIRY, false, 100));
-    let claim = |world: &World| {
-        let claims = world.records.iter().filter(|r| r.message().unwrap().topic.as_str().starts_with("$sessions/"));
-        claims.filter(|record| !record.message().unwrap().retain).map(|record| record.offset.0).next_back().unwrap()
-    };
-    let append = publish_once(&mut world, 5);
-    assert_eq!(append.draft.message.generation, claim(&world));
-    world.enter(1, 5, named("me", EXPIRY, false, 100));
-    assert!(append.draft.message.generation < claim(&world), "the log refuses it now");
-}
-
-#[test]
-fn what_the_log_refused_is_new_under_its_number() {
-    let mut world = world();
-    client(&mut world, 1);
-    let append = publish_once(&mut world, 5);
-    world.hubs[0].published(append.ticket.slot, append.ticket.ask, false);
-    assert!(once(&mut world, 0, 1, 5));
-    world.hubs[0].published(slot(1), AskId(9), true);
-    world.hubs[0].published(slot(1), AskId(9), false);
-    assert!(!once(&mut world, 0, 1, 5));
-}
-
 #[test]
 fn a_client_that_comes_back_with_a_smaller_window_gets_no_more_at_once() {
     let mut world = world();
@@ -333,7 +240,7 @@ fn a_fresh_start_throws_away_also_a_session_that_is_just_being_opened() {
     let login = |session| Login { session, ..Login::default() };
     world.hubs[0].login(slot(1), AskId(1), login(named("me", EXPIRY, false, 10)), world.now);
     // Its claim comes out of the log, nothing is found, and its own record is under way.
-    while !world.hubs[0].appends().iter().any(|append| append.draft.message.retain) {
+    while !world.hubs[0].appends().iter().any(|append| append.draft.entry.is_retained()) {
         world.pass_appends(0);
         world.step(0);
     }
@@ -348,8 +255,8 @@ fn a_fresh_start_throws_away_also_a_session_that_is_just_being_opened() {
 }
 
 fn with_will(world: &mut World, index: u32, expiry: Duration, delay: Duration) {
-    let draft = Draft { message: Message::new(Topic::parse("will").unwrap(), "gone"), durability: Durability::Fsync };
-    let will = Some(Box::new(Will { draft, ttl: None, delay }));
+    let (message, durability) = (Message::new(Topic::parse("will").unwrap(), "gone"), Durability::Fsync);
+    let will = Some(Box::new(Will { message, durability, ttl: None, delay }));
     let login = Login { session: named("me", expiry, false, 10), will, ..Login::default() };
     world.hubs[0].login(slot(index), AskId(1), login, world.now);
     world.settle();
@@ -361,7 +268,7 @@ fn with_will(world: &mut World, index: u32, expiry: Duration, delay: Duration) {
 }
 
 fn wills(world: &World) -> usize {
-    world.records.iter().filter(|r| r.message().unwrap().topic.as_str() == "will").count()
+    world.records.iter().filter(|r| r.entry().unwrap().topic().as_str() == "will").count()
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -422,16 +329,18 @@ fn a_take_over_publishes_a_will_without_delay() {
 
 #[test]
 fn greetings_come_as_they_are_wanted() {
-    for (greet, first, second) in [(Greet::Always, 1, 1), (Greet::IfNew, 1, 0), (Greet::Never, 0, 0)] {
+    for (retained, first, second) in
+        [(RetainHandling::Always, 1, 1), (RetainHandling::IfNew, 1, 0), (RetainHandling::Never, 0, 0)]
+    {
         let mut world = world();
         let kept = Message { retain: true, ..Message::new(Topic::parse("a").unwrap(), "kept") };
         world.append(kept, Durability::Fsync);
         world.settle();
         world.enter(0, 1, named("me", EXPIRY, false, 100));
         for expected in [first, second] {
-            world.subscribe_on(0, 1, &Subscribe { greet, ..to("a", at(1)) });
+            world.subscribe_on(0, 1, &Subscribe { retained, ..to("a", at(1)) });
             let got = world.came(0, 1);
-            assert_eq!(got.len(), expected, "{greet:?}: {got:?}");
+            assert_eq!(got.len(), expected, "{retained:?}: {got:?}");
             assert!(got.iter().all(|got| matches!(got, Got::Message(_, 1, _, false, true, _))));
         }
     }
@@ -445,7 +354,7 @@ fn the_end_of_a_subscription_says_whether_it_was_there() {
         let one = everywire_base::ask::Unsubscribe::One(Filter::parse(filter).unwrap(), None);
         world.hubs[0].unsubscribe_from(slot(1), AskId(6), &one, world.now);
         world.settle();
-        assert_eq!(world.clients[0].said.pop(), Some((1, 6, Said::Unsubscribed(was_there))));
+        assert_eq!(world.clients[0].said.pop(), Some((1, 6, Answer::Unsubscribed(was_there))));
     }
     world.publish("a", "x");
     assert_eq!(world.came(0, 1), []);
@@ -545,7 +454,7 @@ fn exactly_once_goes_on_after_a_crash_from_each_of_its_stages() {
     world.publish_at("a", "meanwhile", 2);
     world.start();
     assert!(world.enter(1, 5, named("me", EXPIRY, false, 100)).resumed);
-    // What was complete is known as released: that it was may be said again, the message isn't sent.
+    // A complete delivery is known as released: the release may be said again, the message isn't sent.
     let got = world.came(1, 5);
     let again = |body: &str, tag| message(body, 2, tag, AGAIN);
     assert_eq!(got, [again("sent", 1), Got::Release(2), Got::Release(3), message("meanwhile", 2, 4, false)]);

@@ -6,8 +6,8 @@
 //! A client loses nothing by a take-over: not its session, not a message, and nothing comes twice.
 //!
 //! These mutations were tried by hand, and are found:
-//! * a claimant that doesn't wait for an owner of its own worker that is gone, in `Hub::found`;
-//! * a claimant that makes a new session when the store couldn't see, in `Hub::take_session`.
+//! * a claimant that doesn't wait for an owner of its own worker that is gone, in `Sessions::found`;
+//! * a claimant that makes a new session when the store couldn't see, in `Sessions::take_page`.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 mod pair;
@@ -15,23 +15,25 @@ mod pair;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use everywire_base::ask::{Ack, Append, Draft, Goodbye, Login, Page, Read, ReadKind, SessionWish, Subscribe, Will};
+use everywire_base::ask::{
+    Ack, Append, Draft, Goodbye, Login, Page, PublishError, Read, ReadKind, SessionWish, Subscribe, Will,
+};
 use everywire_base::cursor::Offset;
-use everywire_base::id::{AskId, Ticket};
+use everywire_base::id::{AskId, ReplyTo};
 use everywire_base::record::{Durability, Message};
 use everywire_base::terms::Terms;
 use everywire_base::topic::{Filter, Topic};
 
 use pair::{EXPIRY, ORIGIN, World, named, slot, world};
 
-/// What can happen next.
+/// An event that can happen next.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Event {
     Turn(usize),
     Commit(usize),
     Apply,
     Answer,
-    /// What the owner's client does besides.
+    /// An act of the owner's client besides.
     Client(Act),
 }
 
@@ -55,20 +57,25 @@ struct Order {
     acts: Vec<Act>,
     /// The worker of the owner, and that of the claimant.
     workers: (usize, usize),
-    /// How often the store can't see the session.
+    /// The number of times that the store can't see the session.
     is_blind: u32,
     /// Whether the client's acknowledgement came before its connection ended.
     is_heard: bool,
     done: Vec<Event>,
-    /// What each worker has seen, and the order of the log: all that the state of the world comes from.
+    /// The events that each worker has seen, and the order of the log: the state of the world comes from them alone.
     seen: [Vec<(Event, u64)>; 2],
     log: Vec<usize>,
 }
 
 const OWNER: u32 = 1;
 const CLAIMANT: u32 = 5;
-/// The owner's client acts before so many events have happened; by then its connection is lost in some orders.
+/// The owner's client acts before this many events have happened; by then its connection is lost in some orders.
 const LATEST: usize = 5;
+
+/// The worker whose hub has asked.
+fn worker_of(read: &Read) -> usize {
+    read.reply_to.worker().expect("a worker").into()
+}
 
 impl Drop for Order {
     fn drop(&mut self) {
@@ -81,8 +88,8 @@ impl Drop for Order {
 impl Order {
     fn new(workers: (usize, usize), acts: &[Act], session: SessionWish) -> Self {
         let mut world = world();
-        let draft = Draft { message: Message::new(topic("will"), "gone"), durability: Durability::Fsync };
-        let will = Some(Box::new(Will { draft, ttl: None, delay: Duration::ZERO }));
+        let (message, durability) = (Message::new(topic("will"), "gone"), Durability::Fsync);
+        let will = Some(Box::new(Will { message, durability, ttl: None, delay: Duration::ZERO }));
         let login = Login { session: named("me", EXPIRY, false, 100), will, ..Login::default() };
         world.hubs[workers.0].login(slot(OWNER), AskId(1), login, world.now);
         world.settle();
@@ -122,7 +129,8 @@ impl Order {
         }
     }
 
-    /// What can happen now. The client's acts come in their order. When the claimant has what it wants it is over.
+    /// The events that can happen now. The client's acts come in their order. The order is over when the claimant has
+    /// its session.
     fn enabled(&mut self) -> Vec<Event> {
         self.gather();
         if self.acts.is_empty() && self.world.clients[self.workers.1].welcomes.contains_key(&(CLAIMANT, 1)) {
@@ -172,7 +180,7 @@ impl Order {
                 self.seen[worker].push((event, self.log.len() as u64));
             }
             Event::Answer => {
-                let worker = usize::from(self.reads[0].ticket.worker);
+                let worker = worker_of(&self.reads[0]);
                 self.seen[worker].push((event, self.world.applied.0));
             }
             Event::Client(_) => self.seen[self.workers.0].push((event, 0)),
@@ -181,22 +189,21 @@ impl Order {
     }
 
     fn commit(&mut self, worker: usize, append: Append) {
-        let is_fenced = self.world.is_fenced(&append.draft.message);
+        let is_fenced = self.world.is_fenced(&append.draft.entry);
         if !is_fenced {
-            self.world.append(append.draft.message, append.draft.durability);
+            self.world.append(append.draft.entry, append.draft.durability);
         }
-        let Ticket { slot, ask, .. } = append.ticket;
-        if slot.index != everywire_hub::OWN {
-            self.world.hubs[worker].published(slot, ask, !is_fenced);
+        if append.reply_to.connection().is_some() {
+            self.world.answer_publish(worker, append.reply_to, is_fenced.then_some(PublishError::Fenced));
         }
     }
 
     fn answer(&mut self, read: &Read) {
-        let worker = usize::from(read.ticket.worker);
+        let worker = worker_of(read);
         if self.is_blind > 0 && matches!(read.kind, ReadKind::Retained { .. }) {
             self.is_blind -= 1;
-            let (ticket, partition, upto) = (read.ticket, read.partition, Offset(read.applied.0 - 1));
-            let page = Page { ticket, partition, records: Vec::new(), upto, next: None, lost: None, failed: false };
+            let (reply_to, partition, upto) = (read.reply_to, read.partition, Offset(read.applied.0 - 1));
+            let page = Page { reply_to, partition, records: Vec::new(), upto, next: None, lost: None, failed: false };
             return self.world.hubs[worker].page(&page, self.world.now, &mut self.world.clients[worker]);
         }
         self.world.answer(worker, read);
@@ -212,8 +219,8 @@ impl Order {
             Act::Publishes => {
                 let is_there = hub.describe(slot(OWNER)).session.is_some();
                 let draft = is_there.then(|| hub.publish_once(slot(OWNER), AskId(9), 5, once(), now)).flatten();
-                let ticket = Ticket { worker: worker as u16, slot: slot(OWNER), ask: AskId(9) };
-                hub.appends().extend(draft.map(|draft| Append::new(ticket, draft)));
+                let reply_to = ReplyTo::Connection { worker: worker as u16, slot: slot(OWNER), ask: AskId(9) };
+                hub.appends().extend(draft.map(|draft| Append::new(reply_to, draft)));
             }
             Act::Breaks => hub.close(slot(OWNER), ORIGIN, now),
             Act::SaysGoodbye => {
@@ -223,7 +230,7 @@ impl Order {
         }
     }
 
-    /// Nobody can go on any more but by time.
+    /// Commits what is left, and lets time pass: nobody can go on otherwise.
     fn finish(&mut self) {
         for worker in 0..2 {
             for append in std::mem::take(&mut self.appends[worker]) {
@@ -237,10 +244,10 @@ impl Order {
     }
 
     fn bodies(&self, name: &str) -> usize {
-        self.world.records.iter().filter(|r| r.message().unwrap().topic.as_str() == name).count()
+        self.world.records.iter().filter(|r| r.entry().unwrap().topic().as_str() == name).count()
     }
 
-    /// The claimant has the session, with all that wasn't acknowledged, and it goes on.
+    /// Checks that the claimant has the session, with all unacknowledged messages, and that it goes on.
     fn check_taken_over(&mut self, expected: &[&str]) {
         let worker = self.workers.1;
         let welcome = self.world.clients[worker].welcomes.remove(&(CLAIMANT, 1)).expect("a welcome").unwrap();
@@ -256,12 +263,12 @@ fn topic(name: &str) -> Topic {
 }
 
 fn once() -> Draft {
-    Draft { message: Message { qos: 2, ..Message::new(topic("once"), "x") }, durability: Durability::Fsync }
+    Draft::new(Message { qos: 2, ..Message::new(topic("once"), "x") }, Durability::Fsync)
 }
 
 /// Runs every order of events, as far as it leads to a state that no other has led to.
 fn every_order(mut begin: impl FnMut() -> Order, mut check: impl FnMut(&mut Order)) {
-    // Which of the possible events was chosen at each step, and of how many.
+    // The number of the event that was chosen at each step, and the number of possible ones.
     let mut choices: Vec<(usize, usize)> = Vec::new();
     let mut states = HashSet::new();
     loop {
@@ -368,7 +375,7 @@ fn what_is_published_once_is_published_once() {
             let (now, worker) = (order.world.now, order.workers.1);
             let hub = &mut order.world.hubs[worker];
             if let Some(draft) = hub.publish_once(slot(CLAIMANT), AskId(9), 5, once(), now) {
-                order.world.append(draft.message, draft.durability);
+                order.world.append(draft.entry, draft.durability);
             }
             order.world.settle();
             assert_eq!(order.bodies("once"), 1);

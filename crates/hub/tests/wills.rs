@@ -1,4 +1,4 @@
-//! Wills: who may publish them when they fire, what they cost while they wait, and how many may.
+//! Wills: the right to publish when they fire, their cost while they wait, and their number.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 mod pair;
@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use everywire_base::ask::{Draft, Login, Will};
+use everywire_base::ask::{Login, Will};
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
@@ -36,8 +36,8 @@ const LEAVER: Leaver = Leaver { worker: 0, index: 1, name: "me", identity: None,
 
 fn enter(world: &mut World, leaver: &Leaver) {
     let message = Message::new(Topic::parse("will").unwrap(), leaver.body);
-    let draft = Draft { message, durability: Durability::Fsync };
-    let will = Some(Box::new(Will { draft, ttl: None, delay: leaver.delay }));
+    let durability = Durability::Fsync;
+    let will = Some(Box::new(Will { message, durability, ttl: None, delay: leaver.delay }));
     let session = named(leaver.name, EXPIRY, false, 10);
     let login = Login { identity: leaver.identity.clone(), session, will, ..Login::default() };
     world.hubs[leaver.worker].login(slot(leaver.index), AskId(1), login, world.now);
@@ -54,7 +54,7 @@ fn left(world: &World) -> usize {
     world.retained.keys().filter(|topic| topic.as_str().starts_with("$wills/")).count()
 }
 
-/// Nobody may publish there any more without an identity.
+/// Forbids publishing there without an identity.
 fn forbid(world: &mut World) {
     let rule = TopicRule { filter: Filter::parse("will").unwrap(), publish: vec![Who::User], ..TopicRule::fallback() };
     let rules = Arc::new(Rules::new(vec![rule]));
@@ -87,6 +87,18 @@ fn a_will_is_judged_when_it_fires() {
 }
 
 #[test]
+fn a_will_that_the_log_refuses_is_tried_again() {
+    let mut world = world();
+    enter(&mut world, &LEAVER);
+    world.takes = false;
+    world.close(0, 1);
+    assert!(published(&world).is_empty(), "the log takes nothing");
+    world.takes = true;
+    world.pass(20 * SECOND);
+    assert_eq!((published(&world), left(&world)), (vec!["gone".to_owned()], 0), "once, and nothing is left of it");
+}
+
+#[test]
 fn what_a_token_grants_is_known_after_a_restart() {
     for (granted, expected) in [("other", 0), ("will", 1)] {
         let mut world = world();
@@ -107,7 +119,7 @@ fn no_client_can_use_the_key_of_a_will() {
     let mut world = world();
     enter(&mut world, &LEAVER);
     world.close(0, 1);
-    let record = world.records.iter().find(|r| r.message().unwrap().topic.as_str() == "will").unwrap();
+    let record = world.records.iter().find(|r| r.entry().unwrap().topic().as_str() == "will").unwrap();
     let key = record.message().unwrap().key.clone().unwrap();
     assert!(publish::check_name(&key, "key").is_err(), "{key:?} is a client's too");
 }
@@ -128,11 +140,10 @@ fn a_take_over_publishes_the_will_of_the_loser_though_the_winner_has_left_anothe
     }
 }
 
-/// It comes while the former owner of its session is still being read.
+/// Lets a client come with a will while the former owner of its session is still being read.
 fn enter_later(world: &mut World, leaver: &Leaver) {
-    let draft =
-        Draft { message: Message::new(Topic::parse("will").unwrap(), leaver.body), durability: Durability::Fsync };
-    let will = Some(Box::new(Will { draft, ttl: None, delay: leaver.delay }));
+    let (message, durability) = (Message::new(Topic::parse("will").unwrap(), leaver.body), Durability::Fsync);
+    let will = Some(Box::new(Will { message, durability, ttl: None, delay: leaver.delay }));
     let login = Login { session: named(leaver.name, EXPIRY, false, 10), will, ..Login::default() };
     world.hubs[leaver.worker].login(slot(leaver.index), AskId(1), login, world.now);
     world.settle();
@@ -157,7 +168,7 @@ fn one_more_than_may_wait_is_published_at_once() {
     assert_eq!(published(&world), ["c", "e"], "one network has two, and all have three");
     world.pass(20 * SECOND);
     assert_eq!(published(&world).len(), 5);
-    // Those that waited have left their places.
+    // The wills that waited have left their places.
     enter(&mut world, &Leaver { index: 9, name: "f", body: "f", delay: 10 * SECOND, ..LEAVER });
     world.hubs[0].close(slot(9), from("2001:db8::1"), world.now);
     world.settle();

@@ -1,4 +1,5 @@
-//! The places of a window: as many are taken as the client has outstanding, whatever becomes of what was to be sent.
+//! The places of a window: as many are taken as the client has deliveries outstanding, whatever becomes of those still
+//! to be sent.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 mod pair;
@@ -6,10 +7,10 @@ mod pair;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use everywire_base::ask::{Ack, Subscribe, Unsubscribe};
+use everywire_base::ask::{Ack, AckError, Subscribe, Unsubscribe};
 use everywire_base::id::AskId;
 use everywire_base::record::{Durability, Message};
-use everywire_base::terms::{Greet, Terms};
+use everywire_base::terms::{RetainHandling, Terms};
 use everywire_base::topic::{Filter, Topic};
 
 use pair::{EXPIRY, Got, World, named, slot, world};
@@ -18,7 +19,7 @@ const WINDOW: u16 = 8;
 
 fn to(filter: &str, qos: u8) -> Subscribe {
     let terms = Terms { qos, ..Terms::default() };
-    Subscribe { terms, greet: Greet::IfNew, ..Subscribe::to([Filter::parse(filter).unwrap()]) }
+    Subscribe { terms, retained: RetainHandling::IfNew, ..Subscribe::to([Filter::parse(filter).unwrap()]) }
 }
 
 fn outstanding(world: &World) -> u64 {
@@ -48,7 +49,7 @@ fn reserved_ahead() -> World {
     world
 }
 
-/// All places are free: so many messages come at once.
+/// Checks that all places are free: as many messages come at once.
 fn is_free(world: &mut World, topic: &str) {
     assert_eq!(outstanding(world), 0);
     world.takes = true;
@@ -146,7 +147,7 @@ fn a_retained_message_that_is_outstanding_greets_again() {
     world.append(kept, Durability::Fsync);
     world.enter(0, 1, named("me", EXPIRY, false, WINDOW));
     for times in 1..=2 {
-        world.subscribe_on(0, 1, &Subscribe { greet: Greet::Always, ..to("a", 2) });
+        world.subscribe_on(0, 1, &Subscribe { retained: RetainHandling::Always, ..to("a", 2) });
         assert_eq!(world.tagged(0, 1).len(), 1, "time {times}");
         assert_eq!(outstanding(&world), times);
     }
@@ -261,7 +262,7 @@ impl Client {
         self.take();
     }
 
-    /// Nothing is in the way of a new message when all is acknowledged.
+    /// Checks that nothing is in the way of a new message when all is acknowledged.
     fn finish(&mut self) {
         self.world.takes = true;
         self.world.clients[0].is_full = false;
@@ -289,5 +290,23 @@ fn places_taken_are_what_the_client_has_outstanding() {
             client.finish();
         }));
         assert!(ran.is_ok(), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_is_acknowledged_in_the_way_of_another_quality_of_service_is_refused_and_goes_on() {
+    let mut world = world();
+    world.enter(0, 1, named("me", EXPIRY, false, 10));
+    world.subscribe_on(0, 1, &to("#", 2));
+    world.publish_at("a", "one", 1);
+    world.publish_at("a", "two", 2);
+    world.settle();
+    let got = world.tagged(0, 1);
+    assert_eq!(got, [("one".into(), 1), ("two".into(), 2)]);
+    for ack in [Ack::DoneExactlyOnce(1), Ack::Received(1), Ack::DoneAtLeastOnce(2)] {
+        assert_eq!(world.tell(0, 1, &ack), Err(AckError::WrongKind), "{ack:?}");
+    }
+    for ack in [Ack::DoneAtLeastOnce(1), Ack::Received(2), Ack::DoneExactlyOnce(2), Ack::DoneAtLeastOnce(9)] {
+        assert_eq!(world.tell(0, 1, &ack), Ok(()), "{ack:?}");
     }
 }

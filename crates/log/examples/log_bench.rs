@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use everywire_base::ask::{Append, Draft, Outcome};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Partition;
-use everywire_base::id::{AskId, Slot, Ticket};
+use everywire_base::id::{AskId, Mailbox, ReplyTo, Slot};
 use everywire_base::limits::Limits;
 use everywire_base::record::{Durability, Message};
 use everywire_base::topic::Topic;
@@ -48,7 +48,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
     Ok(found)
 }
 
-/// Syncs per second: behind the end of a file, or within what was filled before.
+/// Syncs per second: behind the end of a file, or within a part that was filled before.
 fn syncs_per_second(disk: &dyn Disk, is_filled: bool, time: Duration) -> Result<f64, Box<dyn Error>> {
     let file = disk.create("probe")?;
     let (block, room) = ([7; 256], 16 << 20);
@@ -87,7 +87,7 @@ impl Bell for Client {
         self.longest.fetch_max(now - before, Ordering::Relaxed);
     }
 
-    fn outcomes(&self, _: u16, outcomes: Vec<Outcome>) {
+    fn outcomes(&self, _: Mailbox, outcomes: Vec<Outcome>) {
         // The client has gone when the measurement is over.
         let _ = self.answers.send(outcomes);
     }
@@ -106,9 +106,9 @@ fn cpu_seconds() -> f64 {
 }
 
 fn append(topic: &Topic, ask: u32) -> Append {
-    let ticket = Ticket { worker: 0, slot: Slot::default(), ask: AskId(ask) };
+    let reply_to = ReplyTo::Connection { worker: 0, slot: Slot::default(), ask: AskId(ask) };
     let message = Message::new(topic.clone(), &BODY[..]);
-    Append::new(ticket, Draft { message, durability: Durability::Fsync })
+    Append::new(reply_to, Draft::new(message, Durability::Fsync))
 }
 
 fn closed_loop(engine: &dyn Engine, answers: &Receiver<Vec<Outcome>>, in_flight: u32, time: Duration) -> (u64, f64) {
@@ -126,7 +126,7 @@ fn closed_loop(engine: &dyn Engine, answers: &Receiver<Vec<Outcome>>, in_flight:
         open -= outcomes.len();
         done += outcomes.iter().filter(|o| o.result.is_ok()).count() as u64;
         if began.elapsed() < time {
-            appends.extend(outcomes.iter().map(|o| append(&topic, o.ticket.ask.0)));
+            appends.extend(outcomes.iter().map(|o| append(&topic, o.reply_to.ask().expect("an ask").0)));
         } else {
             appends.clear();
         }
@@ -142,7 +142,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let overwriting = syncs_per_second(&*disk, true, time.min(Duration::from_secs(3)))?;
     println!("disk alone: {appending:.0} fdatasync/s appending, {overwriting:.0} overwriting");
     for in_flight in IN_FLIGHT {
-        // Right before each, since a shared machine's disk changes from second to second.
+        // The probe runs right before each, since a shared machine's disk changes from second to second.
         let overwriting = syncs_per_second(&*disk, true, Duration::from_secs(1))?;
         let (sender, answers) = unbounded();
         let (tail, last, longest) = (OnceLock::new(), AtomicU64::new(0), AtomicU64::new(0));
@@ -170,7 +170,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     reopen(&disk)
 }
 
-/// How long a start takes with all that was written.
+/// Measures a start with all records that were written.
 fn reopen(disk: &Arc<RealDisk>) -> Result<(), Box<dyn Error>> {
     let began = Instant::now();
     let bell = Recorder::new(UnixMillis(0));

@@ -1,6 +1,7 @@
 //! Reading kept records out of segment files.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use everywire_base::cursor::{Offset, Partition};
@@ -12,12 +13,12 @@ use crate::files::Files;
 use crate::format::{BATCH_TARGET, BatchHead, Records};
 use crate::segment::{Segment, Walk, WalkError};
 
-/// How much is read at once for a single record, and for a long scan.
+/// The bytes that are read at once for a single record, and for a long scan.
 const PIECE: usize = 2 * BATCH_TARGET;
 const SCAN_PIECE: usize = 256 << 10;
 
 impl Segment {
-    /// What a reader says of a batch that isn't whole.
+    /// The reader's error for a batch that isn't whole.
     pub(crate) fn broken(&self, error: WalkError) -> ArchiveError {
         match error {
             WalkError::Io(error) => ArchiveError::Io(error),
@@ -53,7 +54,7 @@ pub(crate) fn decode(
     decode_stored(partition, batch, records, is_wanted).map(|stored| stored.map(|(record, _)| record))
 }
 
-/// The same, each with its stored form: whoever copies that copies also what a later version has written into it.
+/// The same, each with its stored form: a copy of that has also the fields that a later version has written.
 pub(crate) fn decode_stored(
     partition: Partition,
     batch: BatchHead,
@@ -67,7 +68,7 @@ pub(crate) fn decode_stored(
         if peek_offset(stored).is_some_and(|offset| !is_wanted(offset)) {
             return None;
         }
-        // A copy of its own, so that a record that stays in memory doesn't hold its neighbours there.
+        // The record has a copy of its own, so that it doesn't hold its neighbours in memory.
         let stored = Bytes::copy_from_slice(stored);
         match Record::decode(partition, stored.clone()) {
             Ok(record) => is_wanted(record.offset).then_some(Ok((record, stored))),
@@ -83,7 +84,8 @@ impl Files {
         let mut wanted = offsets;
         while let Some(first) = wanted.first().copied() {
             let mut walk = Walk::over(segment, segment.position_of(first)?, PIECE)?;
-            // A batch that was passed over because it can't be read: whoever wants what may have stood there is told.
+            // A batch that was skipped because it can't be read: its error goes to the reader that wants one of its
+            // records.
             let mut broken = None;
             loop {
                 let (batch, records) = match walk.next() {
@@ -107,7 +109,7 @@ impl Files {
                     out.push(Arc::new(record?));
                 }
                 wanted = &wanted[here..];
-                // The next one may be far: then the index is faster than the walk.
+                // The next offset may be far: then the index is faster than the walk.
                 let is_far = |next: &Offset| segment.position_of(*next).is_ok_and(|at| at > walk.position());
                 if wanted.first().is_none_or(is_far) {
                     break;
@@ -117,7 +119,7 @@ impl Files {
         Ok(())
     }
 
-    /// What a broken batch hides, as far as the next one says; the walk goes on there.
+    /// The damage of a broken batch, up to the batch behind it if that can be read; the walk goes on there.
     fn behind(segment: &Segment, error: WalkError, walk: &mut Walk) -> ArchiveError {
         let last = walk.last();
         let next = if walk.skip_broken() { walk.next_first() } else { None };
@@ -132,7 +134,7 @@ impl Files {
         }
     }
 
-    /// Scans one segment; says where it stopped if the bytes were used up.
+    /// Scans one segment; returns the offset where it stopped if the bytes were used up.
     fn scan_one(&self, segment: &Segment, scan: &mut Scan) -> Result<Option<Offset>, ArchiveError> {
         let piece = scan.room.clamp(PIECE, SCAN_PIECE);
         let mut walk = Walk::over(segment, segment.position_of(scan.after.next())?, piece)?;
@@ -142,7 +144,7 @@ impl Files {
                 Ok(None) => break,
                 Err(WalkError::Io(error)) => return Err(error.into()),
                 Err(error) => match Self::behind(segment, error, &mut walk) {
-                    // Nobody asks for what has stood there.
+                    // The damage lies below the offsets that are asked for.
                     ArchiveError::Damaged { up_to, .. } if up_to <= scan.after => continue,
                     error => return Err(error),
                 },
@@ -153,7 +155,7 @@ impl Files {
             for record in decode(self.partition, batch, records, |o| o > scan.after && o <= scan.up_to) {
                 let record = record?;
                 let offset = record.offset;
-                scan.room = scan.room.saturating_sub(record.message().map_or(1, |m| m.weight().max(1)));
+                scan.room = scan.room.saturating_sub(record.weight().max(1));
                 scan.records.push(Arc::new(record));
                 if scan.room == 0 {
                     return Ok(Some(offset));
@@ -196,7 +198,7 @@ impl Archive for Files {
             match self.scan_one(segment, &mut scan) {
                 Ok(None) => {}
                 Ok(Some(stopped)) => return Ok((scan.records, stopped)),
-                // What comes before the damage is whole.
+                // The records before the damage are whole.
                 Err(ArchiveError::Damaged { .. }) if !scan.records.is_empty() => {
                     let last = scan.records.last().map_or(after, |record| record.offset);
                     return Ok((scan.records, last));
@@ -217,6 +219,14 @@ impl Archive for Files {
 
     fn relieve(&self, bytes: u64, applied: Offset) -> Offset {
         clean::relieve(self, bytes, applied)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.is_whole.load(Ordering::Acquire)
+    }
+
+    fn lacks(&self) -> Option<(Offset, Offset)> {
+        self.lacks.load().as_deref().copied()
     }
 
     fn bytes(&self) -> u64 {

@@ -1,8 +1,8 @@
 //! A copy of a log that somebody else may be writing meanwhile.
 //!
-//! Sealed segments don't change. Of the last one so much is copied as is whole when it is looked at, which is at least what
-//! had been synced when the copy began; the small files are written anew to fit. Cleaning may take segments away: those
-//! that are open are kept, and if one is gone before it is open, it is begun again.
+//! Sealed segments don't change. The last one is copied up to where it is whole, which is at least all that had been
+//! synced when the copy began; the small files are written anew to fit. Cleaning may remove segments: those that are
+//! open stay readable, and if one is gone before it is open, the copy begins again.
 
 use std::io;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use crate::format::{FormatError, HEAD, Head};
 use crate::meta::{self, META, Meta, MetaError, SEGMENTS, read_names, write_names};
 use crate::segment::{Walk, WalkError, read_foot};
 
-/// How often it is begun again.
+/// The number of times that a copy begins again.
 const TRIES: usize = 100;
-/// How much is copied at once.
+/// The bytes that are copied at once.
 const PIECE: usize = 1 << 20;
 
-/// Why a log can't be copied.
+/// The reason why a log can't be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// A disk failed, the one or the other.
+    /// A disk failed: that of the log, or that of the copy.
     #[error("copying the log failed: {0}")]
     Io(#[from] io::Error),
     /// There is nothing to copy.
     #[error("there is no log")]
     Nothing,
-    /// What is there is damaged, or of a newer version.
+    /// The log is damaged, or of a newer version.
     #[error("the log can't be copied: {0}")]
     Damaged(String),
     /// Its segments changed too often.
@@ -36,16 +36,16 @@ pub enum BackupError {
     Moving,
 }
 
-/// What was copied.
+/// The extent of a copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Copied {
     /// Bytes of segments.
     pub bytes: u64,
-    /// Records up to here are in the copy.
+    /// The last offset in the copy.
     pub last: Offset,
 }
 
-/// A segment that stays while it is open.
+/// A segment whose file is open, so that it stays readable.
 type Pinned = (String, Arc<dyn DiskFile>);
 
 /// Copies the log of a directory into an empty one.
@@ -85,10 +85,10 @@ fn copy(from: &dyn Disk, segments: &[Pinned], to: &dyn Disk) -> Result<Copied, B
         copied = Copied { bytes: copied.bytes + end, last: copied.last.max(last) };
     }
     write_names(to, segments.iter().map(|(name, _)| name.as_str()))?;
-    // It is read when all is copied, so that it knows of every number that was given.
+    // It is read when all is copied, so that it knows every number that was given.
     let mut small = Meta::read(&*from.open(META)?).map_err(|error| of_small_file(META, error))?;
     small.synced = small.synced.min(copied.last);
-    // It comes last, since it says that there is a log.
+    // It comes last, since a log exists once it does.
     meta::replace(to, META, |file| small.write(file))?;
     Ok(copied)
 }
@@ -101,7 +101,7 @@ fn sealed(name: &str, file: &dyn DiskFile) -> Result<(u64, Offset), BackupError>
     Ok((length, contents.last))
 }
 
-/// Up to where the last segment is whole, and its last offset. What comes after may be half written.
+/// The length up to which the last segment is whole, and its last offset. The bytes behind that may be half written.
 fn whole(name: &str, file: &Arc<dyn DiskFile>) -> Result<(u64, Offset), BackupError> {
     let head = Head::decode(&read_up_to(&**file, 0, HEAD)?).map_err(|error| match error {
         FormatError::Damaged => BackupError::Damaged(format!("the head of `{name}` is not what was written")),

@@ -1,9 +1,9 @@
-//! Freeing space: sealed segments in which little is wanted are written anew without the rest, or dropped.
+//! Freeing space: sealed segments with few wanted records are written anew without the rest, or dropped.
 //!
-//! A call does a bounded piece of work; a rewrite goes on over several. Which segments are worth it is found out from a
-//! sample of their batches, and the more seldom the longer a segment lives. Small neighbours become one. The last
-//! segment is never touched: it is being written, or the witness of how far numbers had come. Nor is one that can't be read:
-//! it stays as it is, and all others are cleaned.
+//! A call does a bounded piece of work; a rewrite goes on over several. A sample of a segment's batches shows whether a
+//! rewrite is worth it; the longer a segment lives, the more seldom it is sampled. Small neighbours become one. The
+//! last segment is never touched: it is being written, or it is the witness of the last number. A segment that can't be
+//! read stays as it is too, and all others are cleaned.
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
@@ -26,14 +26,14 @@ use crate::segment::{Contents, Looks, Segment, Walk, foot, index_batch, name_of}
 /// Bytes that one call reads at most, about.
 const WORK: u64 = 8 << 20;
 const PIECE: usize = 1 << 20;
-/// One batch of so many is in the sample.
+/// The sample has one batch out of this number.
 const SAMPLE: u64 = 16;
-/// A segment that doesn't grow old by the log's growth is looked at after so many calls, then twice as many, …
+/// The number of calls after which a segment is looked at if the log doesn't grow; it doubles with each look, …
 const CALLS: u64 = 360;
-/// … but when the disk is about to be full, after so many.
+/// … but this number when the disk is about to be full.
 const CALLS_TIGHT: u64 = 3;
 
-/// What goes on over several calls.
+/// The state of cleaning between two calls.
 #[derive(Default)]
 pub(crate) struct Cleaning {
     calls: u64,
@@ -43,7 +43,7 @@ pub(crate) struct Cleaning {
 /// A rewrite of adjacent segments into one.
 struct Job {
     old: Vec<Arc<Segment>>,
-    /// The one that is read, and the walk over it.
+    /// The index of the segment that is read, and the walk over it.
     at: usize,
     walk: Walk,
     output: Output,
@@ -73,9 +73,9 @@ pub(crate) fn clean(files: &Files, applied: Offset, is_wanted: Wanted<'_>) -> u6
                 freed += progress.dropped;
                 cleaning.job = progress.job;
             }
-            // No room for the smaller copy: others may be free of all that is wanted.
+            // The disk has no room for the smaller copy: other segments may have no wanted records at all.
             Err(ArchiveError::Io(error)) if error.kind() == ErrorKind::StorageFull => break,
-            // It is tried again in its turn, if that may be of use.
+            // The segment is tried again in its turn, if that may help.
             Err(error) => leave(files, &segment, &error),
         }
     }
@@ -83,14 +83,33 @@ pub(crate) fn clean(files: &Files, applied: Offset, is_wanted: Wanted<'_>) -> u6
     freed
 }
 
-/// See [`crate::engine::Archive::relieve`]. What cleaning has looked at since its records were to go holds what must
-/// stay, and frees nothing.
+/// Removes all records above this offset; all segments are sealed.
+pub(crate) fn cut(files: &Files, above: Offset) -> Result<(), ArchiveError> {
+    let mut cleaning = files.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(job) = cleaning.job.take() {
+        job.output.abandon(files);
+    }
+    for segment in files.segments().iter().filter(|segment| segment.last() > above) {
+        let old = std::slice::from_ref(segment);
+        let mut job = Job::begin(files, old)?;
+        let (mut work, mut dropped) = (u64::MAX, 0);
+        let mut is_below = |record: &Record| record.offset <= above;
+        job.copy(files, &mut work, &mut dropped, &mut is_below)?;
+        // The batches that are copied last may not be written yet, and belong to the new segment too.
+        let new = job.output.finish(files, above, segment.contents().time)?;
+        files.replace(old, new.as_ref())?;
+    }
+    Ok(())
+}
+
+/// See [`crate::engine::Archive::relieve`]. A segment that cleaning has looked at since its records were to go has only
+/// records that must stay, and frees nothing.
 pub(crate) fn relieve(files: &Files, bytes: u64, applied: Offset) -> Offset {
     let cleaning = files.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
     let floor = Offset(files.floor.load(Ordering::Acquire));
     let segments = files.segments();
     let Some((_, sealed)) = segments.split_last() else { return floor };
-    // What is being rewritten is about to be free: how much that is will be known then.
+    // A running rewrite is about to free space: how much is known when it is over.
     if cleaning.job.is_some() {
         return floor;
     }
@@ -130,7 +149,7 @@ fn find_job(files: &Files, calls: u64, applied: Offset, work: &mut u64, is_wante
         looks.at_call = calls;
         looks.at_growth = growth + (behind / 2).max(files.options.segment_bytes);
         drop(looks);
-        // Copying is worth half of it; when room is short, a tenth.
+        // A rewrite is worth it if it frees half of the segment, or a tenth when room is short.
         let worth = |wanted: u64| if is_tight || must_go { wanted + wanted / 9 } else { wanted * 2 };
         let begun = match wanted {
             Ok(wanted) if worth(wanted) <= segment.bytes() => Job::begin(files, &sealed[..=at]).map(Some),
@@ -145,7 +164,7 @@ fn find_job(files: &Files, calls: u64, applied: Offset, work: &mut u64, is_wante
     None
 }
 
-/// A segment can't be read, or its copy can't be written: it stays as it is.
+/// Leaves a segment as it is, because it can't be read or its copy can't be written.
 fn leave(files: &Files, segment: &Segment, error: &ArchiveError) {
     files.metrics.clean_failures.add(1);
     segment.looks().is_damaged = matches!(error, ArchiveError::Damaged { .. });
@@ -157,7 +176,7 @@ fn is_due(looks: Looks, growth: u64, calls: u64, is_tight: bool) -> bool {
     looks.count == 0 || growth >= looks.at_growth || calls >= looks.at_call + idle
 }
 
-/// About how many of the segment's bytes are wanted, by a few of its batches.
+/// The wanted bytes of a segment, about, by some of its batches.
 fn sample(files: &Files, segment: &Segment, work: &mut u64, is_wanted: Wanted<'_>) -> Result<u64, ArchiveError> {
     let end = segment.bytes();
     let step = (end / (SAMPLE * 4)).clamp(1, SAMPLE * BATCH_TARGET as u64);
@@ -178,21 +197,21 @@ fn sample(files: &Files, segment: &Segment, work: &mut u64, is_wanted: Wanted<'_
         }
         *work = work.saturating_sub(batch.size() as u64);
     }
-    // Wide, so that the product can't overflow.
+    // The product is wide, so that it can't overflow.
     Ok((u128::from(end) * u128::from(wanted) / u128::from(seen.max(1))) as u64)
 }
 
-/// How far a job came.
+/// The progress of a job.
 struct Progress {
-    /// Bytes that were read and not copied: they are free when the job is over. Told at once, so that who cleans as long
-    /// as something is freed goes on.
+    /// Bytes that were read and not copied: they are free when the job is over. They are reported at once, so that a
+    /// caller that cleans as long as something is freed goes on.
     dropped: u64,
-    /// What is left to do.
+    /// The rest of the job, if it isn't over.
     job: Option<Box<Job>>,
 }
 
 impl Job {
-    /// Begins to rewrite the last one of these, together with what is small before it.
+    /// Begins to rewrite the last of these segments, together with small ones before it.
     fn begin(files: &Files, segments: &[Arc<Segment>]) -> Result<Self, ArchiveError> {
         let is_small =
             |segment: &&Arc<Segment>| segment.bytes() <= files.options.segment_bytes / 4 && !segment.looks().is_damaged;
@@ -223,7 +242,7 @@ impl Job {
         }
     }
 
-    /// Copies what is wanted; says whether all of it is done.
+    /// Copies the wanted records; returns whether all segments are done.
     fn copy(
         &mut self,
         files: &Files,
@@ -277,14 +296,14 @@ struct Output {
     file: Option<Arc<dyn DiskFile>>,
     contents: Contents,
     index: Vec<IndexEntry>,
-    /// What is not written yet: whole batches, then the open one.
+    /// The bytes that are not written yet: whole batches, then the open one.
     buffer: Vec<u8>,
     open: Option<Open>,
 }
 
 /// A batch that is not complete yet.
 struct Open {
-    /// Where in the buffer.
+    /// The position in the buffer.
     at: usize,
     facts: BatchFacts,
     keyed: u64,
@@ -340,13 +359,13 @@ impl Output {
         Ok(())
     }
 
-    /// The finished segment under its name, if anything was wanted.
+    /// Finishes the segment under its name; `None` if no record was wanted.
     fn finish(&mut self, files: &Files, last: Offset, time: UnixMillis) -> io::Result<Option<Arc<Segment>>> {
         if !self.buffer.is_empty() {
             self.flush(files)?;
         }
         let Some(file) = self.file.clone() else { return Ok(None) };
-        // It stands for all of the old ones, also for what was not wanted at their ends.
+        // It stands for all of the old segments, also for unwanted records at their ends.
         (self.contents.last, self.contents.time) = (last, time);
         file.write_at(self.contents.end, &foot(self.contents, &self.index))?;
         file.sync()?;

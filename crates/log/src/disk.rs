@@ -1,4 +1,4 @@
-//! What the log needs of a disk, so that the simulation can tear, lose and corrupt what was written.
+//! The log's view of a disk, so that the simulation can tear, lose and corrupt written bytes.
 //!
 //! One flat directory of files. A write is durable after [`DiskFile::sync`]; a file's name after [`Disk::sync_dir`].
 
@@ -15,7 +15,7 @@ pub use sim::{Fault, SimDisk};
 
 /// A directory of files.
 pub trait Disk: Send + Sync {
-    /// Where it is, for messages.
+    /// The place of the directory, for messages.
     fn place(&self) -> String;
 
     /// The names of all files.
@@ -27,7 +27,7 @@ pub trait Disk: Send + Sync {
     /// Makes an empty file; one that exists is emptied.
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Gives a file another name, replacing what has it, at once.
+    /// Gives a file another name, and replaces the file of that name, in one step.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file; readers that have it open keep it.
@@ -36,10 +36,10 @@ pub trait Disk: Send + Sync {
     /// Makes names durable.
     fn sync_dir(&self) -> io::Result<()>;
 
-    /// How much room there is.
+    /// The room on the disk.
     fn space(&self) -> io::Result<Space>;
 
-    /// Takes the directory for this process until the lock is dropped.
+    /// Locks the directory for this process until the lock is dropped.
     fn lock(&self) -> Result<Box<dyn Send + Sync>, LockError>;
 }
 
@@ -53,13 +53,13 @@ pub trait DiskFile: Send + Sync {
         Ok(self.len()? == 0)
     }
 
-    /// Fills the buffer from there, as far as the file reaches, and says how far that was.
+    /// Fills the buffer from `at` on, as far as the file reaches; returns the number of bytes.
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes all of it there.
+    /// Writes all bytes at `at`.
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes what was written durable.
+    /// Makes the written bytes durable.
     fn sync(&self) -> io::Result<()>;
 
     /// Cuts the file.
@@ -69,16 +69,16 @@ pub trait DiskFile: Send + Sync {
 /// Room on a disk, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Space {
-    /// What is free for us.
+    /// The bytes that we may use.
     pub free: u64,
     /// The size of the disk.
     pub total: u64,
 }
 
-/// Why a directory can't be taken.
+/// The reason why a directory can't be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody has it.
+    /// Another process has it.
     #[error("process {0} has it")]
     Held(String),
     /// The disk failed.
@@ -86,7 +86,7 @@ pub enum LockError {
     Io(#[from] io::Error),
 }
 
-/// Reads up to so many bytes; fewer where the file ends.
+/// Reads up to this many bytes; fewer where the file ends.
 pub(crate) fn read_up_to(file: &dyn DiskFile, at: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let read = file.read_at(at, &mut bytes)?;
@@ -95,7 +95,7 @@ pub(crate) fn read_up_to(file: &dyn DiskFile, at: u64, length: usize) -> io::Res
 }
 
 /// Fills a new file with zeros: writing over them later needs no change of the file's own data, and so syncs faster.
-/// Syncs after so many bytes, so that others who sync don't wait for all of them.
+/// Syncs after this many bytes, so that other syncs don't wait for all of them.
 pub(crate) fn fill_with_zeros(file: &dyn DiskFile, length: u64, sync_every: u64) -> io::Result<()> {
     const PIECE: u64 = 64 << 10;
     static ZEROS: [u8; PIECE as usize] = [0; PIECE as usize];

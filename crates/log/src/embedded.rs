@@ -6,7 +6,7 @@ use everywire_base::ask::Append;
 use everywire_base::clock::{Monotonic, STEP, UnixMillis};
 use everywire_base::cursor::{Epoch, Lineage, Partition};
 use everywire_base::limits::Limits;
-use everywire_base::record::{Message, Record};
+use everywire_base::record::{Durability, Message, Record};
 
 use crate::appender::{Appender, Known, Parts, ordered_key, published};
 use crate::archive::decode;
@@ -21,26 +21,35 @@ use crate::segment::{Contents, Segment, Walk};
 use crate::tail::{Tail, TailWriter};
 use crate::writer::Writer;
 
-/// How a log on the disk is made. The defaults are for production; a simulation takes smaller ones.
+/// The options of a log on the disk. The defaults are for production; a simulation takes smaller ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
     /// A random number, another one at each start: for a new log's epoch and the names of segments.
     pub seed: u64,
     /// The size of a segment.
     pub segment_bytes: u64,
-    /// How many offsets are reserved at a time; after a crash so many may be left out.
+    /// The number of offsets that are reserved at a time; after a crash as many may be left out.
     pub reserve_offsets: u64,
-    /// Bytes of the disk that are kept free, or a sixteenth of a small one: publishing stops before.
+    /// Bytes of the disk that are kept free, or a sixteenth of a small disk: publishing stops before they are used.
     pub reserve_bytes: u64,
-    /// Goes on in a new epoch, with what is whole, also if the log's end is damaged or missing: readers behind that
-    /// are told of the gap. For a log restored from a backup, and for who has none.
+    /// Whether the log goes on in a new epoch, with its whole records, even if its end is damaged or missing: readers
+    /// behind the end get a gap. It is for a log that was restored from a backup, or that has none.
     pub new_epoch: bool,
+    /// Whether nobody waits for a sync, even if the topic's rule asks for it: the records can be had again elsewhere.
+    pub unsynced: bool,
 }
 
 impl Options {
     /// The usual options with a random number.
     pub fn seeded(seed: u64) -> Self {
-        Self { seed, segment_bytes: 64 << 20, reserve_offsets: 1 << 20, reserve_bytes: 64 << 20, new_epoch: false }
+        Self {
+            seed,
+            segment_bytes: 64 << 20,
+            reserve_offsets: 1 << 20,
+            reserve_bytes: 64 << 20,
+            new_epoch: false,
+            unsynced: false,
+        }
     }
 }
 
@@ -54,7 +63,7 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the log in a directory, or makes one. Cuts what a crash tore, refuses what is damaged.
+    /// Opens the log in a directory, or makes one. Cuts off an end that a crash tore; refuses a log that is damaged.
     pub fn open(
         disk: Arc<dyn Disk>,
         options: Options,
@@ -82,27 +91,28 @@ impl Embedded {
         Ok((engine, Appender::new(parts, limits, known, last, now)))
     }
 
-    /// What the log counts.
+    /// The metrics of the log.
     pub fn metrics(&self) -> &Arc<LogMetrics> {
         &self.metrics
     }
 }
 
-/// The idempotency keys of the last part of the log, as far as the window reaches, and what can be read of it; and how far
-/// the producers that it tells of have come.
+/// The idempotency keys of the last part of the log, as far as the window reaches and the log can be read; and the
+/// progress of the producers and sources in it.
 fn remember(files: &Files, epoch: Epoch, limits: &Limits, now: UnixMillis) -> Known {
     let mut known = Known::new(limits);
     let since = UnixMillis(now.0.saturating_sub(limits.idempotency_window.as_millis() as u64));
     let segments = files.segments();
-    // An empty segment, as a crash right after a start leaves it, says nothing of the time before it.
+    // An empty segment, as a crash right after a start leaves it, doesn't show the time before it.
     let is_recent = |contents: Contents| contents.records == 0 || contents.time > since;
     let recent = segments.iter().rev().take_while(|s| is_recent(s.contents())).count();
     for segment in segments[segments.len() - recent..].iter().filter(|segment| segment.contents().keyed > 0) {
         let remembered = read_recent(files.partition, segment, since, &mut |record| {
             known.producers.restore(record, epoch, now);
+            known.sources.restore(record);
             let is_ordinary = |message: &&Message| ordered_key(message).is_none() && !known.keys.is_full();
             if let Some(message) = record.message().filter(is_ordinary) {
-                // What a wrong clock put into the future counts as of now.
+                // The time of a record that a wrong clock put into the future counts as now.
                 let at = Monotonic(record.time.min(now).0);
                 known.keys.published(message, published(epoch, record), at);
             }
@@ -155,6 +165,10 @@ impl Engine for Embedded {
 
     fn archive(&self, _: Partition) -> Arc<dyn Archive> {
         Arc::clone(&self.files) as _
+    }
+
+    fn promise(&self, wanted: Durability) -> Durability {
+        wanted
     }
 
     fn close(&self) {

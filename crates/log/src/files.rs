@@ -1,4 +1,4 @@
-//! The set of a log's segments: what the writer, the readers and cleaning share.
+//! The set of a log's segments, which the writer, the readers and cleaning share.
 //!
 //! The set changes as a whole: first its names on the disk, then for readers; files that left it are removed last.
 
@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use everywire_base::cursor::{Offset, Partition};
 
 use crate::clean::Cleaning;
@@ -19,7 +19,7 @@ use crate::segment::Segment;
 const BALLAST: &str = "ballast";
 const BALLAST_BYTES: u64 = 256 << 10;
 
-/// So many of the newest segments keep their files open once they were read.
+/// The number of the newest segments that keep their files open once they were read.
 const OPEN_SEGMENTS: usize = 64;
 
 pub(crate) struct Files {
@@ -30,16 +30,20 @@ pub(crate) struct Files {
     /// Ascending; the last one may be the one that is written.
     segments: ArcSwap<Vec<Arc<Segment>>>,
     change: Mutex<()>,
-    /// Bytes that were written since the start.
+    /// The number of bytes that were written since the start.
     pub growth: AtomicU64,
     /// Whether the disk is about to be full, so that cleaning should hurry.
     pub is_tight: AtomicBool,
-    /// All up to here was to go for want of room.
+    /// The offset up to which all records were to go because room was short.
     pub floor: AtomicU64,
-    /// Nothing may change any more: somebody else may have the directory.
+    /// Whether nothing may change any more: another process may have the directory.
     pub is_closed: AtomicBool,
+    /// See [`crate::engine::Archive::is_whole`].
+    pub is_whole: AtomicBool,
+    /// See [`crate::engine::Archive::lacks`].
+    pub lacks: ArcSwapOption<(Offset, Offset)>,
     pub cleaning: Mutex<Cleaning>,
-    /// Names the next segment, so that no name comes twice.
+    /// The number in the name of the next segment, so that no name comes twice.
     salt: AtomicU64,
 }
 
@@ -61,6 +65,8 @@ impl Files {
             is_tight: AtomicBool::new(false),
             floor: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
+            is_whole: AtomicBool::new(false),
+            lacks: ArcSwapOption::empty(),
             cleaning: Mutex::default(),
             salt: AtomicU64::new(options.seed),
         })
@@ -70,12 +76,12 @@ impl Files {
         self.segments.load_full()
     }
 
-    /// A number that only this segment has.
+    /// A number that only one segment has.
     pub(crate) fn new_salt(&self) -> u64 {
         crate::mix(self.salt.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed) ^ 0x5a17)
     }
 
-    /// Adds the next segment. Of those before it only some keep their files open, and none when descriptors are short.
+    /// Adds the next segment. Only some of those before it keep their files open, and none when descriptors are short.
     pub(crate) fn add(&self, segment: Arc<Segment>) -> io::Result<()> {
         let kept_open = if self.disk.is_low() { 0 } else { OPEN_SEGMENTS };
         self.change(|segments| {
@@ -84,13 +90,13 @@ impl Files {
         })
     }
 
-    /// Puts one segment, or none, in the place of adjacent ones, which are removed.
+    /// Replaces adjacent segments with one or none, and removes their files.
     pub(crate) fn replace(&self, old: &[Arc<Segment>], new: Option<&Arc<Segment>>) -> io::Result<()> {
         let is_old = |segment: &Arc<Segment>| old.iter().any(|o| Arc::ptr_eq(o, segment));
         self.change(|segments| {
             let at = segments.iter().position(is_old).unwrap_or(segments.len());
             segments.retain(|segment| !is_old(segment));
-            // Who reads in them meanwhile needs them open, since they lose their names.
+            // A reader in the old segments needs their files open, since they lose their names.
             for segment in old {
                 drop(segment.file());
             }
@@ -98,7 +104,7 @@ impl Files {
                 segments.insert(at, Arc::clone(new));
             }
         })?;
-        // What can't be removed now is removed at the next start, since it isn't in the set.
+        // A file that can't be removed now is removed at the next start, since it isn't in the set.
         for segment in old {
             let _ = self.disk.remove(&segment.name);
         }
@@ -112,7 +118,7 @@ impl Files {
         edit(&mut segments);
         let write = || write_names(&*self.disk, segments.iter().map(|s| s.name.as_str()));
         match write() {
-            // Others have filled the disk to the last byte: even freeing space needs some.
+            // The disk is full to the last byte: even freeing space needs some.
             Err(error) if error.kind() == ErrorKind::StorageFull && self.disk.remove(BALLAST).is_ok() => write()?,
             other => other?,
         }
@@ -120,7 +126,7 @@ impl Files {
         Ok(())
     }
 
-    /// Has a small file at hand that can be given up on a full disk.
+    /// Keeps a small file that can be given up on a full disk.
     pub(crate) fn keep_ballast(&self) {
         if self.disk.open(BALLAST).is_err()
             && let Ok(file) = self.disk.create(BALLAST)
@@ -140,14 +146,14 @@ impl Files {
         self.segments.load().iter().rev().find(|s| s.contents().records > 0).map_or(Offset::BEGINNING, |s| s.last())
     }
 
-    /// How large the next segment may be so that the reserve stays free; `None` if not even `needed` bytes.
+    /// The size that the next segment may have so that the reserve stays free; `None` if that isn't even `needed`.
     pub(crate) fn room_for_segment(&self, wanted: u64, needed: u64) -> io::Result<Option<u64>> {
         let available = self.free_beyond_reserve()?;
         let size = wanted.min(available / 4).max(needed);
         Ok((size <= available).then_some(size))
     }
 
-    /// What is free beyond the reserve, which is kept for cleaning, the store and the small files.
+    /// The free bytes beyond the reserve, which is kept for cleaning, the store and the small files.
     pub(crate) fn free_beyond_reserve(&self) -> io::Result<u64> {
         let space = self.disk.space()?;
         let reserve = self.options.reserve_bytes.min(space.total / 16);

@@ -25,7 +25,7 @@ pub(crate) const HEAD: usize = 64;
 pub(crate) const BATCH_HEAD: usize = 48;
 pub(crate) const TRAILER: usize = 64;
 pub(crate) const ENTRY: usize = 16;
-/// A batch is closed when it has so many bytes, so that reading one record reads little else.
+/// The bytes after which a batch is closed, so that reading one record reads little else.
 pub(crate) const BATCH_TARGET: usize = 16 << 10;
 
 const HEAD_MAGIC: &[u8; 8] = b"EWSEGMNT";
@@ -54,12 +54,12 @@ impl Numbers<'_> {
 /// The head of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Head {
-    /// The segment's batches begin at or above this.
+    /// The lowest offset that its batches may have.
     pub base: Offset,
     pub salt: u64,
 }
 
-/// Why bytes are not what they should be.
+/// The reason why bytes are not in the format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FormatError {
     /// The magic, a length or a checksum is wrong.
@@ -110,7 +110,7 @@ pub(crate) struct BatchHead {
 }
 
 impl BatchHead {
-    /// Reads a head; `None` if it can't be one. Its checksum is not looked at: that needs the records.
+    /// Reads a head; `None` if it can't be one. Its checksum is not checked: that needs the records.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.get(..BATCH_HEAD)?.strip_prefix(BATCH_MAGIC)?;
         let mut n = Numbers(rest);
@@ -131,7 +131,7 @@ impl BatchHead {
     }
 }
 
-/// The checksum of a batch: the salt, what stands before the checksum, and what stands behind it.
+/// The checksum of a batch: of the salt, the bytes before the checksum, and those behind it.
 fn checksum(salt: u64, batch: &[u8]) -> u32 {
     let seeded = crc32c::crc32c(&salt.to_le_bytes());
     crc32c::crc32c_append(crc32c::crc32c_append(seeded, &batch[..8]), &batch[12..])
@@ -153,7 +153,7 @@ pub(crate) fn add_record(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
     out[at..at + 4].copy_from_slice(&length.to_le_bytes());
 }
 
-/// What the head of a batch says besides its length and checksum.
+/// The fields of a batch's head besides its length and checksum.
 #[derive(Clone, Copy)]
 pub(crate) struct BatchFacts {
     pub count: u32,
@@ -181,7 +181,7 @@ pub(crate) fn finish_batch(out: &mut [u8], at: usize, salt: u64, facts: BatchFac
 pub(crate) struct Records<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Records<'a> {
-    /// `None` inside: a length that reaches too far.
+    /// `None` is a record whose length reaches too far.
     type Item = Option<&'a [u8]>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -199,9 +199,9 @@ impl<'a> Iterator for Records<'a> {
 /// The foot of a sealed segment, without its index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Trailer {
-    /// The segment covers all up to here.
+    /// The last offset that the segment covers.
     pub last: Offset,
-    /// Where the batches end and the index begins.
+    /// The position where the batches end and the index begins.
     pub end: u64,
     pub records: u64,
     /// Records with an idempotency key.
@@ -216,7 +216,7 @@ pub(crate) struct Trailer {
 pub(crate) struct IndexEntry {
     /// The first offset of the batch.
     pub first: Offset,
-    /// Where in the file it begins.
+    /// The position in the file where it begins.
     pub position: u64,
 }
 

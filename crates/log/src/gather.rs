@@ -1,22 +1,22 @@
-//! How long a commit waits for company.
+//! The time for which a commit waits for further appends.
 //!
 //! Clients that wait for their answer before they publish again come back shortly after a commit, one after the other.
-//! Who commits what the first of them brings splits them into two halves, each of which waits for the other's sync. So
-//! the appender waits for about as many as were under way, but never longer than half a sync, and not at all where that
-//! didn't help. A lone publisher never waits.
+//! An appender that commits the first of them at once splits them into two halves, each of which waits for the other's
+//! sync. So the appender waits for about as many appends as were under way, but never longer than half a sync, and not
+//! at all if that didn't help. A lone publisher never waits.
 
 use std::time::{Duration, Instant};
 
 const LONGEST: Duration = Duration::from_millis(2);
-/// After so many vain waits in a row …
+/// The number of vain waits in a row …
 const VAIN: u32 = 4;
-/// … so many commits don't wait.
+/// … after which this number of commits don't wait.
 const REST: u32 = 32;
 
 pub(crate) struct Gather {
     expected: usize,
     until: Instant,
-    /// A moving average.
+    /// The time of a sync, as a moving average.
     sync: Duration,
     vain: u32,
     rest: u32,
@@ -27,7 +27,7 @@ impl Gather {
         Self { expected: 0, until: Instant::now(), sync: Duration::ZERO, vain: 0, rest: 0 }
     }
 
-    /// A commit of so many is over, and so many wait already.
+    /// Notes the end of a commit: the number of appends that it answered, and of those that wait already.
     pub(crate) fn committed(&mut self, answered: usize, waiting: usize, took: Duration) {
         self.expected = answered + waiting;
         self.sync = if self.sync.is_zero() { took } else { (self.sync * 7 + took) / 8 };
@@ -35,14 +35,14 @@ impl Gather {
         self.rest = self.rest.saturating_sub(1);
     }
 
-    /// Until when to wait for more if so many wait now; `None` if there is nothing to wait for.
+    /// The time until which to wait for more appends than those that wait now; `None` if no more are expected.
     pub(crate) fn until(&self, waiting: usize) -> Option<Instant> {
         (waiting < self.expected && self.rest == 0).then_some(self.until)
     }
 
-    /// The wait is over, with so many.
+    /// Notes the end of a wait, with the number of appends.
     pub(crate) fn waited(&mut self, waiting: usize) {
-        // Nearly all is as good as all: one of them may have gone for good.
+        // Nearly all is as good as all: one of the clients may have gone for good.
         let in_vain = waiting * 4 < self.expected * 3;
         self.vain = if in_vain { self.vain + 1 } else { 0 };
         if self.vain == VAIN {

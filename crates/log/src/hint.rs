@@ -1,4 +1,4 @@
-//! Which topics may have a retained message: a shared table that answers most "none" without a store read.
+//! The topics that may have a retained message: a shared table that answers most "none" without a store read.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -23,19 +23,20 @@ impl RetainedHint {
         &self.counts[topic.stable_hash() as usize % PLACES]
     }
 
-    /// A topic that had no retained message has one now.
+    /// Counts a topic that had no retained message and has one now.
     pub fn add(&self, topic: &Topic) {
         self.place(topic).fetch_add(1, Ordering::AcqRel);
         self.total.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A topic that had a retained message has none now.
+    /// Counts a topic that had a retained message and has none now.
     pub fn remove(&self, topic: &Topic) {
         self.place(topic).fetch_sub(1, Ordering::AcqRel);
         self.total.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Counts what another one counts, too high rather than too low as long as `or_more` is asked for.
+    /// Takes over the counts of another one; with `or_more` a count never falls, so that it may be too high but never
+    /// too low.
     pub fn follow(&self, other: &Self, or_more: bool) {
         let set = |place: &AtomicU32, count: u32| {
             if or_more {
@@ -53,7 +54,7 @@ impl RetainedHint {
         };
     }
 
-    /// How many topics have one.
+    /// The number of topics that have one.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Acquire)
     }

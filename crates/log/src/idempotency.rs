@@ -1,13 +1,12 @@
-//! Idempotency keys: who publishes the same again within the window gets the first answer (RULES 17, 34).
+//! Idempotency keys: a message that is published again within the window gets the first answer (RULES 17, 34).
 //!
 //! A key belongs to (identity, topic, key) and carries a hash of body, content type and event. Both are kept as keyed
-//! hashes, so that nobody can make two of them meet, and a remembered key takes some 140 bytes. When the table is full a
-//! new key is refused, never an old one forgotten. So that nobody fills it for all, each identity has a share of it, and
-//! the anonymous publishers of one address have one together.
+//! hashes, so that nobody can make two of them meet, and a remembered key takes some 140 bytes. When the table is full
+//! a new key is refused, never an old one forgotten. So that nobody fills it for all others, each identity has a share
+//! of it, and the anonymous publishers of one address have one together.
 
 use std::collections::hash_map::Entry as Place;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
 use everywire_base::ask::{PublishError, Published};
@@ -16,38 +15,50 @@ use everywire_base::limits::Limits;
 use everywire_base::record::Message;
 
 use crate::share::Sharer;
+use crate::siphash::SipHash;
 
-/// Who, where and which key.
+/// The hashes of a publisher, a topic and a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Identity(u64, u64);
+pub(crate) struct Identity(pub u64, pub u64);
+
+/// A key as it is handed from one life to another.
+#[derive(Clone, Copy)]
+pub(crate) struct KnownKey {
+    pub at: Monotonic,
+    pub identity: Identity,
+    pub content: u64,
+    pub published: Published,
+    pub sharer: Option<Sharer>,
+}
 
 #[derive(Clone, Copy)]
 struct Known {
     content: u64,
     answer: Answer,
-    /// In whose share it is; in nobody's, if it is the server's own, or an anonymous one of before the start.
+    /// The publisher in whose share it counts; `None` if it is the server's own, or an anonymous one from before the
+    /// start.
     sharer: Option<Sharer>,
 }
 
 /// The answer to the first publish with a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Answer {
-    /// It is in the batch that is being made, as its n-th record.
+    /// The message is the n-th record of the present batch.
     InBatch(usize),
-    /// The same, and an ordered key has come again.
+    /// The message is the n-th record of the present batch, and its ordered key has come again.
     AgainInBatch(usize),
-    /// It was published.
+    /// The message was published.
     Published(Published),
 }
 
 /// The remembered keys.
 pub(crate) struct Keys {
-    hashers: (RandomState, RandomState),
+    hashes: (SipHash, SipHash),
     known: HashMap<Identity, Known>,
-    /// In the order of the log, by a time that takes no part in the steps of the wall clock: a wrong one neither keeps
+    /// The keys in the order of the log, by a time without the steps of the wall clock: a wrong clock neither keeps
     /// keys for ever nor forgets them all.
     by_time: VecDeque<(Monotonic, Identity)>,
-    /// How many of the keys are whose.
+    /// The number of keys of each publisher.
     shares: HashMap<Sharer, usize>,
     window_ms: u64,
     max: usize,
@@ -56,31 +67,29 @@ pub(crate) struct Keys {
 
 impl Keys {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self {
-            hashers: (RandomState::new(), RandomState::new()),
-            known: HashMap::new(),
-            by_time: VecDeque::new(),
-            shares: HashMap::new(),
-            window_ms: limits.idempotency_window.as_millis() as u64,
-            max: limits.idempotency_keys,
-            max_each: limits.idempotency_keys_each,
-        }
+        let window_ms = limits.idempotency_window.as_millis() as u64;
+        let hashes = (SipHash::random(), SipHash::random());
+        Self::with(hashes, window_ms, [limits.idempotency_keys, limits.idempotency_keys_each])
+    }
+
+    /// A table with given hashes, a window, and the bounds of all keys and of each publisher's.
+    pub(crate) fn with(hashes: (SipHash, SipHash), window_ms: u64, [max, max_each]: [usize; 2]) -> Self {
+        let (known, by_time, shares) = (HashMap::new(), VecDeque::new(), HashMap::new());
+        Self { hashes, known, by_time, shares, window_ms, max, max_each }
     }
 
     fn identity(&self, message: &Message, key: &str) -> Identity {
-        let parts = (message.from.as_deref(), message.topic.as_str(), key);
-        Identity(self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts))
+        let from = message.author().map(str::as_bytes);
+        let parts = [from, Some(message.topic.as_str().as_bytes()), Some(key.as_bytes())];
+        Identity(self.hashes.0.of(&parts), self.hashes.1.of(&parts))
     }
 
     fn content(&self, message: &Message) -> u64 {
-        self.hashers.0.hash_one((&message.body, message.content_type.as_deref(), message.event.as_deref()))
+        let (kind, event) = (message.content_type.as_deref(), message.event.as_deref());
+        self.hashes.0.of(&[Some(&message.body), kind.map(str::as_bytes), event.map(str::as_bytes)])
     }
 
-    fn sharer(&self, message: &Message, address: Option<IpAddr>) -> Option<Sharer> {
-        Sharer::of(&self.hashers.0, message.from.as_deref(), address)
-    }
-
-    /// Forgets what is older than the window.
+    /// Forgets keys that are older than the window.
     pub(crate) fn expire(&mut self, now: Monotonic) {
         while let Some((time, identity)) = self.by_time.front().copied() {
             if time.0 + self.window_ms > now.0 {
@@ -91,11 +100,26 @@ impl Keys {
         }
     }
 
-    /// What to answer if the message's key is known; else remembers that it is the batch's `index`-th record.
+    /// Returns the answer if the message's key is known; else remembers that the message is the batch's `index`-th
+    /// record.
     pub(crate) fn check(
         &mut self,
         message: &Message,
         address: Option<IpAddr>,
+        index: usize,
+    ) -> Result<Option<Answer>, PublishError> {
+        if message.key.is_none() {
+            return Ok(None);
+        }
+        let sharer = Sharer::of(&self.hashes.0, message.author(), address);
+        self.check_for(message, sharer, index)
+    }
+
+    /// The same for the publisher in whose share the key counts.
+    pub(crate) fn check_for(
+        &mut self,
+        message: &Message,
+        sharer: Option<Sharer>,
         index: usize,
     ) -> Result<Option<Answer>, PublishError> {
         let Some(key) = message.key.as_deref() else { return Ok(None) };
@@ -106,7 +130,6 @@ impl Keys {
             None if self.is_full() => return Err(PublishError::KeysFull),
             None => {}
         }
-        let sharer = self.sharer(message, address);
         if sharer.is_some_and(|sharer| self.shares.get(&sharer).is_some_and(|keys| *keys >= self.max_each)) {
             return Err(PublishError::KeysUsedUp);
         }
@@ -114,7 +137,7 @@ impl Keys {
         Ok(None)
     }
 
-    /// The message was published then, perhaps before the start.
+    /// Notes when the message was published, perhaps before the start.
     pub(crate) fn published(&mut self, message: &Message, published: Published, at: Monotonic) {
         let Some(key) = message.key.as_deref() else { return };
         let identity = self.identity(message, key);
@@ -122,13 +145,14 @@ impl Keys {
         if let Some(known) = self.known.get_mut(&identity) {
             known.answer = answer;
         } else {
-            let (content, sharer) = (self.content(message), self.sharer(message, None));
+            let content = self.content(message);
+            let sharer = Sharer::of(&self.hashes.0, message.author(), None);
             self.insert(identity, Known { content, answer, sharer });
         }
         self.by_time.push_back((at, identity));
     }
 
-    /// The message was not published, or nobody knows.
+    /// Forgets the key of a message that was not published, or of which nobody knows that.
     pub(crate) fn forget(&mut self, message: &Message) {
         if let Some(key) = message.key.as_deref() {
             self.remove(self.identity(message, key));
@@ -150,6 +174,22 @@ impl Keys {
                 share.remove();
             }
         }
+    }
+
+    /// All known keys, in the order of the log, for the state of the next life.
+    pub(crate) fn export(&self) -> impl Iterator<Item = KnownKey> {
+        self.by_time.iter().filter_map(|(at, identity)| {
+            let known = self.known.get(identity)?;
+            let Answer::Published(published) = known.answer else { return None };
+            Some(KnownKey { at: *at, identity: *identity, content: known.content, published, sharer: known.sharer })
+        })
+    }
+
+    /// Takes over an exported key; called in their order.
+    pub(crate) fn import(&mut self, key: KnownKey) {
+        let KnownKey { at, identity, content, published, sharer } = key;
+        self.insert(identity, Known { content, answer: Answer::Published(published), sharer });
+        self.by_time.push_back((at, identity));
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -217,7 +257,7 @@ mod tests {
         }
         let neighbour = keys.check(&of(4, "4"), address("2001:db8::2"), 0);
         assert_eq!(neighbour, Err(PublishError::KeysUsedUp), "a network of version 6 is one publisher");
-        // What was forgotten, or never published, gives its place back.
+        // A key that was forgotten, or whose message was never published, gives its place back.
         keys.published(&of(0, "1"), published(1), Monotonic(1000));
         keys.expire(Monotonic(121_000));
         keys.forget(&of(1, "1"));

@@ -1,12 +1,12 @@
-//! A log that a later version has written on, made by hand: what this version doesn't know is kept, skipped, and still
-//! there after cleaning.
+//! A log that a later version has continued, made by hand: fields and records that this version doesn't know are kept,
+//! skipped, and still there after cleaning.
 
 use std::sync::Arc;
 
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Offset, Partition};
 use everywire_base::limits::Limits;
-use everywire_base::record::{Durability, Entry, Record};
+use everywire_base::record::{Content, Durability, Record};
 
 use crate::Appender;
 use crate::disk::{Disk, DiskFile, SimDisk};
@@ -16,7 +16,7 @@ use crate::format::{BatchFacts, BatchHead, HEAD, Head, add_record, begin_batch, 
 use crate::segment::ENDING;
 use crate::suite::{Recorder, append, message};
 
-/// What a later version puts where this one doesn't look.
+/// The text that a later version puts where this one doesn't look.
 const MARK: &str = "only a later version reads this";
 
 fn segments(disk: &SimDisk) -> Vec<Arc<dyn DiskFile>> {
@@ -65,7 +65,7 @@ fn of_a_later_version(first: Offset, message: &Record) -> [Vec<u8>; 2] {
     [kind, known]
 }
 
-/// Puts records behind the last batch of the only segment.
+/// Appends records behind the last batch of the only segment.
 fn write_on(disk: &SimDisk, first: Offset, records: &[Vec<u8>]) {
     let file = segments(disk).remove(0);
     let bytes = bytes_of(&file);
@@ -87,7 +87,7 @@ fn write_on(disk: &SimDisk, first: Offset, records: &[Vec<u8>]) {
     file.sync().unwrap();
 }
 
-/// How often the mark stands in the files of the log.
+/// The number of times that the mark stands in the files of the log.
 fn marks(disk: &SimDisk) -> usize {
     let count = |file| bytes_of(file).windows(MARK.len()).filter(|window| *window == MARK.as_bytes()).count();
     segments(disk).iter().map(count).sum()
@@ -107,13 +107,13 @@ fn what_a_later_version_wrote_is_kept_and_skipped() {
     let archive = engine.archive(Partition(0));
     let there = all(&*archive);
     assert_eq!(there.len(), 4);
-    assert!(matches!(&there[2].entry, Entry::Unknown(_)), "{:?}", there[2]);
-    assert_eq!((there[2].offset, there[2].message()), (first, None));
+    assert!(matches!(&there[2].content, Content::Unknown(_)), "{:?}", there[2]);
+    assert_eq!((there[2].offset, there[2].entry()), (first, None));
     assert_eq!(there[3].message(), written[0].message(), "what is known of it is read");
 
-    // Until the segment is sealed, and most of it isn't wanted any more.
+    // The segment is sealed at the end, and most of its records aren't wanted any more.
     publish(&engine, &mut appender, 10..400);
-    let is_wanted = |record: &Record| record.message().is_none() || record.offset == first.next();
+    let is_wanted = |record: &Record| record.entry().is_none() || record.offset == first.next();
     let (mut freed, mut is_over) = (0, false);
     while !is_over {
         let now = archive.clean(archive.last(), &mut { is_wanted }).unwrap();
@@ -121,6 +121,6 @@ fn what_a_later_version_wrote_is_kept_and_skipped() {
     }
     assert!(freed > 0, "something was cleaned");
     let there = all(&*archive);
-    assert!(there.iter().any(|record| record.offset == first && record.message().is_none()), "it is still there");
+    assert!(there.iter().any(|record| record.offset == first && record.entry().is_none()), "it is still there");
     assert_eq!(marks(&disk), 2, "for a later version, to the last byte");
 }

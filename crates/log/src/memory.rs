@@ -1,4 +1,4 @@
-//! The engine `memory`: the same log without a disk. What it keeps is gone with the process.
+//! The engine `memory`: the same log without a disk. Its records are gone with the process.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use everywire_base::ask::{Append, PublishError};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Epoch, Lineage, Offset, Partition};
 use everywire_base::limits::Limits;
-use everywire_base::record::{Durability, Message, Record};
+use everywire_base::record::{Durability, Record};
 
 use crate::appender::{Appender, Known, Parts, is_stored};
 use crate::engine::{Archive, ArchiveError, Bell, Engine};
@@ -26,17 +26,17 @@ pub struct Memory {
     metrics: Arc<LogMetrics>,
 }
 
-/// How a memory engine is made.
+/// The options of a memory engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemoryOptions {
-    /// The log's epoch; another one at each start, so that cursors of the last one are told from those of this one.
+    /// The log's epoch; another one at each start, so that cursors of an earlier start can be told apart.
     pub epoch: Epoch,
-    /// The most bytes that are kept; publishing stops there until the store lets something go.
+    /// The most bytes that are kept; publishing stops there until the store gives records up.
     pub max_bytes: u64,
 }
 
 impl MemoryOptions {
-    /// The bound of a log that isn't told another one.
+    /// The default bound of a log.
     pub const MAX_BYTES: u64 = 1 << 30;
 
     /// Options with an epoch made of a random number.
@@ -65,7 +65,7 @@ impl Memory {
         (engine, Appender::new(parts, limits, Known::new(limits), Offset::BEGINNING, now))
     }
 
-    /// What the log counts.
+    /// The metrics of the log.
     pub fn metrics(&self) -> &Arc<LogMetrics> {
         &self.metrics
     }
@@ -92,10 +92,18 @@ impl Engine for Memory {
         Arc::clone(&self.kept) as _
     }
 
+    fn promise(&self, wanted: Durability) -> Durability {
+        promised_of_memory(wanted)
+    }
+
     fn close(&self) {
         self.queue.begin_close();
         self.queue.wait_closed();
     }
+}
+
+fn promised_of_memory(wanted: Durability) -> Durability {
+    if wanted == Durability::Fsync { Durability::Memory } else { wanted }
 }
 
 struct MemoryJournal {
@@ -116,7 +124,7 @@ impl Journal for MemoryJournal {
     }
 
     fn promise(&self, wanted: Durability) -> Durability {
-        if wanted == Durability::Fsync { Durability::Memory } else { wanted }
+        promised_of_memory(wanted)
     }
 
     fn write(&mut self, records: &[Arc<Record>], _: UnixMillis) -> Result<(), PublishError> {
@@ -140,7 +148,7 @@ impl Journal for MemoryJournal {
 
 /// Records of a block; cleaning looks at one block after the other.
 const BLOCK: usize = 1024;
-/// A pass begins at the latest after so many calls.
+/// The number of calls after which a pass begins at the latest.
 const PASS_CALLS: u64 = 1000;
 /// The most blocks that one cleaning looks at.
 const CLEAN_BLOCKS: usize = 64;
@@ -156,20 +164,20 @@ struct Kept {
 /// Cleaning goes from the oldest record to the newest, pass after pass.
 #[derive(Default)]
 struct Cleaning {
-    /// Where the pass goes on.
+    /// The offset at which the pass goes on.
     at: Offset,
     calls: u64,
-    /// The next pass begins when a record of this offset was applied, or after so many calls.
+    /// The next pass begins when a record of `next_at` is applied, or with call `next_call`.
     next_at: Offset,
     next_call: u64,
-    /// All up to here was to go for want of room, …
+    /// The offset up to which all records were to go because room was short, …
     floor: Offset,
-    /// … and the pass that lets it go isn't over.
+    /// … and whether the pass that removes them isn't over.
     relieves: bool,
 }
 
 fn weight(record: &Record) -> u64 {
-    record.message().map_or(0, Message::weight) as u64 + 256
+    record.weight() as u64 + 256
 }
 
 impl Kept {
@@ -199,7 +207,7 @@ impl Archive for Kept {
         let (mut records, mut bytes) = (Vec::new(), 0);
         let kept = blocks.range(block_of(&blocks, after.next())..).flatten();
         for record in kept.filter(|r| r.offset > after).take_while(|r| r.offset <= up_to) {
-            bytes += record.message().map_or(0, Message::weight);
+            bytes += record.weight();
             records.push(Arc::clone(record));
             if bytes >= max_bytes {
                 return Ok((records, record.offset));
@@ -226,7 +234,7 @@ impl Archive for Kept {
             sealed.flatten().filter(|r| r.offset > from && r.offset <= applied).cloned().collect()
         };
         let Some(last) = due.last().map(|r| r.offset) else {
-            // A pass costs as much as there is, so the next one waits until there is notably more.
+            // The next pass waits until there is notably more, since a pass costs as much as there is.
             let kept: usize = self.lock().iter().map(Vec::len).sum();
             let (next_at, next_call) = (Offset(applied.0 + kept as u64 / 4 + 1), cleaning.calls + PASS_CALLS);
             (cleaning.at, cleaning.next_at, cleaning.next_call) = (Offset::BEGINNING, next_at, next_call);
@@ -258,7 +266,7 @@ impl Archive for Kept {
         if cleaning.relieves {
             return cleaning.floor;
         }
-        // What a pass has left below the floor must stay.
+        // Records that a pass has left below the floor must stay.
         let (blocks, mut freed) = (self.lock(), 0);
         let floor = cleaning.floor;
         let above = blocks.range(block_of(&blocks, floor.next())..).flatten();
@@ -271,6 +279,14 @@ impl Archive for Kept {
         }
         (cleaning.at, cleaning.next_at, cleaning.relieves) = (Offset::BEGINNING, Offset::BEGINNING, true);
         cleaning.floor
+    }
+
+    fn is_whole(&self) -> bool {
+        false
+    }
+
+    fn lacks(&self) -> Option<(Offset, Offset)> {
+        None
     }
 
     fn bytes(&self) -> u64 {

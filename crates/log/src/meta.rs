@@ -1,7 +1,7 @@
-//! What a log must know besides its records, in three small files.
+//! The state of a log besides its records, in three small files.
 //!
 //! * `meta`: two copies of epoch, lineage, holes, and the offset up to which numbers are reserved. Both are written and
-//!   synced one after the other, so that one is always whole, and that a copy that rots doesn't bring back an old one.
+//!   synced one after the other, so that one is always whole, and a rotten copy doesn't bring back an old state.
 //! * `mark`: the high-water mark: the last record that was synced. Written after each sync but not synced itself: it
 //!   survives the process, and the disk keeps it a little behind. `meta` has an older value that is synced.
 //! * `segments`: the names of the segments; replaced as a whole, so that cleaning changes them at once.
@@ -32,17 +32,17 @@ const PARENTS: usize = 128;
 pub(crate) struct Meta {
     pub generation: u64,
     pub lineage: Lineage,
-    /// Offsets up to here may have been given.
+    /// The last offset that is reserved: offsets up to it may have been given.
     pub reserved: Offset,
     /// After a clean close the last offset that was given, else nothing.
     pub closed_at: Option<Offset>,
-    /// Records up to here were synced.
+    /// The last record that was synced.
     pub synced: Offset,
-    /// When it was closed last.
+    /// The time at which it was closed last.
     pub time: UnixMillis,
 }
 
-/// Why a small file can't be used.
+/// The reason why a small file can't be used.
 #[derive(Debug)]
 pub(crate) enum MetaError {
     Io(io::Error),
@@ -107,12 +107,12 @@ impl Meta {
         Ok(Self { generation, lineage: Lineage { epoch, parents, holes }, reserved, closed_at, synced, time })
     }
 
-    /// Records a hole; when there are too many, the two oldest become one, which may say "gap" too often but never too
+    /// Records a hole; when there are too many, the two oldest become one, which may give a gap too often but never too
     /// seldom.
     pub(crate) fn add_hole(&mut self, first: Offset, last: Offset) {
         let holes = &mut self.lineage.holes;
         match holes.last_mut().filter(|hole| hole.1 >= first) {
-            // Nothing was written between two crashes.
+            // No record was written between two crashes.
             Some(hole) => hole.1 = hole.1.max(last),
             None => holes.push((first, last)),
         }
@@ -122,7 +122,7 @@ impl Meta {
         }
     }
 
-    /// Records where a former epoch ends; the oldest is forgotten when there are too many.
+    /// Records the last offset of a former epoch; the oldest is forgotten when there are too many.
     pub(crate) fn add_parent(&mut self, epoch: Epoch, last: Offset) {
         let parents = &mut self.lineage.parents;
         for parent in parents.iter_mut() {
@@ -146,7 +146,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Reads the better copy.
+    /// Reads the newer of the whole copies.
     pub(crate) fn read(file: &dyn DiskFile) -> Result<Self, MetaError> {
         let bytes = read_up_to(file, 0, 2 * SLOT)?;
         let (first, second) = bytes.split_at_checked(SLOT).unwrap_or((&bytes, &[]));
@@ -159,7 +159,7 @@ impl Meta {
     }
 }
 
-/// Replaces a small file at once.
+/// Replaces a small file in one step.
 pub(crate) fn replace(
     disk: &dyn Disk,
     name: &str,
@@ -194,7 +194,7 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    /// Opens or makes it, and says how far it stands; the beginning if it can't be read, since it is only a second
+    /// Opens or makes the file, and returns its offset; the beginning if it can't be read, since it is only a second
     /// witness.
     pub(crate) fn open(disk: &dyn Disk, epoch: Epoch) -> io::Result<(Self, Offset)> {
         let file = match disk.open(MARK) {
@@ -215,20 +215,30 @@ impl Mark {
         Ok((Self { file, epoch, slot: 0 }, offset))
     }
 
-    /// Notes are of this epoch from now on.
+    /// Sets the epoch of the notes from now on.
     pub(crate) fn belongs_to(&mut self, epoch: Epoch) {
         self.epoch = epoch;
     }
 
-    /// Notes that all up to here is synced. A failure only makes it stand lower.
+    /// Notes that all records up to here are synced. A failure only leaves the mark lower.
     pub(crate) fn note(&mut self, synced: Offset) {
+        let _ = self.write(synced);
+    }
+
+    /// Lowers the mark before records above it are removed. No older note comes back.
+    pub(crate) fn lower(&mut self, synced: Offset) -> io::Result<()> {
+        self.write(synced)?;
+        self.write(synced)?;
+        self.file.sync()
+    }
+
+    fn write(&mut self, synced: Offset) -> io::Result<()> {
         let mut content = [0; 16];
         content[..8].copy_from_slice(&u64::from(self.epoch.0).to_le_bytes());
         content[8..].copy_from_slice(&synced.0.to_le_bytes());
-        let written = self.file.write_at(self.slot * MARK_SLOT as u64, &seal(*b"EWMARK\0\0", &content));
-        if written.is_ok() {
-            self.slot = 1 - self.slot;
-        }
+        self.file.write_at(self.slot * MARK_SLOT as u64, &seal(*b"EWMARK\0\0", &content))?;
+        self.slot = 1 - self.slot;
+        Ok(())
     }
 }
 

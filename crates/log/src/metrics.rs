@@ -1,11 +1,11 @@
-//! What the log counts: plain atomics that a node turns into its metrics.
+//! The log's metrics: plain atomics that a node turns into its own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use everywire_base::ask::PublishError;
 
-/// Upper bounds of [`LogMetrics::append_seconds`], in seconds; what is above the last falls into one more bucket.
+/// Upper bounds of [`LogMetrics::append_seconds`], in seconds; a value above the last falls into one more bucket.
 pub const APPEND_SECONDS: [f64; 14] =
     [0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1, 0.25, 1.0, 5.0];
 
@@ -21,12 +21,12 @@ pub struct Histogram {
     sum_millionths: AtomicU64,
 }
 
-/// What a [`Histogram`] holds at one moment.
+/// The values of a [`Histogram`] at one moment.
 #[derive(Clone, PartialEq, Debug)]
 pub struct HistogramValues {
     /// The upper bounds.
     pub bounds: &'static [f64],
-    /// How many values fell into each bucket (not cumulated); one more than the bounds.
+    /// The number of values in each bucket (not cumulated); one more than the bounds.
     pub counts: Vec<u64>,
     /// The sum of all values.
     pub sum: f64,
@@ -85,37 +85,63 @@ impl Gauge {
     }
 }
 
-/// What a log counts.
+/// The metrics of a log.
 pub struct LogMetrics {
-    /// How long commits took, from the moment at which their records were taken from the queue.
+    /// The times of commits, from the moment at which their records were taken from the queue.
     pub append_seconds: Histogram,
-    /// How many records a commit had.
+    /// The numbers of records in a commit.
     pub batch_records: Histogram,
     /// Records that were committed.
     pub records: Counter,
     /// Bytes that were written for records.
     pub bytes_written: Counter,
-    /// How often records were synced.
+    /// The number of syncs of records.
     pub syncs: Counter,
     /// Commits that failed, so that their outcome is unknown.
     pub failed_commits: Counter,
     /// Appends that were refused because the disk is about to be full.
     pub refused_disk_full: Counter,
+    /// Appends that were refused because the engine elsewhere has no room.
+    pub refused_engine_full: Counter,
+    /// The memory that the engine elsewhere uses, in bytes.
+    pub engine_memory: Gauge,
+    /// The most memory that it may use, in bytes; 0 is no bound, or unknown.
+    pub engine_memory_limit: Gauge,
+    /// The memory that the log takes there, in bytes; 0 if unknown.
+    pub engine_log: Gauge,
+    /// Snapshots that this node has taken.
+    pub snapshots: Counter,
+    /// The size of the last of them, in bytes.
+    pub snapshot_bytes: Gauge,
+    /// The age of the newest snapshot, in seconds, if this node takes them.
+    pub snapshot_age: Gauge,
+    /// The number of times that this node had the engine trim the log.
+    pub trims: Counter,
+    /// Records that were read at the start, before the node served.
+    pub replayed: Gauge,
     /// Appends that were answered from a remembered idempotency key.
     pub duplicates: Counter,
     /// Idempotency keys that are remembered.
     pub keys: Gauge,
+    /// Sources whose progress is remembered.
+    pub sources: Gauge,
     /// Producers of ordered keys that are remembered.
     pub producers: Gauge,
-    /// Appends with a key that were refused since the share of their publisher is used up, or all of them.
+    /// Appends with a key that were refused since the share of their publisher is used up, or all shares.
     pub refused_keys: [Counter; 2],
     /// Records that were refused because their session had been claimed by another connection.
     pub fenced: Counter,
+    /// Records that were refused because records by which they were judged had changed.
+    pub stale: Counter,
+    /// Changes of rooms, memberships and blocks that are remembered.
+    pub guards: Gauge,
     /// Claims of sessions that are remembered.
     pub claims: Gauge,
-    /// How often the appender found the tail full and waited for the store.
+    /// Records that don't count in a log with many writers: doubled, late, or of a node that is gone.
+    pub void: Counter,
+    /// The number of times that the appender found the tail full and waited for the store.
     pub waits_for_store: Counter,
-    /// How often cleaning left a segment as it is, since it can't be read or its copy can't be written.
+    /// The number of times that cleaning left a segment as it is, since it can't be read or its copy can't be written.
     pub clean_failures: Counter,
     /// Bytes of old segments that cleaning freed.
     pub bytes_freed: Counter,
@@ -131,12 +157,25 @@ impl Default for LogMetrics {
             syncs: Counter::default(),
             failed_commits: Counter::default(),
             refused_disk_full: Counter::default(),
+            refused_engine_full: Counter::default(),
+            engine_memory: Gauge::default(),
+            engine_memory_limit: Gauge::default(),
+            engine_log: Gauge::default(),
+            snapshots: Counter::default(),
+            snapshot_bytes: Gauge::default(),
+            snapshot_age: Gauge::default(),
+            trims: Counter::default(),
+            replayed: Gauge::default(),
             duplicates: Counter::default(),
             keys: Gauge::default(),
+            sources: Gauge::default(),
             producers: Gauge::default(),
             refused_keys: <[Counter; 2]>::default(),
             fenced: Counter::default(),
+            stale: Counter::default(),
+            guards: Gauge::default(),
             claims: Gauge::default(),
+            void: Counter::default(),
             waits_for_store: Counter::default(),
             clean_failures: Counter::default(),
             bytes_freed: Counter::default(),
@@ -145,13 +184,15 @@ impl Default for LogMetrics {
 }
 
 impl LogMetrics {
-    /// An append was refused.
+    /// Counts an append that was refused.
     pub(crate) fn refused(&self, error: PublishError) {
         match error {
             PublishError::DiskFull => self.refused_disk_full.add(1),
+            PublishError::EngineFull => self.refused_engine_full.add(1),
             PublishError::KeysUsedUp => self.refused_keys[0].add(1),
             PublishError::KeysFull => self.refused_keys[1].add(1),
             PublishError::Fenced => self.fenced.add(1),
+            PublishError::Stale => self.stale.add(1),
             _ => {}
         }
     }

@@ -1,6 +1,7 @@
 //! The bounded queue between the workers and the appender, and the engine's way from open to closed.
 //!
-//! Invariants: `submit` never blocks; what was taken is answered once, also when it comes while the engine closes.
+//! Invariants: `submit` never blocks; an append that was taken is answered once, also when it comes while the engine
+//! closes.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -8,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use everywire_base::ask::{Append, Outcome, PublishError};
+use everywire_base::id::Mailbox;
 use everywire_base::limits::Limits;
+use everywire_base::record::Entry;
 
 use crate::engine::Bell;
 
@@ -17,7 +20,7 @@ const CLOSING: u8 = 1;
 const CLOSED: u8 = 2;
 
 pub(crate) struct Queue {
-    /// Unbounded as a channel: the counters below are the bound.
+    /// The sending half of a channel without a bound: the counters below are the bound.
     sender: Sender<Vec<Append>>,
     receiver: Receiver<Vec<Append>>,
     records: AtomicUsize,
@@ -30,7 +33,7 @@ pub(crate) struct Queue {
 }
 
 pub(crate) fn weight(append: &Append) -> usize {
-    append.draft.message.weight()
+    append.draft.entries().map(Entry::weight).sum()
 }
 
 impl Queue {
@@ -60,15 +63,15 @@ impl Queue {
             return;
         }
         let taken = if fitting == appends.len() { std::mem::take(appends) } else { appends.drain(..fitting).collect() };
-        // Can't fail: this queue holds a receiver itself.
+        // The send can't fail: this queue holds a receiver itself.
         let _ = self.sender.send(taken);
         if self.state.load(Ordering::SeqCst) == CLOSED {
             self.refuse_rest();
         }
     }
 
-    /// Claims room for as many from the front as fit, and says how many. One that is larger than the whole queue fits
-    /// into an empty one.
+    /// Claims room for as many appends from the front as fit, and returns their number. An append that is larger than
+    /// the whole queue fits into an empty one.
     fn claim(&self, appends: &[Append]) -> usize {
         let before = self.records.fetch_add(appends.len(), Ordering::AcqRel);
         let mut fitting = self.max_records.saturating_sub(before).min(appends.len());
@@ -88,13 +91,13 @@ impl Queue {
         fitting
     }
 
-    /// The appender has taken these out.
+    /// Frees the room of appends that the appender has taken out.
     pub(crate) fn release(&self, records: usize, bytes: usize) {
         self.records.fetch_sub(records, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 
-    /// Records that wait.
+    /// The number of records that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.records.load(Ordering::Acquire)
     }
@@ -103,9 +106,14 @@ impl Queue {
         self.receiver.try_recv().ok()
     }
 
-    /// Takes what comes until then.
+    /// Takes the next appends, if they come before the deadline.
     pub(crate) fn take_until(&self, deadline: Instant) -> Option<Vec<Append>> {
         self.receiver.recv_deadline(deadline).ok()
+    }
+
+    /// Wakes a thread that waits for appends.
+    pub(crate) fn wake(&self) {
+        let _ = self.sender.send(Vec::new());
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -114,11 +122,11 @@ impl Queue {
 
     pub(crate) fn begin_close(&self) {
         let _ = self.state.compare_exchange(OPEN, CLOSING, Ordering::SeqCst, Ordering::SeqCst);
-        // Wakes the appender.
+        // The empty batch wakes the appender.
         let _ = self.sender.send(Vec::new());
     }
 
-    /// The appender is gone: whatever comes from now on is refused here.
+    /// Closes the queue when the appender is gone: from now on all appends are refused here.
     pub(crate) fn closed(&self) {
         self.state.store(CLOSED, Ordering::SeqCst);
         self.refuse_rest();
@@ -145,28 +153,28 @@ impl Queue {
 fn refuse(bell: &dyn Bell, appends: impl Iterator<Item = Append>) {
     let mut answers = Answers::default();
     for append in appends {
-        answers.add(Outcome { ticket: append.ticket, result: Err(PublishError::Closing) });
+        answers.add(Outcome { reply_to: append.reply_to, result: Err(PublishError::Closing) });
     }
     answers.ring(bell);
 }
 
-/// Outcomes by worker.
+/// Outcomes by the thread that takes them.
 #[derive(Default)]
-pub(crate) struct Answers(Vec<(u16, Vec<Outcome>)>);
+pub(crate) struct Answers(Vec<(Mailbox, Vec<Outcome>)>);
 
 impl Answers {
     pub(crate) fn add(&mut self, outcome: Outcome) {
-        let worker = outcome.ticket.worker;
-        // There are few workers, so that looking through them is cheaper than hashing.
-        match self.0.iter_mut().find(|(w, _)| *w == worker) {
+        let Some(mailbox) = outcome.reply_to.mailbox() else { return };
+        // The search is linear: there are few of them, so that it is cheaper than hashing.
+        match self.0.iter_mut().find(|(known, _)| *known == mailbox) {
             Some((_, outcomes)) => outcomes.push(outcome),
-            None => self.0.push((worker, vec![outcome])),
+            None => self.0.push((mailbox, vec![outcome])),
         }
     }
 
     pub(crate) fn ring(self, bell: &dyn Bell) {
-        for (worker, outcomes) in self.0 {
-            bell.outcomes(worker, outcomes);
+        for (mailbox, outcomes) in self.0 {
+            bell.outcomes(mailbox, outcomes);
         }
     }
 }

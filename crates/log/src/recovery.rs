@@ -1,9 +1,9 @@
-//! Opening a log: what is torn is cut, what is damaged is refused, and nothing is ever emptied in silence.
+//! Opening a log: a torn end is cut, damage is refused, and nothing is ever emptied in silence.
 //!
 //! Only the last segment is read. A batch in it that isn't whole ends the log if no later one proves that it had been
 //! synced, and if the high-water mark doesn't reach behind it; otherwise it is damage. After an unclean stop numbers go
-//! on behind the reserved ones (RULES 2), and what lies between is recorded as a hole. A log that
-//! was restored from a backup, or lost its end, goes on in a new epoch that knows its parent, if the operator says so.
+//! on behind the reserved ones (RULES 2), and the offsets between are recorded as a hole. A log that was restored from
+//! a backup, or lost its end, goes on in a new epoch that knows its parent, if the operator asks for it.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::metrics::LogMetrics;
 use crate::segment::{Contents, ENDING, Segment, Walk, WalkError, index_batch, name_of, read_foot};
 use crate::writer::{Active, Begin};
 
-/// Why a log can't be opened.
+/// The reason why a log can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The disk failed.
@@ -28,7 +28,7 @@ pub enum OpenError {
     Io {
         /// The directory.
         place: String,
-        /// What the disk said.
+        /// The error of the disk.
         error: io::Error,
     },
     /// Another process uses the directory.
@@ -51,7 +51,7 @@ pub enum OpenError {
         /// Its format.
         found: u32,
     },
-    /// What had been synced is damaged or missing.
+    /// Records that had been synced are damaged or missing.
     #[error(
         "the log in {place} is damaged: {what}. Nothing was changed. Restore the directory from a backup, or move it \
          away to begin with an empty log"
@@ -59,7 +59,7 @@ pub enum OpenError {
     Damaged {
         /// The directory.
         place: String,
-        /// The file, where in it, and what is wrong.
+        /// The file, the place in it, and the damage.
         what: String,
     },
 }
@@ -67,14 +67,14 @@ pub enum OpenError {
 /// An opened log.
 pub(crate) struct Recovered {
     pub begin: Begin,
-    /// All numbers up to here are taken.
+    /// The last offset that is taken.
     pub last: Offset,
-    /// About when the last record was written.
+    /// The time at which the last record was written, about.
     pub time: UnixMillis,
     pub lineage: Lineage,
 }
 
-/// What goes wrong while opening, before the directory's name is added.
+/// An error while opening, before the directory's name is added.
 enum Trouble {
     Io(io::Error),
     Damaged(String),
@@ -141,7 +141,7 @@ fn recover(
     if options.new_epoch {
         fork(&mut meta, written, options.seed);
     }
-    // From here on the log is known to be good, and may be changed.
+    // The log is known to be good from here on, and may be changed.
     for name in names.iter().filter(|n| n.ends_with(UNFINISHED) || (n.ends_with(ENDING) && !listed.contains(n))) {
         disk.remove(name)?;
     }
@@ -164,15 +164,15 @@ fn recover(
     Ok(Recovered { begin, last, time, lineage })
 }
 
-/// What is on the disk, before anything is changed.
+/// The files on the disk, before anything is changed.
 struct Found {
     listed: Vec<String>,
     /// The sealed ones.
     segments: Vec<Arc<Segment>>,
     tail: Option<Tail>,
-    /// All that was written is at or below this.
+    /// The highest offset that was written.
     written: Offset,
-    /// What is missing behind it, if something is.
+    /// The description of the records that are missing behind it, if some are.
     loss: Option<String>,
 }
 
@@ -206,7 +206,7 @@ fn find(disk: &Arc<Reserve>, meta: &Meta) -> Result<Found, Trouble> {
     Ok(Found { listed, segments, tail, written, loss })
 }
 
-/// A log that lost its end begins a new epoch; cursors of the old one are valid up to here.
+/// A log that lost its end begins a new epoch; cursors of the old one are valid up to `written`.
 fn fork(meta: &mut Meta, written: Offset, seed: u64) {
     let before = meta.lineage.epoch;
     let is_new = |epoch: &Epoch| *epoch != before && meta.lineage.parents.iter().all(|parent| parent.0 != *epoch);
@@ -216,7 +216,7 @@ fn fork(meta: &mut Meta, written: Offset, seed: u64) {
     meta.closed_at = None;
 }
 
-/// Makes the small files of an empty log; `meta` last, since it says that there is a log.
+/// Makes the small files of an empty log; `meta` last, since a log exists once `meta` does.
 fn first_start(disk: &dyn Disk, names: &[String], options: Options) -> Result<(), Trouble> {
     if let Some(name) = names.iter().find(|name| name.ends_with(ENDING)) {
         return damaged(format!("`{META}` is missing, but there is `{name}`"));
@@ -252,13 +252,13 @@ fn open_segment(disk: &Arc<Reserve>, name: &str) -> Result<Opened, Trouble> {
         Err(FormatError::Newer(found)) => return Err(Trouble::Newer(name.to_owned(), found)),
     };
     match read_foot(&*file, file.len()?)? {
-        // The index is read again when it is needed, so that a large log doesn't hold all of them in memory.
+        // The index is read again when it is needed, so that a large log doesn't hold all indexes in memory.
         Some((contents, _)) => Ok(Opened::Sealed(Segment::new(Arc::clone(disk), None, head, contents, None))),
         None => Ok(Opened::Unsealed(file, head)),
     }
 }
 
-/// Reads the last segment up to the first batch that isn't whole, and says if that is damage.
+/// Reads the last segment up to the first batch that isn't whole, and returns a description if that is damage.
 fn scan_tail(file: Arc<dyn DiskFile>, head: Head, meta: &Meta) -> Result<(Tail, Option<String>), Trouble> {
     let mut walk = Walk::new(Arc::clone(&file), head, HEAD as u64, file.len()?, 1 << 20);
     let mut tail = Tail { file, head, contents: Contents::nothing(head, meta.time), index: Vec::new() };
@@ -268,7 +268,7 @@ fn scan_tail(file: Arc<dyn DiskFile>, head: Head, meta: &Meta) -> Result<(Tail, 
             Ok(None) => return Ok((tail, None)),
             Ok(Some((batch, _))) => {
                 index_batch(&mut tail.index, batch.first, position);
-                // Which records have keys isn't known without reading them: perhaps all.
+                // The number of records with keys isn't known without reading them: perhaps all have one.
                 tail.contents.add(&batch, u64::from(batch.count));
             }
             Err(WalkError::Io(error)) => return Err(error.into()),
@@ -280,11 +280,11 @@ fn scan_tail(file: Arc<dyn DiskFile>, head: Head, meta: &Meta) -> Result<(Tail, 
     }
 }
 
-/// Looks behind a broken batch for one that was written when the broken one had been synced.
+/// Looks behind a broken batch for one that proves that the broken one had been synced.
 fn check_rest(tail: &Tail, broken: u64) -> io::Result<Option<String>> {
     let Tail { file, head, contents: Contents { last, .. }, .. } = tail;
     let rest = read_up_to(&**file, broken, (file.len()? - broken) as usize)?;
-    // Mostly the rest is zeros. Bodies that look like batches, put there on purpose, must not take for ever.
+    // The rest is mostly zeros. Bodies that look like batches, put there on purpose, must not take for ever.
     let (mut at, mut checked) = (0, 0);
     while let Some(skip) = rest[at..].iter().position(|byte| *byte == b'E')
         && checked <= 8 * rest.len()
@@ -308,7 +308,7 @@ fn check_rest(tail: &Tail, broken: u64) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Compares what was found with what is known to have been there; says what is missing.
+/// Compares the last offset that was found with the known marks; describes the missing records.
 fn check_marks(written: Offset, meta: &Meta) -> Result<Option<String>, Trouble> {
     if written > meta.reserved {
         return damaged(format!(
@@ -326,7 +326,7 @@ fn check_marks(written: Offset, meta: &Meta) -> Result<Option<String>, Trouble> 
     Ok((written < meta.synced).then(missing))
 }
 
-/// Where numbers go on; behind a hole after an unclean stop.
+/// The offset after which numbers go on; behind a hole after an unclean stop.
 fn number_on(meta: &mut Meta, written: Offset) -> Offset {
     if let Some(closed) = meta.closed_at {
         return closed.max(written);
@@ -337,8 +337,8 @@ fn number_on(meta: &mut Meta, written: Offset) -> Offset {
     meta.reserved.max(written)
 }
 
-/// Goes on with the last segment if it was closed in good order; else cuts what is torn and seals it, since behind its
-/// end may stand what must never come back.
+/// Goes on with the last segment if it was closed in good order; else cuts its torn end and seals it, since behind its
+/// end may lie records that must never come back.
 fn settle_tail(
     disk: &Arc<Reserve>,
     tail: Tail,
@@ -352,8 +352,8 @@ fn settle_tail(
         segments.push(Arc::clone(&segment));
         return Ok(Some(Active { segment, file, length, synced_to: contents.end }));
     }
-    // What was read may stand in the system's memory only. Without batches it is sealed too: its head is the witness of
-    // how far numbers had come when all before it was cleaned away.
+    // The bytes that were read may be in the system's memory only. A segment without batches is sealed too: its head is
+    // the witness of the last number when all before it was cleaned away.
     file.sync()?;
     segment.seal()?;
     segments.push(segment);

@@ -1,8 +1,8 @@
 //! A segment: one file of batches with a sparse index, read by many, written by the appender alone.
 //!
 //! Its index is kept in memory: built while it is written, else read from its foot when it is first needed. Readers see
-//! a batch after [`Segment::extend`]. A segment that was cleaned is another segment in another file; who still reads
-//! the old one keeps it.
+//! a batch after [`Segment::extend`]. A segment that was cleaned becomes another segment in another file; a reader of
+//! the old one keeps that.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,40 +22,40 @@ pub(crate) struct Segment {
     pub head: Head,
     pub name: String,
     disk: Arc<Reserve>,
-    /// Open once it was read; closed again when descriptors are short.
+    /// The file, open once it was read; closed again when descriptors are short.
     file: Mutex<Option<Arc<dyn DiskFile>>>,
-    /// Readable up to here.
+    /// The position up to which it can be read.
     end: AtomicU64,
     last: AtomicU64,
     records: AtomicU64,
     keyed: AtomicU64,
     time: AtomicU64,
-    /// `None` until it was read from the foot.
+    /// The index; `None` until it was read from the foot.
     index: RwLock<Option<Vec<IndexEntry>>>,
     looks: Mutex<Looks>,
 }
 
-/// What cleaning remembers about a segment.
+/// The state that cleaning keeps for a segment.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Looks {
-    /// Not looked at again before the log has grown to so many bytes …
+    /// The growth of the log, in bytes, at which it is looked at again …
     pub at_growth: u64,
-    /// … or cleaning was called so often.
+    /// … or the number of cleaning's calls.
     pub at_call: u64,
-    /// How often it was looked at.
+    /// The number of looks.
     pub count: u32,
-    /// Whether something in it is not what was written: that doesn't mend.
+    /// Whether bytes in it are not those that were written: that doesn't mend.
     pub is_damaged: bool,
-    /// Whether it was looked at since all of it was to go for want of room.
+    /// Whether it was looked at since all of it was to go because room was short.
     pub was_let_go: bool,
 }
 
-/// What a segment holds.
+/// The contents of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Contents {
-    /// Where its batches end.
+    /// The position where its batches end.
     pub end: u64,
-    /// It covers all up to here.
+    /// The last offset that it covers.
     pub last: Offset,
     pub records: u64,
     /// Records with an idempotency key.
@@ -64,12 +64,12 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// Of a segment without batches.
+    /// The contents of a segment without batches.
     pub(crate) fn nothing(head: Head, time: UnixMillis) -> Self {
         Self { end: HEAD as u64, last: Offset(head.base.0 - 1), records: 0, keyed: 0, time }
     }
 
-    /// Takes in a batch that stands at the end.
+    /// Takes in a batch at the end.
     pub(crate) fn add(&mut self, batch: &BatchHead, keyed: u64) {
         self.end += batch.size() as u64;
         self.last = batch.last;
@@ -135,7 +135,7 @@ impl Segment {
         }
     }
 
-    /// It covers all up to here.
+    /// The last offset that it covers.
     pub(crate) fn last(&self) -> Offset {
         Offset(self.last.load(Ordering::Acquire))
     }
@@ -149,7 +149,7 @@ impl Segment {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows readers what was written behind the end: the batches' first offsets and positions, and the new contents.
+    /// Shows readers the batches behind the end: their first offsets and positions, and the new contents.
     pub(crate) fn extend(&self, batches: &[IndexEntry], contents: Contents) {
         if let Some(index) = self.index.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
             for batch in batches {
@@ -188,7 +188,7 @@ impl Segment {
         file.sync()
     }
 
-    /// Where to begin to look for an offset.
+    /// The position at which to begin the search for an offset.
     pub(crate) fn position_of(&self, offset: Offset) -> Result<u64, ArchiveError> {
         self.with_index(|index| {
             let at = index.partition_point(|entry| entry.first <= offset);
@@ -218,7 +218,8 @@ impl Segment {
         ArchiveError::Damaged { offset: Offset(self.head.base.0.saturating_sub(1)), up_to: self.last(), what }
     }
 
-    /// Between which offsets nothing can be read, as the batch at a position is broken: the index says where others begin.
+    /// The offsets between which no record can be read, if the batch at a position is broken; by the index of the
+    /// others.
     pub(crate) fn gap_at(&self, position: u64) -> (Offset, Offset) {
         let around = self.with_index(|index| {
             let next = index.partition_point(|entry| entry.position <= position);
@@ -249,7 +250,7 @@ pub(crate) fn foot(contents: Contents, index: &[IndexEntry]) -> Vec<u8> {
 pub(crate) fn read_foot(file: &dyn DiskFile, length: u64) -> io::Result<Option<(Contents, Vec<IndexEntry>)>> {
     let Some(at) = length.checked_sub(TRAILER as u64) else { return Ok(None) };
     let Some(trailer) = Trailer::decode(&read_up_to(file, at, TRAILER)?) else { return Ok(None) };
-    // Before anything is allocated by it, the trailer must agree with the file's length.
+    // The trailer must agree with the file's length before anything is allocated by it.
     if trailer.end.checked_add(trailer.foot_length() as u64) != Some(length) {
         return Ok(None);
     }
@@ -262,22 +263,22 @@ pub(crate) fn read_foot(file: &dyn DiskFile, length: u64) -> io::Result<Option<(
 pub(crate) struct Walk {
     file: Arc<dyn DiskFile>,
     salt: u64,
-    /// Of the next batch.
+    /// The position of the next batch.
     position: u64,
     end: u64,
     buffer: Vec<u8>,
     buffer_at: u64,
-    /// How much is read at once.
+    /// The bytes that are read at once.
     piece: usize,
     /// The last offset that was seen.
     last: Offset,
 }
 
-/// Why a walk ends before its end.
+/// The reason why a walk ends too early.
 #[derive(Debug)]
 pub(crate) enum WalkError {
     Io(io::Error),
-    /// No whole batch stands there.
+    /// No whole batch stands at this position.
     Broken(u64),
 }
 
@@ -288,7 +289,7 @@ impl From<io::Error> for WalkError {
 }
 
 impl Walk {
-    /// Walks over what readers of the segment see.
+    /// Walks over the part of the segment that readers see.
     pub(crate) fn over(segment: &Segment, position: u64, piece: usize) -> io::Result<Self> {
         let file = segment.file()?;
         Ok(Self::new(file, segment.head, position, segment.bytes(), piece))
@@ -299,7 +300,7 @@ impl Walk {
         Self { file, salt: head.salt, position, end, buffer: Vec::new(), buffer_at: position, piece, last }
     }
 
-    /// Where the next batch begins.
+    /// The position of the next batch.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
@@ -325,8 +326,8 @@ impl Walk {
         Ok(Some((head, &self.buffer[from + BATCH_HEAD..from + head.size()])))
     }
 
-    /// Goes to where the batch that isn't whole ends by its own head, if it has one. The next batch tells whether that is
-    /// true.
+    /// Skips a batch that isn't whole, by the length in its own head, if it has one. The next batch shows whether that
+    /// is right.
     pub(crate) fn skip_broken(&mut self) -> bool {
         let Some(size) = BatchHead::decode(self.rest()).map(|head| head.size() as u64) else { return false };
         if size > self.end - self.position {
@@ -354,7 +355,7 @@ impl Walk {
         &self.buffer[(self.position - self.buffer_at) as usize..]
     }
 
-    /// Has so many bytes from the position on in the buffer, unless the file ends.
+    /// Reads this many bytes from the position on into the buffer, unless the file ends.
     fn fill(&mut self, needed: usize) -> io::Result<()> {
         if self.position >= self.buffer_at && self.rest().len() >= needed {
             return Ok(());

@@ -1,6 +1,6 @@
 //! The next segment's file, made ready ahead of need: filled with zeros, so that commits overwrite (which syncs faster)
-//! and a full disk is noticed before the last byte. The first after a start is small: its commit waits for it, and a log
-//! in which little is written shall be small.
+//! and a full disk is noticed before the last byte. The first one after a start is small: its commit waits for it, and
+//! a log with few records shall be small.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,9 +23,9 @@ pub(crate) struct Spares {
     files: Arc<Files>,
     ready: Arc<Mutex<Option<Spare>>>,
     helper: Option<Sender<u64>>,
-    /// Whether the helper owes one.
+    /// Whether the helper has an order.
     is_ordered: bool,
-    /// How long the next one is to be.
+    /// The length of the next one.
     length: u64,
 }
 
@@ -52,12 +52,12 @@ impl Spares {
         Self { files, ready: Arc::default(), helper: None, is_ordered: false, length }
     }
 
-    /// Makes spares in a thread of their own from now on.
+    /// Starts a thread that makes the spares from now on.
     pub(crate) fn spawn_helper(&mut self) {
         let (orders, inbox) = bounded::<u64>(1);
         let (files, ready) = (Arc::clone(&self.files), Arc::clone(&self.ready));
         let spawned = std::thread::Builder::new().name("everywire-spare".into()).spawn(move || {
-            // Ends with the appender, which holds the sender.
+            // The loop ends with the appender, which holds the sender.
             for length in inbox {
                 if lock(&ready).is_none()
                     && let Ok(Some(spare)) = make(&files, length, length.min(MIN_SPARE), GENTLE)
@@ -69,7 +69,7 @@ impl Spares {
         self.helper = spawned.is_ok().then_some(orders);
     }
 
-    /// A good moment to make one.
+    /// Makes a spare at a good moment.
     pub(crate) fn prepare(&mut self) {
         if lock(&self.ready).is_some() {
             self.is_ordered = false;
@@ -83,7 +83,7 @@ impl Spares {
         }
     }
 
-    /// No more is needed.
+    /// Removes the spare, when none is needed any more.
     pub(crate) fn discard(&mut self) {
         self.helper = None;
         if let Some(spare) = lock(&self.ready).take() {
@@ -91,7 +91,7 @@ impl Spares {
         }
     }
 
-    /// Makes one if that is so.
+    /// Makes a spare if one is due.
     pub(crate) fn prepare_when(&mut self, is_due: impl FnOnce() -> bool) {
         if !self.is_ordered && is_due() {
             self.prepare();
@@ -116,11 +116,11 @@ impl Spares {
     }
 }
 
-/// The first one is no longer than this.
+/// The longest first spare.
 const FIRST: u64 = 1 << 20;
-/// Each may be so many times as long as the one before, up to the bound.
+/// The factor by which each may be longer than the one before, up to the bound.
 const GROWTH: u64 = 8;
-/// A spare that is smaller than this isn't worth it.
+/// The shortest spare that is worth it.
 const MIN_SPARE: u64 = 256 << 10;
-/// How often the helper syncs while commits go on.
+/// The bytes between two syncs of the helper while commits go on.
 const GENTLE: u64 = 2 << 20;

@@ -1,25 +1,32 @@
-//! The conformance suite for engines: what every engine must do, whoever orders and keeps its log.
+//! The conformance suite for engines: the behaviour that every engine must show, however it orders and keeps its log.
 //!
 //! An engine's tests make a [`Subject`] and call [`run`], which panics at the first broken promise. Nothing here waits
 //! for time to pass: it waits for answers, and gives up after a while.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, TryRecvError};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use everywire_base::ask::{Append, Draft, Outcome, PublishError, Published};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Offset, Partition};
-use everywire_base::id::{AskId, Slot, Ticket};
+use everywire_base::id::{AskId, Mailbox, ReplyTo, Slot};
 use everywire_base::limits::Limits;
-use everywire_base::record::{Durability, Message, Once, Record};
+use everywire_base::record::{Durability, Entry, Message, Once, Record, System};
 use everywire_base::system;
 use everywire_base::topic::Topic;
 
 use crate::engine::{Bell, Engine};
+use crate::judge::is_about_nodes;
 
+pub mod following;
+mod guarded;
 mod ordered;
+pub mod remote;
+pub mod remote_engine;
+mod sources;
 
 const PARTITION: Partition = Partition(0);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,11 +38,15 @@ pub trait Subject {
 
     /// Whether its records survive a close.
     fn is_durable(&self) -> bool;
+
+    /// Whether the times of its records are those of the bell; else they are those of an engine elsewhere, which a test
+    /// can't set.
+    fn follows_bell(&self) -> bool;
 }
 
 /// Runs all checks, each with a log of its own.
 pub fn run(make: &dyn Fn() -> Box<dyn Subject>) {
-    let checks: [fn(&dyn Subject); 16] = [
+    let checks: [fn(&dyn Subject); 21] = [
         everything_is_answered_once_in_order_and_shown,
         the_archive_has_what_is_stored,
         passing_records_are_shown_and_not_kept,
@@ -45,8 +56,13 @@ pub fn run(make: &dyn Fn() -> Box<dyn Subject>) {
         who_uses_many_keys_is_refused_alone,
         ordered::keys_count_without_holes,
         ordered::producers_are_bounded,
+        sources::each_record_is_taken_over_once,
+        sources::they_are_bounded,
         a_wrong_clock_does_no_lasting_harm,
         a_former_owner_is_fenced_off,
+        guarded::a_pair_is_one_publish_at_two_places,
+        guarded::what_was_judged_by_something_older_comes_back,
+        guarded::keys_are_looked_at_before_guards,
         a_full_queue_leaves_the_rest_with_the_caller,
         a_store_that_is_behind_stops_the_appender,
         workers_publish_at_the_same_time,
@@ -61,7 +77,7 @@ pub fn run(make: &dyn Fn() -> Box<dyn Subject>) {
 /// A [`Bell`] that keeps the answers, with a clock that is set by hand.
 #[derive(Default)]
 pub struct Recorder {
-    outcomes: Mutex<Vec<(u16, Outcome)>>,
+    outcomes: Mutex<Vec<(Mailbox, Outcome)>>,
     changed: Condvar,
     clock: AtomicU64,
 }
@@ -77,13 +93,13 @@ impl Recorder {
         self.clock.store(now.0, Ordering::Release);
     }
 
-    /// The answers so far, in their order, with the worker that they were for.
-    pub fn outcomes(&self) -> Vec<(u16, Outcome)> {
+    /// The answers so far, in their order, with the thread that they were for.
+    pub fn outcomes(&self) -> Vec<(Mailbox, Outcome)> {
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until there are so many answers in all.
-    pub fn wait(&self, count: usize) -> Vec<(u16, Outcome)> {
+    /// Waits until there are this many answers in all.
+    pub fn wait(&self, count: usize) -> Vec<(Mailbox, Outcome)> {
         let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.changed.wait_timeout_while(outcomes, PATIENCE, |o| o.len() < count);
         let (outcomes, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -95,9 +111,9 @@ impl Recorder {
 impl Bell for Recorder {
     fn head_moved(&self) {}
 
-    fn outcomes(&self, worker: u16, outcomes: Vec<Outcome>) {
+    fn outcomes(&self, mailbox: Mailbox, outcomes: Vec<Outcome>) {
         let mut kept = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend(outcomes.into_iter().map(|outcome| (worker, outcome)));
+        kept.extend(outcomes.into_iter().map(|outcome| (mailbox, outcome)));
         self.changed.notify_all();
     }
 
@@ -106,10 +122,20 @@ impl Bell for Recorder {
     }
 }
 
+/// The result of each draft: whether it was there before, or the number or position that is expected.
+fn verdicts(outcomes: &[Outcome]) -> Vec<Result<bool, u64>> {
+    let verdict = |outcome: &Outcome| match outcome.result {
+        Ok(published) => Ok(published.duplicate),
+        Err(PublishError::OutOfOrder { expected }) => Err(expected),
+        Err(error) => panic!("{error}"),
+    };
+    outcomes.iter().map(verdict).collect()
+}
+
 /// A message to a topic, as an append with that number.
-pub fn append(ask: u32, durability: Durability, message: Message) -> Append {
-    let ticket = Ticket { worker: (ask % 3) as u16, slot: Slot::default(), ask: AskId(ask) };
-    Append::new(ticket, Draft { message, durability })
+pub fn append(ask: u32, durability: Durability, entry: impl Into<Entry>) -> Append {
+    let reply_to = ReplyTo::Connection { worker: (ask % 3) as u16, slot: Slot::default(), ask: AskId(ask) };
+    Append::new(reply_to, Draft::new(entry, durability))
 }
 
 /// A message whose body is that number.
@@ -121,18 +147,27 @@ fn simple(ask: u32) -> Append {
     append(ask, Durability::Fsync, message("t", ask))
 }
 
+/// The number of the ask that an outcome answers.
+fn ask_of(outcome: &Outcome) -> u32 {
+    outcome.reply_to.ask().expect("an ask").0
+}
+
 struct Bench {
     engine: Arc<dyn Engine>,
     bell: Arc<Recorder>,
+    /// The head when it was opened.
+    start: Offset,
 }
 
 impl Bench {
     fn new(subject: &dyn Subject, limits: &Limits) -> Self {
         let bell = Recorder::new(UnixMillis(1_000_000));
-        Self { engine: subject.open(limits, Arc::clone(&bell) as _), bell }
+        let engine = subject.open(limits, Arc::clone(&bell) as _);
+        let start = engine.tails()[0].head();
+        Self { engine, bell, start }
     }
 
-    /// Submits all and waits for all answers; the answers of these.
+    /// Submits all appends, waits for all answers, and returns those.
     fn publish(&self, appends: Vec<Append>) -> Vec<Outcome> {
         let before = self.bell.outcomes().len();
         let (count, mut waiting) = (appends.len(), appends);
@@ -154,6 +189,7 @@ impl Bench {
             true
         });
         assert!(reached, "the window reaches back to {after}");
+        records.retain(|record| !is_about_nodes(record));
         records
     }
 
@@ -172,10 +208,11 @@ impl Bench {
     /// Lets time pass by small steps, at each of which the log looks at the clock.
     fn pass(&self, mut time: Duration) {
         while !time.is_zero() {
-            let step = time.min(Duration::from_secs(30));
+            let step = time.min(Duration::from_secs(10));
             time -= step;
             self.bell.set_now(self.bell.now().after(step));
-            self.publish(vec![simple(0)]);
+            // The loop first reaches an engine that was silent for this time.
+            while self.publish(vec![simple(0)])[0].result == Err(PublishError::NoEngine) {}
         }
     }
 
@@ -190,19 +227,19 @@ fn everything_is_answered_once_in_order_and_shown(subject: &dyn Subject) {
     let start = bench.engine.tails()[0].head();
     let outcomes = bench.publish((0..300).map(simple).collect());
     let mut last = HashMap::new();
-    for (worker, outcome) in bench.bell.outcomes() {
-        assert_eq!(worker, outcome.ticket.worker, "answers go to their worker");
-        let before = last.insert(worker, outcome.ticket.ask);
-        assert!(before < Some(outcome.ticket.ask), "the answers of a worker are in its order");
+    for (mailbox, outcome) in bench.bell.outcomes() {
+        assert_eq!(Some(mailbox), outcome.reply_to.mailbox(), "answers go to their worker");
+        let before = last.insert(mailbox, outcome.reply_to.ask());
+        assert!(before < Some(outcome.reply_to.ask()), "the answers of a worker are in its order");
     }
-    let mut by_offset: Vec<_> = outcomes.iter().map(|o| (o.result.expect("published").offset, o.ticket.ask)).collect();
+    let mut by_offset: Vec<_> = outcomes.iter().map(|o| (o.result.expect("published").offset, ask_of(o))).collect();
     by_offset.sort_unstable();
     let shown = bench.shown(start);
     assert_eq!(shown.len(), 300);
     for (record, (offset, ask)) in shown.iter().zip(&by_offset) {
         assert_eq!(
             (record.offset, &record.message().expect("a message").body[..]),
-            (*offset, ask.0.to_string().as_bytes())
+            (*offset, ask.to_string().as_bytes())
         );
     }
     assert!(shown.windows(2).all(|w| w[0].offset < w[1].offset && w[0].time <= w[1].time));
@@ -214,7 +251,7 @@ fn the_archive_has_what_is_stored(subject: &dyn Subject) {
     for round in 0..10 {
         bench.publish((0..50).map(|n| simple(round * 50 + n)).collect());
     }
-    let (shown, archive) = (bench.shown(Offset::BEGINNING), bench.engine.archive(PARTITION));
+    let (shown, archive) = (bench.shown(bench.start), bench.engine.archive(PARTITION));
     assert_eq!(bench.kept(), shown);
     assert_eq!(archive.last(), shown[499].offset);
     let picked: Vec<_> = shown.iter().step_by(7).cloned().collect();
@@ -231,7 +268,7 @@ fn passing_records_are_shown_and_not_kept(subject: &dyn Subject) {
     let kinds = [Durability::Fsync, Durability::None, Durability::Memory, Durability::None];
     let appends = (0..40).map(|n| append(n, kinds[n as usize % 4], message("t", n))).collect();
     let answers = bench.published(appends);
-    let shown = bench.shown(Offset::BEGINNING);
+    let shown = bench.shown(bench.start);
     assert_eq!((answers.len(), shown.len()), (40, 40));
     let stored: Vec<_> = shown.iter().filter(|r| r.durability != Durability::None).cloned().collect();
     assert_eq!(bench.kept(), stored);
@@ -276,7 +313,7 @@ fn the_oldest_go_first_for_want_of_room(subject: &dyn Subject) {
     let (mut floor, mut calls) = (Offset::BEGINNING, 0);
     while archive.bytes() > bound {
         floor = archive.relieve(archive.bytes() - bound, end).max(floor);
-        // Every tenth must stay all the same.
+        // Every tenth record must stay all the same.
         archive.clean(end, &mut |record| record.offset > floor || record.offset.0.is_multiple_of(10)).expect("cleaned");
         calls += 1;
         assert!(calls < 100, "{} bytes are left, {bound} are allowed", archive.bytes());
@@ -300,10 +337,12 @@ fn a_key_gives_the_first_answer_again(subject: &dyn Subject) {
     let again = bench.publish(vec![keyed(3, "k", 1), keyed(4, "l", 1), keyed(5, "m", 1), keyed(6, "n", 1)]);
     assert_eq!(again[0].result, first[0].result);
     assert_eq!(again[3].result, Err(PublishError::KeysFull));
-    assert_eq!(bench.shown(Offset::BEGINNING).len(), 3);
-    bench.pass(limits.idempotency_window);
-    let later = bench.publish(vec![keyed(7, "k", 9)]);
-    assert!(later[0].result.is_ok(), "the window is over");
+    assert_eq!(bench.shown(bench.start).len(), 3);
+    if subject.follows_bell() {
+        bench.pass(limits.idempotency_window);
+        let later = bench.publish(vec![keyed(7, "k", 9)]);
+        assert!(later[0].result.is_ok(), "the window is over");
+    }
     bench.engine.close();
 }
 
@@ -330,8 +369,12 @@ fn who_uses_many_keys_is_refused_alone(subject: &dyn Subject) {
     bench.engine.close();
 }
 
+const YEARS: Duration = Duration::from_hours(10 * 365 * 24);
+
 fn a_wrong_clock_does_no_lasting_harm(subject: &dyn Subject) {
-    const YEARS: Duration = Duration::from_hours(10 * 365 * 24);
+    if !subject.follows_bell() {
+        return;
+    }
     let limits = Limits::default();
     let bench = Bench::new(subject, &limits);
     let keyed =
@@ -365,27 +408,30 @@ fn a_former_owner_is_fenced_off(subject: &dyn Subject) {
     let session = system::session_topic(None, "phone").expect("a topic");
     let claim = |owner: &str| {
         let claim = system::Claim { owner: owner.into(), fresh: false };
-        append(0, Durability::None, system::message(session.clone(), &claim, false))
+        append(0, Durability::None, system::record(session.clone(), &claim, false))
     };
     let state = |generation: u64, body: &'static str| {
-        let message = Message { retain: true, generation, ..Message::new(session.clone(), body) };
-        append(0, Durability::Fsync, message)
+        append(0, Durability::Fsync, System { generation, ..System::new(session.clone(), body, true) })
     };
     let once = |generation: u64| {
-        let once = Once { session: session.clone(), tag: 5, until: UnixMillis(2_000_000) };
-        append(0, Durability::Fsync, Message { once: Some(Box::new(once)), generation, ..message("t", 1) })
+        let once = Once { session: session.clone(), tag: 5, generation, until: UnixMillis(2_000_000) };
+        append(0, Durability::Fsync, Message { once: Some(Box::new(once)), ..message("t", 1) })
     };
     let results = |appends| bench.publish(appends).into_iter().map(|o| o.result.map(drop)).collect::<Vec<_>>();
     let fenced = Err(PublishError::Fenced);
     let a = bench.published(vec![claim("a")])[0].offset.0;
-    // In one batch, and over several: the order decides.
-    let b = a + 3;
+    // The offset `b` lies above any place that the claim can have. The order decides, in one batch and over several.
+    let b = a + 1000;
     let verdicts = results(vec![state(a, "{}"), once(a), claim("b"), once(a), state(a, "{}"), state(b, "{}"), once(b)]);
     assert_eq!(verdicts, [Ok(()), Ok(()), Ok(()), fenced, Ok(()), Ok(()), Ok(())]);
     assert_eq!(results(vec![state(a, "{}"), state(b, ""), once(a)]), [fenced, Ok(()), fenced]);
     assert_eq!(results(vec![state(a, "{}")]), [fenced], "what was removed isn't revived");
-    let shown: Vec<u64> = bench.shown(Offset(a)).iter().map(|record| record.offset.0 - a).collect();
-    assert_eq!(shown, [1, 2, 3, 4, 5, 6, 7], "what is refused takes no place");
+    let generation = |entry: &Entry| match entry {
+        Entry::Message(message) => message.once.as_ref().map_or(0, |once| once.generation),
+        Entry::System(system) => system.generation,
+    };
+    let shown: Vec<u64> = bench.shown(Offset(a)).iter().map(|r| r.entry().map_or(0, generation)).collect();
+    assert_eq!(shown, [a, a, 0, a, b, b, b], "what is refused is shown to nobody");
     bench.engine.close();
 }
 
@@ -395,7 +441,7 @@ fn a_full_queue_leaves_the_rest_with_the_caller(subject: &dyn Subject) {
     let mut appends: Vec<_> = (0..100).map(simple).collect();
     bench.engine.submit(&mut appends);
     assert_eq!(appends.len(), 92);
-    assert_eq!(appends[0].ticket.ask, AskId(8));
+    assert_eq!(appends[0].reply_to.ask(), Some(AskId(8)));
     bench.bell.wait(8);
     let bench_of_bytes = Limits { append_queue_bytes: 10, ..Limits::default() };
     bench.engine.close();
@@ -408,15 +454,23 @@ fn a_full_queue_leaves_the_rest_with_the_caller(subject: &dyn Subject) {
 fn a_store_that_is_behind_stops_the_appender(subject: &dyn Subject) {
     let limits = Limits { tail_records: 512, append_queue_records: 256, ..Limits::default() };
     let bench = Bench::new(subject, &limits);
-    let mut taken = 0;
     let mut appends: Vec<_> = (0..5000).map(simple).collect();
-    // Takes until the queue stays full: then no further answers come until the store moves.
-    while taken < 512 {
+    let tail = Arc::clone(&bench.engine.tails()[0]);
+    // A record of the node about itself has its place, too.
+    let in_window = || {
+        let mut records = 0;
+        tail.read(bench.start, tail.head(), |_| {
+            records += 1;
+            true
+        });
+        records
+    };
+    // The loop submits until the queue stays full: then no further answers come until the store moves.
+    while in_window() < 512 {
         bench.engine.submit(&mut appends);
-        taken = bench.bell.outcomes().len();
     }
     bench.engine.submit(&mut appends);
-    let shown = bench.shown(Offset::BEGINNING).len();
+    let shown = bench.shown(bench.start).len();
     assert!(shown < 512 + 256 + 256, "{shown} records in the window");
     while !appends.is_empty() {
         bench.applied();
@@ -446,25 +500,28 @@ fn workers_publish_at_the_same_time(subject: &dyn Subject) {
     });
     let outcomes = bench.bell.wait(3 * EACH as usize);
     for worker in 0..3 {
-        let own: Vec<&Outcome> = outcomes.iter().filter(|(w, _)| *w == worker).map(|(_, o)| o).collect();
-        let asks: Vec<u32> = own.iter().map(|o| o.ticket.ask.0).collect();
+        let own: Vec<&Outcome> =
+            outcomes.iter().filter(|(mailbox, _)| *mailbox == Mailbox::Worker(worker)).map(|(_, o)| o).collect();
+        let asks: Vec<u32> = own.iter().map(|o| ask_of(o)).collect();
         assert_eq!(asks, (0..EACH).map(|n| n * 3 + u32::from(worker)).collect::<Vec<_>>());
         let offsets: Vec<Offset> = own.iter().map(|o| o.result.expect("published").offset).collect();
         assert!(offsets.is_sorted_by(|a, b| a < b), "a worker's messages keep their order");
     }
-    assert_eq!(bench.shown(Offset::BEGINNING).len(), 3 * EACH as usize);
+    assert_eq!(bench.shown(bench.start).len(), 3 * EACH as usize);
     bench.engine.close();
 }
 
 fn readers_are_not_disturbed_by_cleaning(subject: &dyn Subject) {
     let bench = Bench::new(subject, &Limits::default());
     let is_wanted = |offset: Offset| offset.0.is_multiple_of(10);
-    let (is_over, published) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let published = Mutex::new(Vec::new());
     let so_far = || published.lock().unwrap_or_else(PoisonError::into_inner);
     std::thread::scope(|scope| {
-        let (archive, is_over) = (bench.engine.archive(PARTITION), &is_over);
+        let archive = bench.engine.archive(PARTITION);
+        // Its end is noticed also when this thread panics.
+        let (going_on, is_over) = mpsc::channel::<()>();
         scope.spawn(move || {
-            while is_over.load(Ordering::Acquire) == 0 {
+            while is_over.try_recv() == Err(TryRecvError::Empty) {
                 let wanted: Vec<Offset> = so_far().iter().copied().filter(|o| is_wanted(*o)).collect();
                 let (records, _) = archive.scan(Offset::BEGINNING, archive.last(), usize::MAX).expect("a scan");
                 assert!(records.is_sorted_by(|a, b| a.offset < b.offset));
@@ -478,12 +535,14 @@ fn readers_are_not_disturbed_by_cleaning(subject: &dyn Subject) {
             let body = |n: u32| Message { body: vec![n as u8; 1000].into(), ..message("t", n) };
             let answers =
                 bench.published((0..60).map(|n| append(round * 60 + n, Durability::Fsync, body(n))).collect());
-            so_far().extend(answers.iter().map(|p| p.offset));
-            so_far().sort_unstable();
+            // The answers come worker by worker; the reader sees all of a round or nothing, in order.
+            let mut offsets: Vec<Offset> = answers.iter().map(|p| p.offset).collect();
+            offsets.sort_unstable();
+            so_far().extend(offsets);
             bench.applied();
             archive.clean(archive.last(), &mut |record| is_wanted(record.offset)).expect("cleaned");
         }
-        is_over.store(1, Ordering::Release);
+        drop(going_on);
     });
     bench.engine.close();
 }
@@ -506,11 +565,12 @@ fn after_a_close_nothing_is_taken_and_all_is_there(subject: &dyn Subject) {
     drop(bench);
     let bench = Bench::new(subject, &Limits::default());
     assert_eq!(bench.kept(), before);
-    assert_eq!(bench.engine.tails()[0].head(), head, "a close leaves no hole");
+    let goes_on = bench.engine.tails()[0].head();
+    assert!(goes_on >= head && goes_on.0 < head.0 + 100, "a close leaves no hole");
     assert_eq!(bench.engine.lineage(PARTITION), lineage);
     let again = bench.publish(vec![append(0, Durability::Fsync, keyed)]);
     assert_eq!(again[0].result, first, "keys are known after a restart");
     let next = bench.published(vec![simple(1)]);
-    assert_eq!(next[0].offset, head.next());
+    assert!(next[0].offset > head && next[0].offset.0 < head.0 + 100, "{}", next[0].offset);
     bench.engine.close();
 }

@@ -2,9 +2,9 @@
 //!
 //! One engine thread writes, all workers and the store read. Nobody locks: records stand in chunks whose places are
 //! filled once, the list of chunks is replaced as a whole, and the head mark is moved after the records are in place.
-//! The window is bounded by records and by bytes, and lets go only of what the store has applied. What stands on
-//! the server's own topics nobody reads here later: it goes as soon as every worker has it, and never before. A worker
-//! that falls out of the window reads messages from the store, but kicks and claims are nowhere else.
+//! The window is bounded by records and by bytes, and drops only records that the store has applied. Records on the
+//! server's own topics are not read here later: they are dropped as soon as every worker has them, and never before. A
+//! worker that falls out of the window reads messages from the store, but kicks and claims are nowhere else.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,9 +12,14 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use everywire_base::cursor::Offset;
+use everywire_base::kept::Kept;
 use everywire_base::limits::Limits;
-use everywire_base::record::Record;
+use everywire_base::record::{Entry, Record};
 use everywire_base::topic::{Filter, Topic};
+
+mod debts;
+
+pub use self::debts::{Board, Debts};
 
 const CHUNK_RECORDS: usize = 256;
 const CHUNK_BYTES: usize = 1 << 20;
@@ -23,25 +28,39 @@ const HEADS: usize = 1 << 16;
 /// The shared recent window of one partition.
 pub struct Tail {
     window: ArcSwap<Window>,
-    /// All records up to here may be delivered.
+    /// The head mark: all records up to here may be delivered.
     head: AtomicU64,
-    /// The store has applied all records up to here.
+    /// The last record that the store has applied.
     applied: AtomicU64,
-    /// For each hash of a topic the highest offset of any topic with that hash: never too low.
+    /// The number of times that all up to the head of a log elsewhere was shown.
+    rounds: AtomicU64,
+    /// The highest offset of any topic with each hash: never too low.
     heads: Box<[AtomicU64]>,
-    /// The last record that is retained on a topic of the public's.
+    /// The last retained record on a public topic.
     retained: AtomicU64,
-    /// How far each worker has read, if they say so.
+    /// The kept bytes by their payers, as the store counts them.
+    kept: Arc<Kept>,
+    /// The offset up to which each worker has read, if they report it.
     readers: OnceLock<Box<[AtomicU64]>>,
+    /// The messages that members of groups owe.
+    debts: Board,
+    /// The observer that sees each record before all others.
+    watch: OnceLock<Arc<dyn Watch>>,
     max_records: usize,
     max_bytes: usize,
+}
+
+/// Sees every record of a log, in order, before any reader does; on the thread that shows them.
+pub trait Watch: Send + Sync {
+    /// Sees the next record.
+    fn see(&self, record: &Record);
 }
 
 #[derive(Default)]
 struct Window {
     chunks: Vec<Arc<Chunk>>,
-    /// What the window has let go of that some worker must have all the same, in order.
-    owed: Vec<Arc<Record>>,
+    /// The records that the window has dropped and some worker must still have, in order.
+    unread: Vec<Arc<Record>>,
 }
 
 struct Chunk {
@@ -49,20 +68,20 @@ struct Chunk {
     first: Offset,
     places: Box<[OnceLock<Arc<Record>>]>,
     bytes: AtomicU64,
-    /// Whether somebody may want something of it later.
+    /// Whether a record of it may be wanted later.
     lasts: AtomicBool,
-    /// How many places were filled when the next chunk was begun.
+    /// The number of places that were filled when the next chunk was begun.
     sealed: OnceLock<usize>,
 }
 
-/// About how much memory a record takes.
+/// The memory that a record takes, about.
 fn weight(record: &Record) -> usize {
-    record.message().map_or(0, everywire_base::record::Message::weight) + 256
+    record.weight() + 256
 }
 
 /// Whether it stands on a topic of the server's own.
 fn is_servers(record: &Record) -> bool {
-    record.message().is_some_and(|message| message.topic.is_servers())
+    record.entry().is_some_and(|entry| entry.topic().is_servers())
 }
 
 impl Window {
@@ -70,8 +89,8 @@ impl Window {
         self.chunks.first().map(|chunk| Offset(chunk.first.0 - 1))
     }
 
-    fn owed_above(&self, after: Offset) -> &[Arc<Record>] {
-        &self.owed[self.owed.partition_point(|record| record.offset <= after)..]
+    fn unread_above(&self, after: Offset) -> &[Arc<Record>] {
+        &self.unread[self.unread.partition_point(|record| record.offset <= after)..]
     }
 }
 
@@ -95,12 +114,21 @@ impl Tail {
             window: ArcSwap::default(),
             head: AtomicU64::new(last.0),
             applied: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
             heads: (0..HEADS).map(|_| AtomicU64::new(last.0)).collect(),
             retained: AtomicU64::new(0),
+            kept: Arc::default(),
             readers: OnceLock::new(),
+            debts: Board::default(),
+            watch: OnceLock::new(),
             max_records: limits.tail_records,
             max_bytes: limits.tail_bytes,
         }
+    }
+
+    /// The kept bytes of this partition by their payers. The store writes them.
+    pub fn kept(&self) -> &Arc<Kept> {
+        &self.kept
     }
 
     /// The head mark: all records up to here may be delivered.
@@ -108,47 +136,70 @@ impl Tail {
         Offset(self.head.load(Ordering::Acquire))
     }
 
-    /// How far the store is.
+    /// The number of times that this node has asked an engine elsewhere for the log's head, and has shown all up to
+    /// there.
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Acquire)
+    }
+
+    /// Counts a round: all up to the head that the engine has told is shown.
+    pub fn comes_to_head(&self) {
+        self.rounds.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The last offset that the store has applied.
     pub fn applied(&self) -> Offset {
         Offset(self.applied.load(Ordering::Acquire))
     }
 
-    /// Tells how far the store is.
+    /// Notes the last offset that the store has applied.
     pub fn set_applied(&self, offset: Offset) {
         self.applied.fetch_max(offset.0, Ordering::AcqRel);
     }
 
-    /// So many workers read, and will say how far.
+    /// Sets the number of workers that read, and will report their offsets.
     pub fn set_readers(&self, readers: usize) {
         let head = self.head().0;
         // Only the first call counts.
         let _ = self.readers.set((0..readers).map(|_| AtomicU64::new(head)).collect());
+        self.debts.set_workers(readers);
     }
 
-    /// A worker has read everything up to here.
+    /// Sets the observer, which sees each record from now on before it can be read.
+    pub fn set_watch(&self, watch: Arc<dyn Watch>) {
+        // Only the first call counts.
+        let _ = self.watch.set(watch);
+    }
+
+    /// Notes that a worker has read everything up to here.
     pub fn has_read(&self, reader: usize, up_to: Offset) {
         if let Some(mark) = self.readers.get().and_then(|readers| readers.get(reader)) {
             mark.store(up_to.0, Ordering::Release);
         }
     }
 
-    /// All workers have read everything up to here; where there are none, nobody is owed anything.
+    /// The debts of members of groups.
+    pub fn debts(&self) -> &Board {
+        &self.debts
+    }
+
+    /// The offset up to which all workers have read; without workers there is no bound.
     fn read_by_all(&self) -> u64 {
         let readers = self.readers.get().map_or(&[][..], |readers| readers);
         readers.iter().map(|mark| mark.load(Ordering::Acquire)).min().unwrap_or(u64::MAX)
     }
 
-    /// A reader that has everything up to this can go on from the window alone.
+    /// The offset from which on a reader can go on from the window alone.
     pub fn start(&self) -> Offset {
         self.window.load().start().unwrap_or_else(|| self.head())
     }
 
-    /// For a worker that has fallen out of the window: where it can go on, and what stands on the server's own topics
-    /// up to there.
+    /// For a worker that has fallen out of the window: the offset at which it can go on, and the records on the
+    /// server's own topics up to there.
     pub fn missed(&self, after: Offset) -> (Offset, Vec<Arc<Record>>) {
         let window = self.window.load();
         let start = window.start().unwrap_or_else(|| self.head());
-        (start, window.owed_above(after).to_vec())
+        (start, window.unread_above(after).to_vec())
     }
 
     /// Whether a topic certainly has no message above `after`. A `false` may be wrong and costs a read.
@@ -156,7 +207,7 @@ impl Tail {
         self.heads[topic.stable_hash() as usize % HEADS].load(Ordering::Acquire) <= after.0
     }
 
-    /// Whether what the store hasn't applied may be retained on a topic that the filter takes.
+    /// Whether a record that the store hasn't applied may be retained on a topic that the filter takes.
     pub fn may_retain(&self, filter: &Filter) -> bool {
         let applied = self.applied();
         match filter {
@@ -166,7 +217,7 @@ impl Tail {
     }
 
     /// Hands the records above `after` and up to `up_to` (at most the head mark) to `take`, in order, until it returns
-    /// `false`. Says whether the window reached back far enough; if not, nothing was handed over.
+    /// `false`. Returns whether the window reached back far enough; if not, nothing was handed over.
     pub fn read(&self, after: Offset, up_to: Offset, mut take: impl FnMut(&Arc<Record>) -> bool) -> bool {
         let up_to = up_to.min(self.head());
         if after >= up_to {
@@ -197,10 +248,15 @@ impl Tail {
     /// one thread: engines guard it by owning a [`TailWriter`].
     fn push(&self, records: Vec<Arc<Record>>) {
         let Some(last) = records.last().map(|r| r.offset) else { return };
+        if let Some(watch) = self.watch.get() {
+            for record in &records {
+                watch.see(record);
+            }
+        }
         for record in records {
-            if let Some(message) = record.message() {
-                self.heads[message.topic.stable_hash() as usize % HEADS].fetch_max(record.offset.0, Ordering::AcqRel);
-                if message.retain && !message.topic.is_internal() {
+            if let Some(entry) = record.entry() {
+                self.heads[entry.topic().stable_hash() as usize % HEADS].fetch_max(record.offset.0, Ordering::AcqRel);
+                if matches!(entry, Entry::Message(message) if message.retain) {
                     self.retained.fetch_max(record.offset.0, Ordering::AcqRel);
                 }
             }
@@ -241,22 +297,22 @@ impl Tail {
         let read = Offset(self.read_by_all());
         let left = gone.iter().flat_map(|chunk| &chunk.places).filter_map(OnceLock::get);
         let left = left.filter(|record| record.offset > read && is_servers(record));
-        let owed = window.owed_above(read).iter().chain(left).cloned().collect();
-        self.window.store(Arc::new(Window { chunks, owed }));
+        let unread = window.unread_above(read).iter().chain(left).cloned().collect();
+        self.window.store(Arc::new(Window { chunks, unread }));
         chunk
     }
 
     /// Whether more is kept for some worker than the window takes.
-    fn owes_too_much(&self) -> bool {
+    fn keeps_too_much_unread(&self) -> bool {
         let window = self.window.load();
-        let is_over = |owed: &[Arc<Record>]| {
-            let bytes: usize = owed.iter().map(|record| weight(record)).sum();
-            owed.len() > self.max_records || bytes > self.max_bytes
+        let is_over = |unread: &[Arc<Record>]| {
+            let bytes: usize = unread.iter().map(|record| weight(record)).sum();
+            unread.len() > self.max_records || bytes > self.max_bytes
         };
-        !window.owed.is_empty() && is_over(window.owed_above(Offset(self.read_by_all())))
+        !window.unread.is_empty() && is_over(window.unread_above(Offset(self.read_by_all())))
     }
 
-    /// How many of the oldest chunks the window can let go.
+    /// The number of the oldest chunks that the window can drop.
     fn surplus(&self, chunks: &[Arc<Chunk>]) -> usize {
         let (applied, read) = (self.applied(), self.read_by_all());
         let filled = |c: &Arc<Chunk>| c.sealed.get().copied().unwrap_or(CHUNK_RECORDS);
@@ -277,11 +333,11 @@ impl Tail {
         surplus
     }
 
-    /// Bytes in the window, and of what is kept beside it.
+    /// The bytes in the window, and of the records that are kept beside it.
     pub fn bytes(&self) -> u64 {
         let window = self.window.load();
         let chunks = window.chunks.iter().map(|c| c.bytes.load(Ordering::Relaxed));
-        chunks.chain(window.owed.iter().map(|record| weight(record) as u64)).sum()
+        chunks.chain(window.unread.iter().map(|record| weight(record) as u64)).sum()
     }
 }
 
@@ -320,8 +376,8 @@ impl TailWriter {
         self.tail.push(records);
     }
 
-    /// Whether the window is over a bound with what the store has not applied, so that it could let go of nothing, or
-    /// with what some worker must have.
+    /// Whether the window is over a bound with records that the store has not applied, so that it can drop none, or
+    /// with records that some worker must have.
     pub fn is_full(&mut self) -> bool {
         let applied = self.tail.applied();
         while let Some((_, records, bytes)) = self.unapplied.pop_front_if(|push| push.0 <= applied) {
@@ -330,7 +386,7 @@ impl TailWriter {
         }
         let waits_for_store =
             self.unapplied_records >= self.tail.max_records || self.unapplied_bytes >= self.tail.max_bytes;
-        waits_for_store || self.tail.owes_too_much()
+        waits_for_store || self.tail.keeps_too_much_unread()
     }
 }
 
@@ -340,14 +396,14 @@ mod tests {
 
     use everywire_base::clock::UnixMillis;
     use everywire_base::cursor::Partition;
-    use everywire_base::record::{Durability, Entry, Message};
+    use everywire_base::record::{Content, Durability, Message};
 
     use super::*;
 
     fn record(offset: u64, topic: &str, length: usize) -> Arc<Record> {
         let message = Message::new(Topic::parse(topic).unwrap(), vec![0; length]);
         let (partition, offset, time) = (Partition(0), Offset(offset), UnixMillis(offset));
-        Arc::new(Record { partition, offset, time, durability: Durability::Fsync, entry: Entry::Message(message) })
+        Arc::new(Record { partition, offset, time, durability: Durability::Fsync, content: message.into() })
     }
 
     fn filter(text: &str) -> Filter {
@@ -448,7 +504,7 @@ mod tests {
         let (wild, exact, other) = (filter("#"), filter("a"), filter("b"));
         assert!([&wild, &exact, &other].iter().all(|filter| !tail.may_retain(filter)));
         let mut retained = Record::clone(&record(6, "a", 1));
-        let Entry::Message(message) = &mut retained.entry else { panic!("it is a message") };
+        let Content::Known(Entry::Message(message)) = &mut retained.content else { panic!("it is a message") };
         message.retain = true;
         writer.push(vec![Arc::new(retained)]);
         assert!(tail.may_retain(&wild) && tail.may_retain(&exact) && !tail.may_retain(&other));
@@ -475,7 +531,7 @@ mod tests {
                             next = record.offset;
                             true
                         });
-                        // Who was too slow for the window begins anew at its start, as from the store.
+                        // A reader that was too slow for the window begins anew at its start, as from the store.
                         at = if reached { head } else { tail.start() };
                         assert!(!reached || next == head, "all up to the head mark was read");
                     }

@@ -1,7 +1,7 @@
-//! The journal of the engine embedded: writes batches into segments and knows what is durable.
+//! The journal of the engine embedded: writes batches into segments and knows which records are durable.
 //!
 //! A commit is one write, and one sync if any of its records needs it. Offsets are reserved in `meta` before they are
-//! used. When a write or sync fails, what it wrote is cut off: the segment is sealed where it was good and a new one
+//! used. When a write or sync fails, its bytes are cut off: the segment is sealed where it was good and a new one
 //! begun, again and again until that works.
 
 use std::io::{self, ErrorKind};
@@ -14,7 +14,9 @@ use everywire_base::cursor::Offset;
 use everywire_base::record::{Durability, Record};
 
 use crate::appender::is_stored;
+use crate::clean;
 use crate::disk::{Disk as _, DiskFile, read_up_to};
+use crate::engine::ArchiveError;
 use crate::files::Files;
 use crate::format::{
     BATCH_HEAD, BATCH_TARGET, BatchFacts, BatchHead, ENTRY, HEAD, Head, IndexEntry, TRAILER, add_record, begin_batch,
@@ -25,40 +27,40 @@ use crate::meta::{Mark, Meta};
 use crate::segment::{Contents, Segment, name_of};
 use crate::spare::{Spare, Spares};
 
-/// How long after a failure the next attempt is made.
+/// The time after a failure at which the next attempt is made.
 const RETRY_MS: u64 = 250;
-/// How often the free space is looked at, in bytes written.
+/// The bytes written between two looks at the free space.
 const SPACE_CHECK: u64 = 1 << 20;
-/// More than what a record's stored form adds to its texts and body.
+/// The bytes that a record's stored form adds to its texts and body, at most.
 const RECORD_OVERHEAD: usize = 128;
-/// A buffer that grew beyond this is given back.
+/// The size beyond which a buffer is given back.
 const BUFFER_KEPT: usize = 8 << 20;
 
 /// The segment that is written.
 pub(crate) struct Active {
     pub segment: Arc<Segment>,
     pub file: Arc<dyn DiskFile>,
-    /// The room that was filled with zeros.
+    /// The length that was filled with zeros.
     pub length: u64,
-    /// All up to here is synced.
+    /// The position up to which all is synced.
     pub synced_to: u64,
 }
 
-/// A segment that is begun, until all of it worked: its name may stand on the disk already.
+/// A segment that is being begun: its name may stand on the disk already.
 struct Next {
     spare: Spare,
     head: Head,
     is_renamed: bool,
 }
 
-/// Why nothing can be written now.
+/// The reason why nothing can be written now.
 struct Trouble {
     answer: PublishError,
     since: UnixMillis,
 }
 
 impl Trouble {
-    /// Also when the clock was set back.
+    /// Whether it is time for the next attempt, also when the clock was set back.
     fn is_retry_due(&self, now: UnixMillis) -> bool {
         now.0.abs_diff(self.since.0) >= RETRY_MS
     }
@@ -68,7 +70,7 @@ pub(crate) struct Writer {
     files: Arc<Files>,
     active: Option<Active>,
     next: Option<Next>,
-    /// Something failed in the active segment: it must not go on.
+    /// Whether a write or sync failed in the active segment: it must not go on.
     is_doubtful: bool,
     trouble: Option<Trouble>,
     spares: Spares,
@@ -83,11 +85,11 @@ pub(crate) struct Writer {
     batches: Vec<IndexEntry>,
     /// Bytes until the free space is looked at again.
     unchecked: u64,
-    /// Held as long as something may be written.
+    /// The lock of the directory, held as long as something may be written.
     lock: Option<Box<dyn Send + Sync>>,
 }
 
-/// What recovery hands over to the writer.
+/// The state that recovery hands over to the writer.
 pub(crate) struct Begin {
     pub files: Arc<Files>,
     pub active: Option<Active>,
@@ -136,7 +138,7 @@ impl Writer {
         self.fail(&io::Error::new(ErrorKind::StorageFull, "the disk is full but for the reserve"), now)
     }
 
-    /// Has an active segment with room for so many bytes.
+    /// Makes sure of an active segment with room for this many bytes.
     fn make_room(&mut self, needed: u64, now: UnixMillis) -> Result<(), PublishError> {
         if let Some(trouble) = &self.trouble
             && !trouble.is_retry_due(now)
@@ -228,7 +230,7 @@ impl Writer {
         written
     }
 
-    /// All that was written is synced.
+    /// Notes that all written records are synced.
     fn note_synced(&mut self) {
         if self.meta.synced < self.written {
             self.meta.synced = self.written;
@@ -236,7 +238,7 @@ impl Writer {
         }
     }
 
-    /// Encodes batches into the buffer; the contents that the segment will have.
+    /// Encodes batches into the buffer; returns the contents that the segment will have.
     fn encode(&mut self, records: &[Arc<Record>]) -> Option<Contents> {
         let active = self.active.as_ref()?;
         let (salt, mut contents) = (active.segment.head.salt, active.segment.contents());
@@ -274,17 +276,17 @@ impl Writer {
     }
 }
 
-/// How much of a segment's file batches may fill, so that the foot still fits.
+/// The bytes of a segment's file that batches may fill, so that the foot still fits.
 fn data_room(length: u64) -> u64 {
     length.saturating_sub(length / BATCH_TARGET as u64 * ENTRY as u64 + (TRAILER + ENTRY) as u64)
 }
 
-/// The least length of a file with room for so many bytes of batches.
+/// The least length of a file with room for this many bytes of batches.
 fn file_length(needed: u64) -> u64 {
     HEAD as u64 + needed + needed / 512 + 1024
 }
 
-/// After a failed sync the system may have forgotten what it did not write: writes it again.
+/// Writes again the bytes that a failed sync may have lost in the system.
 fn rewrite_unsynced(active: &mut Active) -> io::Result<()> {
     let end = active.segment.bytes();
     let mut at = active.synced_to;
@@ -308,7 +310,7 @@ impl Journal for Writer {
 
     fn number(&mut self, up_to: Offset, now: UnixMillis) -> Result<(), PublishError> {
         if self.is_doubtful {
-            // Tries to cut off what failed. A failure is noted inside.
+            // The call tries to cut off the failed bytes. A failure is noted inside.
             let _ = self.make_room(1, now);
         }
         if self.is_doubtful {
@@ -329,7 +331,7 @@ impl Journal for Writer {
 
     fn write(&mut self, records: &[Arc<Record>], now: UnixMillis) -> Result<(), PublishError> {
         let Some(contents) = self.encode(records) else { return Ok(()) };
-        let needs_sync = records.iter().any(|r| r.durability == Durability::Fsync);
+        let needs_sync = !self.files.options.unsynced && records.iter().any(|r| r.durability == Durability::Fsync);
         if let Err(error) = self.write_buffer(contents, needs_sync) {
             self.is_doubtful = true;
             self.fail(&error, now);
@@ -363,7 +365,7 @@ impl Journal for Writer {
         self.last = last;
         self.files.is_closed.store(true, Ordering::Release);
         self.spares.discard();
-        // After a failure the next start finds out what is there, as after a crash.
+        // After a failure the next start finds out which records are there, as after a crash.
         if self.trouble.is_none() && !self.is_doubtful {
             self.close_cleanly(time);
         }
@@ -372,7 +374,34 @@ impl Journal for Writer {
 }
 
 impl Writer {
-    /// Syncs what nobody waits for.
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Removes records above this offset: they can be had again elsewhere, unless they were lost there.
+    pub(crate) fn cut(&mut self, above: Offset) -> Result<(), ArchiveError> {
+        if self.files.last() <= above {
+            return Ok(());
+        }
+        self.seal()?;
+        // If this is interrupted, records that are gone already are no damage.
+        let left = self.files.segments().iter().map(|segment| segment.last()).filter(|last| *last <= above).max();
+        self.meta.synced = left.unwrap_or_default();
+        self.meta.write(&*self.meta_file)?;
+        self.mark.lower(self.meta.synced)?;
+        clean::cut(&self.files, above)?;
+        (self.written, self.last) = (self.files.last(), self.files.last());
+        self.note_synced();
+        Ok(())
+    }
+
+    /// Whether all that was written is synced.
+    pub(crate) fn is_synced(&self) -> bool {
+        let is_synced = |active: &Active| active.synced_to == active.segment.bytes();
+        self.trouble.is_none() && !self.is_doubtful && self.active.as_ref().is_none_or(is_synced)
+    }
+
+    /// Syncs records for which nobody waits.
     fn sync_rest(&mut self, now: UnixMillis) {
         let Some(active) = &mut self.active else { return };
         if active.synced_to == active.segment.bytes() {

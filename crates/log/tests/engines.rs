@@ -1,4 +1,4 @@
-//! The engines memory and embedded keep what every engine promises.
+//! The conformance of the engines memory and embedded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,8 @@ use everywire_log::disk::{Disk, RealDisk, SimDisk};
 use everywire_log::embedded::{Embedded, Options};
 use everywire_log::engine::{Bell, Engine};
 use everywire_log::memory::{Memory, MemoryOptions};
+use everywire_log::suite::following::Following;
+use everywire_log::suite::remote_engine::SimEngine;
 use everywire_log::suite::{self, Subject};
 
 struct InMemory;
@@ -24,6 +26,10 @@ impl Subject for InMemory {
 
     fn is_durable(&self) -> bool {
         false
+    }
+
+    fn follows_bell(&self) -> bool {
+        true
     }
 }
 
@@ -44,6 +50,10 @@ impl Subject for OnDisk {
     }
 
     fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn follows_bell(&self) -> bool {
         true
     }
 }
@@ -68,6 +78,11 @@ fn embedded_passes_the_suite_on_a_real_disk() {
         let disk = Arc::new(RealDisk::new(directory.path()).unwrap());
         Box::new(OnDisk { disk, seed: AtomicU64::new(1), segment_bytes: 1 << 20, _directory: Some(directory) })
     });
+}
+
+#[test]
+fn a_follower_passes_the_suite() {
+    suite::run(&|| Box::new(Following::of_simulated(&SimEngine::new())));
 }
 
 #[test]

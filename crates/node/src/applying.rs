@@ -11,11 +11,11 @@ use everywire_store::Applier;
 use crate::doorbell::wall_clock;
 use crate::threads;
 
-/// How often retention is looked at while nothing is published.
+/// The time between two looks at retention while nothing is published.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// How long records gather before they are applied, if nobody waits for them: one turn takes what came in two
-/// milliseconds, instead of one for each commit.
+/// The time for which records gather before they are applied, if nobody waits for them: one turn takes what came in two
+/// milliseconds, instead of one turn for each commit.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// The running thread.
@@ -25,7 +25,7 @@ pub(crate) struct Applying {
 }
 
 impl Applying {
-    /// Starts the thread, and tells the engine's bell which one it is.
+    /// Starts the thread, and hands it to the engine's bell, which wakes it.
     pub(crate) fn start(mut applier: Applier, wakes: &OnceLock<Thread>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -45,7 +45,7 @@ impl Applying {
         Ok(Self { stop, thread })
     }
 
-    /// Applies what is left and ends.
+    /// Applies the records that are left, and ends.
     pub(crate) fn stop(self) {
         self.stop.store(true, Ordering::Release);
         self.thread.thread().unpark();

@@ -1,7 +1,7 @@
-//! The threads that find out who somebody is.
+//! The threads that check credentials.
 //!
-//! What costs microseconds has a lane of its own and never waits behind what blocks: passwords, the application, keys that
-//! are read again. Each of those has its own lane too, bounded in all and for each address.
+//! Checks that take microseconds have a lane of their own and never wait behind checks that block: passwords, the
+//! application, keys that are read again. Each of these has its own lane too, bounded in all and for each address.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use everywire_auth::{Authority, Source, UserSecret, Users, Verdict};
 use everywire_base::ask::{AuthError, Authenticate, Authenticated, Interest, Read, ReadKind};
 use everywire_base::cursor::{Offset, Partition};
-use everywire_base::id::{Slot, Ticket};
+use everywire_base::id::{ReplyTo, Slot};
 use everywire_base::limits::Limits;
 use everywire_base::system;
 use everywire_base::topic::Filter;
@@ -22,15 +22,15 @@ use everywire_driver::{Mail, Post};
 use everywire_log::tail::Tail;
 use everywire_store::Store;
 
-use crate::doorbell::wall_clock;
+use crate::doorbell::{answer, wall_clock};
 use crate::lane::{Bounds, Full, Lane};
 use crate::threads;
 
-/// How long the store may be behind the log before a user is looked for all the same.
+/// The longest that the store may be behind the log before a user is looked up all the same.
 const BEHIND: Duration = Duration::from_millis(500);
 
-/// A lane: what is done there, the threads that do it, and how many of them one address may hold at the same time. A
-/// password holds one up for milliseconds, an application that hangs for its bound of seconds.
+/// A lane: the source of its checks, its name, its threads, and how many of them one address may hold at the same time.
+/// A password holds a thread for milliseconds; an application that hangs holds it for its bound of seconds.
 const LANES: [(Option<Source>, &str, usize, usize); 4] = [
     (None, "quick", 2, 2),
     (Some(Source::Keys), "keys", 1, 1),
@@ -42,15 +42,15 @@ fn lane_of(source: Option<Source>) -> usize {
     LANES.iter().position(|lane| lane.0 == source).unwrap_or_default()
 }
 
-/// Finds out who somebody is, step by step.
+/// Checks credentials, step by step.
 trait Judge: Send + Sync {
-    /// Whether it ever asks there.
+    /// Whether it ever asks this source.
     fn asks(&self, source: Source) -> bool;
-    /// What costs microseconds, or with a source what may take long.
+    /// Checks without a source what takes microseconds, or with a source what may block.
     fn judge(&self, source: Option<Source>, asked: &Authenticate) -> Verdict;
-    /// In how long keys are to be read again.
+    /// The time until the keys are to be read again.
     fn keys_due(&self) -> Option<Duration>;
-    /// Reads them.
+    /// Reads the keys again.
     fn read_keys(&self);
 }
 
@@ -76,7 +76,7 @@ impl Judge for Authority {
     }
 }
 
-/// Credentials that wait.
+/// Credentials that wait to be checked.
 struct Waiting {
     asked: Authenticate,
     since: Instant,
@@ -89,12 +89,12 @@ pub(crate) struct Checks(Arc<Desk>);
 struct Desk {
     lanes: [Lane<Waiting>; LANES.len()],
     counts: Counts,
-    /// Whoever waited for longer is not waiting any more.
+    /// The longest wait of a login: a client that waited for longer has given up.
     patience: Duration,
     answer: Box<dyn Fn(Authenticated) + Send + Sync>,
 }
 
-/// What became of credentials.
+/// The number of checks by their result.
 #[derive(Default)]
 struct Counts {
     accepted: AtomicU64,
@@ -102,13 +102,13 @@ struct Counts {
     unavailable: AtomicU64,
     /// Exchanges that wait for the client's proof.
     begun: AtomicU64,
-    /// Those that found a lane full.
+    /// Checks that found a lane full.
     busy: AtomicU64,
-    /// Those of an address of which too many waited.
+    /// Checks of an address of which too many waited.
     flood: AtomicU64,
-    /// Those that waited for too long.
+    /// Checks that waited for too long.
     late: AtomicU64,
-    /// Those whose connection ended meanwhile.
+    /// Checks whose connection ended meanwhile.
     gone: AtomicU64,
 }
 
@@ -120,9 +120,7 @@ impl Checks {
         limits: &Limits,
     ) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
         let posts = Arc::clone(posts);
-        // A worker that has ended has nobody to answer.
-        let answer =
-            move |who: Authenticated| drop(posts[usize::from(who.ticket.worker)].send(Mail::Authenticated(who)));
+        let answer = move |who: Authenticated| answer(&posts, who.reply_to, Mail::Authenticated(who));
         Self::with(&(Arc::clone(authority) as Arc<dyn Judge>), limits, Box::new(answer))
     }
 
@@ -132,7 +130,7 @@ impl Checks {
         answer: Box<dyn Fn(Authenticated) + Send + Sync>,
     ) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
         let lanes = LANES.map(|(source, _, _, at_work)| {
-            // Whoever floods the quick lane is through with it at once.
+            // The quick lane has no bound of one address: a check there ends at once.
             let of_one = if source.is_none() { limits.auth_queue } else { limits.auth_per_address };
             Lane::new(Bounds { waiting: limits.auth_queue, of_one, at_work })
         });
@@ -161,29 +159,29 @@ impl Checks {
         })
     }
 
-    /// A connection is gone: nobody waits for what it has asked.
+    /// Drops the checks of a connection that is gone.
     pub(crate) fn forget(&self, from: IpAddr, worker: u16, slot: Slot) {
         let is_it = |waiting: &Waiting| waiting.is_of(worker, slot);
         let gone: usize = self.0.lanes.iter().map(|lane| lane.forget(from, is_it)).sum();
         self.0.counts.gone.fetch_add(gone as u64, Ordering::Relaxed);
     }
 
-    /// A connection has closed its sending side: what it has asked is the last to be looked at.
+    /// Puts the checks of a connection last that has closed its sending side.
     pub(crate) fn is_leaving(&self, from: IpAddr, worker: u16, slot: Slot) {
         self.0.lanes.iter().for_each(|lane| lane.is_leaving(from, |waiting| waiting.is_of(worker, slot)));
     }
 
-    /// How many wait.
+    /// The number of checks that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.0.lanes.iter().map(Lane::waiting).sum()
     }
 
-    /// Ends the threads. What still waits is not answered.
+    /// Ends the threads. Checks that still wait are not answered.
     pub(crate) fn close(&self) {
         self.0.lanes.iter().for_each(Lane::close);
     }
 
-    /// How many were accepted, refused, could not be judged …
+    /// The number of checks by their result, with its name.
     pub(crate) fn results(&self) -> [(&'static str, u64); 8] {
         let Counts { accepted, refused, unavailable, begun, busy, flood, late, gone } = &self.0.counts;
         [
@@ -202,7 +200,7 @@ impl Checks {
 
 impl Waiting {
     fn is_of(&self, worker: u16, slot: Slot) -> bool {
-        (self.asked.ticket.worker, self.asked.ticket.slot) == (worker, slot)
+        self.asked.reply_to.is_of(worker, slot)
     }
 }
 
@@ -216,7 +214,7 @@ impl Desk {
         }
     }
 
-    /// The same for the lane of keys, which are read again meanwhile when it is time.
+    /// Works on the lane of keys until it is closed, and reads the keys again when that is due.
     fn keep_keys(&self, judge: &dyn Judge) {
         let lane = &self.lanes[lane_of(Some(Source::Keys))];
         while !lane.is_closed() {
@@ -231,7 +229,7 @@ impl Desk {
         }
     }
 
-    /// Takes a check one step on: to its end, or to another lane.
+    /// Takes a check one step further: to its end, or to another lane.
     fn step(&self, judge: &dyn Judge, source: Option<Source>, from: IpAddr, waiting: Waiting) {
         if waiting.since.elapsed() > self.patience {
             self.counts.late.fetch_add(1, Ordering::Relaxed);
@@ -257,7 +255,7 @@ impl Desk {
     }
 
     fn say(&self, waiting: &Waiting, result: Result<Arc<everywire_base::identity::Identity>, AuthError>) {
-        (self.answer)(Authenticated { ticket: waiting.asked.ticket, result });
+        (self.answer)(Authenticated { reply_to: waiting.asked.reply_to, result });
     }
 
     fn count<T>(&self, result: &Result<T, AuthError>) {
@@ -265,7 +263,7 @@ impl Desk {
             Ok(_) => &self.counts.accepted,
             Err(AuthError::Refused(_) | AuthError::Mismatch(_)) => &self.counts.refused,
             Err(AuthError::Unavailable(_)) => &self.counts.unavailable,
-            // It will be one of these.
+            // The exchange will end in one of the others.
             Err(AuthError::Continue { .. }) => &self.counts.begun,
         };
         count.fetch_add(1, Ordering::Relaxed);
@@ -288,11 +286,11 @@ impl Users for StoredUsers {
         // A user who was just added is found.
         self.store.wait(self.tail.head(), BEHIND);
         let interests = Arc::new([Interest { filter: Filter::Exact(topic), since: Offset::BEGINNING }]);
-        let (ticket, partition, applied) = (Ticket::default(), Partition(0), Offset::BEGINNING);
+        let (reply_to, partition, applied) = (ReplyTo::Nobody, Partition(0), Offset::BEGINNING);
         let read =
-            Read { ticket, partition, interests, applied, kind: ReadKind::Retained { after: None, max_records: 1 } };
+            Read { reply_to, partition, interests, applied, kind: ReadKind::Retained { after: None, max_records: 1 } };
         let page = self.store.read(&read, wall_clock());
-        page.records.first().and_then(|record| record.message()).and_then(system::read)
+        page.records.first().and_then(|record| record.system()).and_then(system::read)
     }
 }
 
@@ -307,10 +305,11 @@ mod tests {
 
     use super::*;
 
-    /// Knows the token `good`; passwords, and tokens that only the application knows, block until the gate opens.
+    /// A judge that knows the token `good`. Passwords, and tokens that only the application knows, block until the gate
+    /// opens.
     struct Slow {
         began: Mutex<Sender<(Source, u32)>>,
-        /// Each letter lets one go on.
+        /// Each letter lets one check go on.
         gate: Mutex<Receiver<()>>,
     }
 
@@ -325,7 +324,7 @@ mod tests {
                 (None, Credentials::Token(_)) => Verdict::Ask(Source::Callback),
                 (None, _) => Verdict::Ask(Source::Users),
                 (Some(source), _) => {
-                    let begins = (source, asked.ticket.ask.0);
+                    let begins = (source, number_of(asked.reply_to));
                     let _ = self.began.lock().unwrap_or_else(PoisonError::into_inner).send(begins);
                     let _ = self.gate.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     Verdict::Is(Ok(Arc::default()))
@@ -342,7 +341,8 @@ mod tests {
 
     type Answers = Receiver<Authenticated>;
 
-    /// Threads that block, what lets one of them go on, what has begun in which lane, and the answers.
+    /// Checks with threads that block, the sender that lets one of them go on, the checks begun in each lane, and the
+    /// answers.
     fn blocked(limits: &Limits) -> (Checks, Sender<()>, Receiver<(Source, u32)>, Answers) {
         let (notes, begun) = channel();
         let (open, gate) = channel();
@@ -358,22 +358,30 @@ mod tests {
         IpAddr::from([127, 0, 0, n])
     }
 
-    fn ticket(n: u32) -> Ticket {
-        Ticket { worker: 0, slot: Slot { index: n, generation: 0 }, ask: AskId(n) }
+    fn slot(n: u32) -> Slot {
+        Slot { index: n, generation: 0 }
+    }
+
+    fn reply_to(n: u32) -> ReplyTo {
+        ReplyTo::Connection { worker: 0, slot: slot(n), ask: AskId(n) }
+    }
+
+    fn number_of(reply_to: ReplyTo) -> u32 {
+        reply_to.ask().expect("an ask").0
     }
 
     fn token(n: u32, token: &str) -> Authenticate {
-        Authenticate { ticket: ticket(n), credentials: Credentials::Token(token.into()), device: None }
+        Authenticate { reply_to: reply_to(n), credentials: Credentials::Token(token.into()), device: None }
     }
 
     fn password(n: u32) -> Authenticate {
         let credentials = Credentials::Password { user: "ann".into(), password: "x".into() };
-        Authenticate { ticket: ticket(n), credentials, device: None }
+        Authenticate { reply_to: reply_to(n), credentials, device: None }
     }
 
     fn told(answers: &Answers) -> (u32, Result<Arc<Identity>, AuthError>) {
         let answer = answers.recv().unwrap();
-        (answer.ticket.ask.0, answer.result)
+        (number_of(answer.reply_to), answer.result)
     }
 
     #[test]
@@ -384,20 +392,20 @@ mod tests {
             checks.check(password(n), address(1), false).unwrap();
             checks.check(token(100 + n, "opaque"), address(1), false).unwrap();
         }
-        // All threads that one address may have are held up.
+        // An address holds all threads that it may have.
         let held: Vec<_> = (0..2 + 8).map(|_| begun.recv().unwrap()).collect();
         assert_eq!(held.iter().filter(|(source, _)| *source == Source::Users).count(), 2);
         checks.check(token(1000, "good"), address(1), false).unwrap();
         assert!(matches!(told(&answers), (1000, Ok(_))));
-        // The application is still asked for others.
+        // The application is still asked for other addresses.
         checks.check(token(2000, "opaque"), address(2), false).unwrap();
         assert_eq!(begun.recv().unwrap(), (Source::Callback, 2000));
-        // A password of another address is the next but one at most, although 88 wait.
+        // A password of another address is at most the second to be taken, although 88 wait.
         checks.check(password(3000), address(3), false).unwrap();
         while checks.0.lanes[lane_of(Some(Source::Users))].waiting() != 88 + 1 {
             std::thread::yield_now();
         }
-        // Which of the threads goes on is nobody's choice; whose password it takes up is: addresses take turns.
+        // The thread that goes on is chosen by chance, but not the password that it takes: addresses take turns.
         let mut taken_up = Vec::new();
         for _ in 0..500 {
             gate.send(()).unwrap();
@@ -417,7 +425,7 @@ mod tests {
         (0..2).for_each(|n| checks.check(password(n), address(1), false).unwrap());
         assert_eq!([begun.recv().unwrap().0, begun.recv().unwrap().0], [Source::Users; 2]);
         (2..15).for_each(|n| checks.check(password(n), address(1), false).unwrap());
-        // Two are worked on, ten wait.
+        // Two passwords are worked on, ten wait.
         for _ in 0..3 {
             let (_, result) = told(&answers);
             assert!(matches!(&result, Err(AuthError::Unavailable(why)) if why.contains("your address")), "{result:?}");
@@ -434,7 +442,7 @@ mod tests {
         while checks.0.lanes[lane_of(Some(Source::Users))].waiting() != 8 {
             std::thread::yield_now();
         }
-        (2..9).for_each(|n| checks.forget(address(1), 0, ticket(n).slot));
+        (2..9).for_each(|n| checks.forget(address(1), 0, slot(n)));
         assert!(checks.results().contains(&("gone", 7)));
         (0..3).for_each(|_| gate.send(()).unwrap());
         let mut answered: Vec<u32> = (0..3).map(|_| told(&answers).0).collect();

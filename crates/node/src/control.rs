@@ -1,56 +1,64 @@
-//! What the API asks of this node.
+//! The node's answers to the API's questions.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use everywire_api::{
     Answer, Control, Guest, Health, Metrics, MetricsFormat, NoGuest, Readiness, State, TopicInfo, TopicsPage,
     TopicsQuestion, Unanswered,
 };
-use everywire_base::ask::{Append, Draft, Interest, PublishError, Published, Read, ReadKind};
+use everywire_base::ask::{Draft, Interest, Page, PublishError, Published, Read, ReadKind};
+use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Offset, Partition};
-use everywire_base::id::{MessageId, Ticket};
+use everywire_base::id::{MessageId, ReplyTo};
 use everywire_base::lab::{Lab, Tally};
 use everywire_base::limits::Limits;
 use everywire_base::record::Record;
-use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Recipient, TraceQuestion};
+use everywire_base::registry::{ConnectionInfo, ConnectionsQuery, Everywhere, Recipient, TraceQuestion};
 use everywire_base::rules::{Caller, Rules};
 use everywire_base::topic::{Filter, Topic};
+use everywire_bridge::Progress;
 use everywire_driver::mio_net::Socket;
-use everywire_driver::{Mail, Post, Question, WorkerMetrics};
-use everywire_log::engine::Engine;
+use everywire_driver::{Mail, Post, WorkerMetrics};
+use everywire_log::engine::{Engine, Link};
 use everywire_log::metrics::LogMetrics;
+use everywire_rooms::Rooms;
 use everywire_store::{Store, StoreError};
 use tokio::sync::oneshot;
 
 use crate::authority::Checks;
-use crate::doorbell::{Appends, wall_clock};
+use crate::doorbell::wall_clock;
 use crate::guests::Guests;
 use crate::metrics::{self, Numbers};
+use crate::peers::Peers;
 use crate::readers::Readers;
 
-/// A worker that is awake in one turn for longer than this is stuck.
+/// A worker whose turn lasts longer than this is stuck.
 const STUCK_MS: u64 = 10_000;
 
-/// How long the store may be behind the log before it is read all the same.
+/// The longest that the store may be behind the log before it is read all the same.
 const BEHIND: Duration = Duration::from_millis(500);
 
-/// Retained messages, or topics, that are read at once.
+/// The number of retained messages, or topics, that one read returns.
 const PAGE: usize = 1000;
 
 /// Answers the API's questions from the node's parts.
 pub(crate) struct NodeControl {
+    /// The beginning of the workers' steady time.
+    pub(crate) began: Instant,
     pub(crate) store: Store,
+    pub(crate) rooms: Arc<Rooms>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) log: Arc<LogMetrics>,
     pub(crate) workers: Arc<[Arc<WorkerMetrics>]>,
+    pub(crate) bridges: Arc<[Arc<Progress>]>,
     pub(crate) posts: Arc<[Post<Socket>]>,
     pub(crate) readers: Readers,
     pub(crate) checks: Checks,
     pub(crate) guests: Guests,
-    pub(crate) appends: Arc<Appends>,
+    pub(crate) peers: Peers,
     pub(crate) lab: Arc<Lab>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) draining: Arc<AtomicBool>,
@@ -61,11 +69,15 @@ impl NodeControl {
         let head = self.engine.tails()[0].head();
         Numbers {
             workers: self.workers.to_vec(),
+            bridges: Arc::clone(&self.bridges),
             log: Arc::clone(&self.log),
             store: self.store.clone(),
+            rooms: self.rooms.counts(),
+            nodes: self.engine.roster().map_or(1, |roster| roster.count() as u64),
             store_lag: head.0.saturating_sub(self.store.applied().0),
             log_bytes: self.engine.archive(Partition(0)).bytes(),
             tail_bytes: self.engine.tails().iter().map(|t| t.bytes()).sum(),
+            kept: self.engine.tails().iter().map(|tail| Arc::clone(tail.kept())).collect(),
             reads_waiting: self.readers.waiting() as u64,
             checks_waiting: self.checks.waiting() as u64,
             checks: self.checks.results(),
@@ -99,30 +111,21 @@ impl Control for NodeControl {
         })
     }
 
-    fn connections(&self, query: ConnectionsQuery) -> Answer<Vec<ConnectionInfo>> {
-        let posts = Arc::clone(&self.posts);
-        Box::pin(async move {
-            let mut found = Vec::new();
-            for post in &*posts {
-                let query = ConnectionsQuery { limit: query.limit.saturating_sub(found.len()), ..query.clone() };
-                let ask = |answer| Question::Connections(query, answer);
-                found.extend(asked(post, ask).await?);
-            }
-            Ok(found)
-        })
+    fn connections(&self, query: ConnectionsQuery) -> Answer<Everywhere<Vec<ConnectionInfo>>> {
+        Box::pin(self.peers.clone().connections(query))
     }
 
     fn retained(&self, filter: Filter) -> Answer<Vec<Arc<Record>>> {
         let (store, tail) = (self.store.clone(), Arc::clone(&self.engine.tails()[0]));
         let read = move |asked: &Asker| {
-            // What was just appended is found.
+            // A record just appended is found.
             store.wait(tail.head(), BEHIND);
             let interests: Arc<[Interest]> = Arc::new([Interest { filter, since: Offset::BEGINNING }]);
             let (mut records, mut after) = (Vec::new(), None);
             loop {
-                let (ticket, partition, applied) = (Ticket::default(), Partition(0), Offset::BEGINNING);
+                let (reply_to, partition, applied) = (ReplyTo::Nobody, Partition(0), Offset::BEGINNING);
                 let kind = ReadKind::Retained { after, max_records: PAGE };
-                let read = Read { ticket, partition, interests: Arc::clone(&interests), applied, kind };
+                let read = Read { reply_to, partition, interests: Arc::clone(&interests), applied, kind };
                 let page = store.read(&read, wall_clock());
                 records.extend(page.records);
                 after = page.next;
@@ -145,33 +148,47 @@ impl Control for NodeControl {
         };
         Box::pin(async move {
             let found = blocking(read).await?;
-            // What is the server's own is nobody's message.
+            // Messages of topics that begin with `$` are the server's own.
             let is_public = |r: &Arc<Record>| r.message().is_some_and(|m| !m.topic.as_str().starts_with('$'));
             found.map(|found| found.filter(is_public)).map_err(|_| Unanswered::Failed)
         })
     }
 
-    fn trace(&self, question: TraceQuestion) -> Answer<Vec<Recipient>> {
-        let posts = Arc::clone(&self.posts);
-        Box::pin(async move {
-            let mut found = Vec::new();
-            for post in &*posts {
-                let question = TraceQuestion { limit: question.limit.saturating_sub(found.len()), ..question.clone() };
-                let ask = |answer| Question::Trace(question, answer);
-                found.extend(asked(post, ask).await?);
+    fn pages(&self, asked: Vec<(Topic, ReadKind)>) -> Answer<Vec<Page>> {
+        let (store, tail) = (self.store.clone(), Arc::clone(&self.engine.tails()[0]));
+        let read = move |asker: &Asker| {
+            store.wait(tail.head(), BEHIND);
+            let mut pages = Vec::with_capacity(asked.len());
+            for (topic, kind) in asked {
+                let (reply_to, partition, applied) = (ReplyTo::Nobody, Partition(0), Offset::BEGINNING);
+                let interests = Arc::new([Interest { filter: Filter::Exact(topic), since: Offset::BEGINNING }]);
+                let page = store.read(&Read { reply_to, partition, interests, applied, kind }, wall_clock());
+                if page.failed || asker.is_gone() {
+                    return Err(Unanswered::Failed);
+                }
+                pages.push(page);
             }
-            Ok(found)
-        })
+            Ok(pages)
+        };
+        Box::pin(async move { blocking(read).await? })
+    }
+
+    fn heads(&self, topics: Vec<Topic>) -> Answer<Vec<Offset>> {
+        let (store, tail) = (self.store.clone(), Arc::clone(&self.engine.tails()[0]));
+        let read = move |_: &Asker| {
+            store.wait(tail.head(), BEHIND);
+            let head = |topic| store.topic(topic).map(|info| info.map_or(Offset::BEGINNING, |info| info.head));
+            topics.iter().map(head).collect::<Result<Vec<_>, StoreError>>()
+        };
+        Box::pin(async move { blocking(read).await?.map_err(|_| Unanswered::Failed) })
+    }
+
+    fn trace(&self, question: TraceQuestion) -> Answer<Everywhere<Vec<Recipient>>> {
+        Box::pin(self.peers.clone().trace(question))
     }
 
     fn append(&self, draft: Draft) -> Answer<Result<Published, PublishError>> {
-        let (ask, outcome) = self.appends.ask();
-        let worker = self.posts.len() as u16;
-        let mut appends = vec![Append::new(Ticket { worker, ask, ..Ticket::default() }, draft)];
-        self.engine.submit(&mut appends);
-        if !appends.is_empty() {
-            self.appends.done(ask, Err(PublishError::Busy));
-        }
+        let outcome = self.peers.append(draft);
         Box::pin(async move { outcome.await.map_err(|_| Unanswered::Closing) })
     }
 
@@ -180,8 +197,43 @@ impl Control for NodeControl {
         Ok(Guest { token, user, name, expires })
     }
 
+    fn hash_password(&self, password: &str) -> Answer<Box<str>> {
+        let password = password.to_owned();
+        Box::pin(async move {
+            let mut salt = [0; 16];
+            let drawn = getrandom::fill(&mut salt);
+            drawn.map_err(|_| Unanswered::Failed)?;
+            blocking(move |_| everywire_auth::hash_password(&password, &salt)).await?.ok_or(Unanswered::Failed)
+        })
+    }
+
+    fn secret(&self) -> Option<Box<str>> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).ok()?;
+        Some(format!("{:032x}", u128::from_le_bytes(random)).into())
+    }
+
+    fn password_fits(&self, hash: &str, password: &str) -> Answer<bool> {
+        let (hash, password) = (hash.to_owned(), password.to_owned());
+        Box::pin(blocking(move |_| everywire_auth::password_fits(&hash, &password)))
+    }
+
+    fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    fn now(&self) -> UnixMillis {
+        wall_clock()
+    }
+
     fn rules(&self) -> Arc<Rules> {
         self.store.rules()
+    }
+
+    fn offset(&self, cursor: &Cursor) -> Option<Offset> {
+        let (lineage, at) = (self.engine.lineage(Partition(0)), cursor.position(Partition(0))?);
+        let fork = lineage.valid_up_to(cursor.epoch)?;
+        (at <= fork && at <= self.engine.tails()[0].head()).then_some(at)
     }
 
     fn cursor(&self, offset: Offset) -> Cursor {
@@ -189,7 +241,7 @@ impl Control for NodeControl {
     }
 
     fn health(&self) -> Answer<Health> {
-        let now = wall_clock().0;
+        let now = self.began.elapsed().as_millis() as u64;
         let stuck = |m: &WorkerMetrics| {
             let began = m.turn_began_ms.get();
             // Before its first turn a worker is starting.
@@ -204,6 +256,8 @@ impl Control for NodeControl {
         let draining = self.draining.load(Ordering::Acquire);
         let (state, reasons) = if draining {
             (State::Draining, vec!["the server is going down".to_owned()])
+        } else if self.engine.link() != Link::Up {
+            (State::EngineDown, vec![format!("the engine {} doesn't answer", self.engine.name())])
         } else {
             (State::Ready, Vec::new())
         };
@@ -230,18 +284,7 @@ impl Control for NodeControl {
     }
 }
 
-/// What a worker answers.
-async fn asked<T: Send + 'static>(
-    post: &Post<Socket>,
-    question: impl FnOnce(Box<dyn FnOnce(T) + Send>) -> Question,
-) -> Result<T, Unanswered> {
-    let (answer, answered) = oneshot::channel();
-    let question = question(Box::new(|found| drop(answer.send(found))));
-    post.send(Mail::Asked(question)).map_err(|_| Unanswered::Closing)?;
-    answered.await.map_err(|_| Unanswered::Closing)
-}
-
-/// Whether somebody still waits for what is being read.
+/// A sign of whether somebody still waits for what is being read.
 struct Asker(Weak<()>);
 
 impl Asker {
@@ -250,7 +293,7 @@ impl Asker {
     }
 }
 
-/// Reads on a thread of its own. What reads ends when whoever has asked is gone, or has waited for long enough.
+/// Reads on a thread of its own. The read ends when its asker is gone or has waited for long enough.
 async fn blocking<T: Send + 'static>(read: impl FnOnce(&Asker) -> T + Send + 'static) -> Result<T, Unanswered> {
     let waits = Arc::new(());
     let asker = Asker(Arc::downgrade(&waits));
@@ -282,7 +325,7 @@ fn visible_topics(
     }
 }
 
-/// How many connections of all workers are subscribed to each topic.
+/// The number of connections, on all workers, that are subscribed to each topic.
 async fn subscribers(posts: &[Post<Socket>], topics: Vec<Topic>) -> Vec<u64> {
     let mut sums = vec![0; topics.len()];
     for post in posts {

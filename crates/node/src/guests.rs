@@ -13,15 +13,15 @@ use crate::doorbell::wall_clock;
 
 /// The time for which the bound of an address holds.
 const WINDOW: Duration = Duration::from_mins(1);
-/// Addresses that are remembered: more have to wait until some are forgotten.
+/// The most addresses that are remembered: further ones wait until some are forgotten.
 const REMEMBERED: usize = 65_536;
 
 /// Makes guests.
 pub(crate) struct Guests {
     authority: Arc<Authority>,
-    /// Guests of one address within the window.
+    /// The most guests of one address within the window.
     of_one: usize,
-    /// When each address began, and how many it has had since.
+    /// The start of each address's window, and the number of guests in it.
     made: Mutex<HashMap<IpAddr, (Instant, usize)>>,
 }
 
@@ -30,7 +30,7 @@ impl Guests {
         Self { authority, of_one, made: Mutex::default() }
     }
 
-    /// A guest of this name, from this address.
+    /// Makes a guest of this name, from this address.
     pub(crate) fn make(&self, name: &str, from: IpAddr) -> Result<Guest, NoGuest> {
         if !self.authority.takes_guests() {
             return Err(NoGuest::Off);
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(guests.count(address(1), later), Err(NoGuest::TooMany(Duration::from_secs(40))));
         assert_eq!(guests.count(address(2), later), Ok(()));
         assert_eq!(guests.count(address(1), now + WINDOW), Ok(()));
-        // A name that is none doesn't count.
+        // A name that is refused doesn't count.
         assert!(matches!(guests.make("", address(3)), Err(NoGuest::Name(_))));
         assert!(guests.make("Ann", address(3)).is_ok() && guests.make("Ann", address(3)).is_ok());
         assert!(matches!(guests.make("Ann", address(3)), Err(NoGuest::TooMany(_))));

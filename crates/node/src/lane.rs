@@ -1,7 +1,8 @@
-//! A bounded queue in front of a few threads, shared fairly among addresses: who sends much waits behind itself.
+//! A bounded queue in front of a few threads, shared fairly among addresses: an address that sends much waits behind
+//! itself.
 //!
-//! Addresses take turns, whatever each has waiting. What somebody asks who has closed its sending side is looked at when
-//! nobody else waits: most of them are gone.
+//! Addresses take turns, however much each has waiting. Items of a client that has closed its sending side are taken
+//! when no others wait: most of these clients are gone.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -13,24 +14,24 @@ use everywire_base::network::neighbourhood;
 /// The bounds of a lane.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// What may wait in all.
+    /// The most items that may wait in all.
     pub(crate) waiting: usize,
-    /// What may wait of one address.
+    /// The most items of one address that may wait.
     pub(crate) of_one: usize,
-    /// How much of one address may be worked on at the same time.
+    /// The most items of one address that may be worked on at the same time.
     pub(crate) at_work: usize,
 }
 
-/// Why a lane doesn't take something.
+/// The reason why a lane doesn't take an item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Full {
-    /// Too much waits in all.
+    /// Too many items wait in all.
     All,
-    /// Too much of this address waits.
+    /// Too many items of this address wait.
     One,
 }
 
-/// The queue. `T` is what waits.
+/// The queue of items that wait, of type `T`.
 pub(crate) struct Lane<T> {
     bounds: Bounds,
     state: Mutex<State<T>>,
@@ -39,7 +40,7 @@ pub(crate) struct Lane<T> {
 
 struct State<T> {
     addresses: HashMap<IpAddr, Address<T>>,
-    /// Addresses with something to take, in their turns.
+    /// Addresses with an item to take, in the order of their turns.
     turns: VecDeque<IpAddr>,
     waiting: usize,
     is_closed: bool,
@@ -47,12 +48,12 @@ struct State<T> {
 
 struct Address<T> {
     waiting: VecDeque<T>,
-    /// Of those who have closed their sending side.
+    /// Items of clients that have closed their sending side.
     leaving: VecDeque<T>,
     at_work: usize,
 }
 
-/// What was taken; while it is held, it is worked on.
+/// An item that was taken. It counts as worked on until this is dropped.
 pub(crate) struct Taken<'a, T> {
     lane: &'a Lane<T>,
     from: IpAddr,
@@ -69,7 +70,7 @@ impl<T> Lane<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets something wait for its turn, or gives it back.
+    /// Lets an item wait for its turn, or gives it back.
     pub(crate) fn put(&self, from: IpAddr, item: T, is_leaving: bool) -> Result<(), (Full, T)> {
         let from = neighbourhood(from);
         let mut state = self.state();
@@ -91,7 +92,7 @@ impl<T> Lane<T> {
         Ok(())
     }
 
-    /// What is next. `None` when the lane is closed, or when nothing came in time.
+    /// Takes the next item. `None` when the lane is closed, or when none came in time.
     pub(crate) fn take(&self, within: Option<Duration>) -> Option<Taken<'_, T>> {
         let until = within.map(|within| Instant::now() + within);
         let mut state = self.state();
@@ -111,7 +112,7 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Takes those out that somebody doesn't wait for any more; says how many.
+    /// Takes out the items for which nobody waits any more; returns their number.
     pub(crate) fn forget(&self, from: IpAddr, is_it: impl Fn(&T) -> bool) -> usize {
         let from = neighbourhood(from);
         let mut state = self.state();
@@ -131,7 +132,7 @@ impl<T> Lane<T> {
         gone
     }
 
-    /// Puts those last whose asker has closed its sending side.
+    /// Puts those items last whose client has closed its sending side.
     pub(crate) fn is_leaving(&self, from: IpAddr, is_it: impl Fn(&T) -> bool) {
         let mut state = self.state();
         let Some(address) = state.addresses.get_mut(&neighbourhood(from)) else { return };
@@ -141,17 +142,17 @@ impl<T> Lane<T> {
         address.leaving.append(&mut leaving);
     }
 
-    /// How much waits.
+    /// The number of items that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.state().waiting
     }
 
-    /// Whether it is closed.
+    /// Whether the lane is closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.state().is_closed
     }
 
-    /// Ends all who take from it.
+    /// Closes the lane, which ends the threads that take from it.
     pub(crate) fn close(&self) {
         self.state().is_closed = true;
         self.more.notify_all();
@@ -166,13 +167,14 @@ impl<T> Lane<T> {
                 addresses.remove(&from);
             }
         }
-        // Its next one may be worked on now.
+        // The address may have its next item worked on now.
         self.more.notify_one();
     }
 }
 
 impl<T> State<T> {
-    /// The next one of the first address whose turn it is: of those who stay before those who leave.
+    /// The next item of the first address whose turn it is. Items of clients that stay come before those of clients
+    /// that leave.
     fn next(&mut self, at_work: usize) -> Option<(IpAddr, T)> {
         let is_free = |address: &Address<T>| address.at_work < at_work;
         let stays = |from: &IpAddr| self.addresses.get(from).is_some_and(|a| is_free(a) && !a.waiting.is_empty());
@@ -199,14 +201,14 @@ impl<T> Address<T> {
         self.waiting.len() + self.leaving.len()
     }
 
-    /// Whether nothing of it waits.
+    /// Whether no item of it waits.
     fn is_idle(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl<T> Taken<'_, T> {
-    /// What was taken, and from where. It is worked on until this is dropped.
+    /// The item, and its address. It is worked on until this is dropped.
     pub(crate) fn item(&mut self) -> Option<(IpAddr, T)> {
         Some((self.from, self.item.take()?))
     }
@@ -230,7 +232,7 @@ mod tests {
         Lane::new(Bounds { waiting, of_one, at_work })
     }
 
-    /// What is taken without waiting, worked on and done with.
+    /// Takes an item without waiting, works on it, and ends it.
     fn next(lane: &Lane<u32>) -> Option<u32> {
         Some(lane.take(Some(Duration::ZERO))?.item()?.1)
     }
@@ -256,7 +258,7 @@ mod tests {
         assert_eq!(lane.put(address(1), 3, false), Err((Full::One, 3)));
         lane.put(address(2), 4, false).unwrap();
         assert_eq!(lane.put(address(3), 5, false), Err((Full::All, 5)));
-        // Whoever was refused leaves nothing behind.
+        // A refused item leaves nothing behind.
         while next(&lane).is_some() {}
         assert!(lane.state().addresses.is_empty());
     }

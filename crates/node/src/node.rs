@@ -5,36 +5,44 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use everywire_auth::Authority;
+use everywire_base::access::RoomKeeper;
 use everywire_base::ask::{Append, Authenticate, Call, Read};
 use everywire_base::cursor::Partition;
-use everywire_base::id::{Nameplate, Slot};
+use everywire_base::id::{NodeLife, Slot};
 use everywire_base::lab::Lab;
 use everywire_base::limits::Limits;
+use everywire_base::registry::NodesAsked;
+use everywire_base::roster::Roster;
 use everywire_base::rules::Rules;
+use everywire_bridge::{Bridges, Line, Seat};
 use everywire_driver::mail::mailbox;
 use everywire_driver::mio_net::{Bound, MioNet, Socket};
-use everywire_driver::{Listener, Mail, Mailbox, Notices, Ports, Post, Setup, Worker, WorkerMetrics, tls};
+use everywire_driver::{Crowd, Mail, Mailbox, Notices, Ports, Post, Setup, Worker, WorkerMetrics, tls};
 use everywire_http::{HttpListener, Service};
 use everywire_hub::Hub;
 use everywire_log::engine::Engine;
 use everywire_log::tail::Tail;
 use everywire_mqtt::{MqttConfig, MqttListen, MqttSocket};
 use everywire_native::{Native, TcpListen};
+use everywire_rooms::Rooms;
 use everywire_store::Store;
 use everywire_wire::{Carried, Listen, UpgradeRequest};
 use everywire_ws::{Subprotocol, WsUpgrade};
+use tokio::sync::mpsc;
 
-use crate::api::Calls;
+use crate::api::{Beside, Calls};
 use crate::applying::Applying;
 use crate::authority::{Checks, StoredUsers};
-use crate::config::{Bind, Config, StartError, Tls};
+use crate::config::{Bind, Config, EngineKind, Listener, Speaks, StartError, Tls};
 use crate::control::NodeControl;
 use crate::doorbell::{Appends, Doorbell, wall_clock};
 use crate::guests::Guests;
+use crate::keeping::Keeping;
 use crate::open::{Opened, open};
+use crate::peers::{Inbox, Peers, Workers};
 use crate::process;
 use crate::readers::Readers;
 use crate::sys::Sys;
@@ -43,17 +51,17 @@ use crate::threads;
 /// HTTP/1.1 is all that the HTTP wire speaks (RFC 7301).
 const HTTP_ALPN: [&str; 1] = ["http/1.1"];
 
-/// How clients call MQTT, the second of them those of a large cloud.
+/// The names of MQTT in ALPN; the second is that of the clients of a large cloud.
 const MQTT_ALPN: [&str; 2] = ["mqtt", "x-amzn-mqtt-ca"];
-/// How clients call the native protocol.
+/// The name of the native protocol in ALPN.
 const NATIVE_ALPN: [&str; 1] = ["everywire"];
 
 /// MQTT as a subprotocol of WebSocket (MQTT-5.0 §6).
 const MQTT: &str = "mqtt";
-/// What clients ask for that were written before 3.1.1.
+/// The subprotocol that clients older than MQTT 3.1.1 ask for.
 const MQTT_3_1: &str = "mqttv3.1";
 
-/// The most characters of a client's software that the registry keeps.
+/// The most characters of a client's `User-Agent` that the registry keeps.
 const MAX_AGENT: usize = 120;
 
 /// A running node. Dropping it without [`Node::drain`] leaves it running.
@@ -62,6 +70,7 @@ pub struct Node {
     posts: Arc<[Post<Socket>]>,
     engine: Arc<dyn Engine>,
     store: Store,
+    rooms: Arc<Rooms>,
     limits: Arc<Limits>,
     tls: Option<Tls>,
     draining: Arc<AtomicBool>,
@@ -70,15 +79,20 @@ pub struct Node {
     checks: Checks,
     authority: Arc<Authority>,
     applying: Applying,
+    bridges: Bridges,
+    keeping: Option<Keeping>,
     api: JoinHandle<()>,
     appender: JoinHandle<()>,
 }
 
 impl Node {
     /// Binds the listeners, opens and restores log and store, starts the threads, and accepts.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(mut config: Config) -> Result<Self, StartError> {
+        let rooms = Arc::new(Rooms::with(&config.limits.rooms));
+        config.rules.rooms = RoomKeeper::new(Arc::clone(&rooms) as _);
         let bound = bind(&config)?;
-        let nets = (0..config.workers.max(1)).map(|_| MioNet::new()).collect::<io::Result<Vec<_>>>();
+        let began = Instant::now();
+        let nets = (0..config.workers.max(1)).map(|_| MioNet::new(began)).collect::<io::Result<Vec<_>>>();
         let nets = nets.map_err(system("event loop"))?;
         let (mut seats, mut posts) = (Vec::new(), Vec::new());
         for (net, waker) in nets {
@@ -88,20 +102,30 @@ impl Node {
         }
         let store_thread = Arc::new(OnceLock::new());
         let appends = Arc::new(Appends::default());
-        let bell = Arc::new(Doorbell::new(posts.clone(), Arc::clone(&store_thread), Arc::clone(&appends)));
-        let opened = open(&config, bell)?;
+        let bridge = |i| everywire_bridge::line(i as u16);
+        let (lines, bridge_seats): (Vec<Line>, Vec<Seat>) = (0..config.bridges.len()).map(bridge).unzip();
+        let bell = Doorbell::new(posts.clone(), Arc::clone(&store_thread), Arc::clone(&appends), lines);
+        // The boot number is the low bits of the clock: no two lives of a node within years have the same.
+        let boot = wall_clock().0 as u32;
+        let life = NodeLife { node: config.node.as_str().into(), boot };
+        let (inbox, questions) = Inbox::new(&life, config.limits.api_calls);
+        let opened = open(&config, boot, (&rooms, &inbox), Arc::new(bell))?;
         let posts: Arc<[Post<Socket>]> = posts.into();
-        let assembly = Assembly { config, posts, appends };
+        let (workers, engine) = (Workers(Arc::clone(&posts)), Arc::clone(&opened.engine));
+        let peers = Peers { workers, inbox, engine, appends, random };
+        let assembly = Assembly { config, began, life, posts, peers, questions, rooms, bridge_seats };
         assembly.start(opened, seats, bound, &store_thread)
     }
 
-    /// Where the listeners are bound: `http`, `https`, `tcp`, `tcps`, `mqtt`, `mqtts`, and those of others by their names.
+    /// The addresses of the listeners: `http`, `https`, `tcp`, `tcps`, `mqtt`, `mqtts`, and those of other wires by
+    /// their names.
     pub fn addresses(&self) -> &[(&'static str, SocketAddr)] {
         &self.addresses
     }
 
     /// Takes new topic rules, and reads the certificates and the keys of tokens again.
-    pub fn reload(&self, rules: Rules) -> Result<(), StartError> {
+    pub fn reload(&self, mut rules: Rules) -> Result<(), StartError> {
+        rules.rooms = RoomKeeper::new(Arc::clone(&self.rooms) as _);
         let rules = Arc::new(rules);
         if let Some(tls) = &self.tls {
             let fresh = tls::load(&tls.cert, &tls.key)?;
@@ -111,24 +135,26 @@ impl Node {
         self.posts.iter().for_each(|post| drop(post.send(Mail::Rules(Arc::clone(&rules)))));
         if self.authority.keys_due().is_some() {
             let authority = Arc::clone(&self.authority);
-            // Another server may take its time.
+            // Keys may be at another server, which may take its time.
             let read = move || authority.refresh_keys(Duration::ZERO);
             threads::spawn("keys", read).map_err(system("thread"))?;
         }
         Ok(())
     }
 
-    /// Stops accepting, tells everybody to come back later, waits until all are gone or the time is over, and leaves
+    /// Stops accepting, tells every client to come back later, waits until all are gone or the time is over, and leaves
     /// the log clean.
     pub fn drain(self) {
         self.draining.store(true, Ordering::Release);
         self.posts.iter().for_each(|post| drop(post.send(Mail::Drain(self.limits.drain))));
         join(self.workers);
+        self.bridges.stop();
+        self.keeping.iter().for_each(Keeping::stop);
         self.engine.close();
         join([self.appender]);
         self.applying.stop();
         self.checks.close();
-        // The workers held the queues of these; without them they end by themselves.
+        // The workers held the queues of these threads; without them the threads end by themselves.
         join(self.pools);
         join([self.api]);
     }
@@ -153,7 +179,7 @@ struct Listening {
     wires: Arc<dyn Listen>,
 }
 
-/// Binds every listener that is on. Nobody is accepted yet.
+/// Binds every listener. Nobody is accepted yet.
 fn bind(config: &Config) -> Result<Vec<Listening>, StartError> {
     let mqtt_config = Arc::new(config.mqtt_config);
     let websocket = WsUpgrade::new(subprotocols(&mqtt_config)).on("/mqtt", MQTT).with_echo(config.echo);
@@ -163,35 +189,27 @@ fn bind(config: &Config) -> Result<Vec<Listening>, StartError> {
     let native: Arc<dyn Listen> = Arc::new(TcpListen::new(Arc::clone(&config.limits)));
     let mqtt: Arc<dyn Listen> = Arc::new(MqttListen::new(mqtt_config, Arc::clone(&config.limits)));
     let certificates = config.tls.as_ref().map(|tls| tls::load(&tls.cert, &tls.key)).transpose()?;
-    let at = |place: fn(&Tls) -> Option<SocketAddr>| {
-        config.tls.as_ref().and_then(place).map(|address| Bind { address, configured: true })
-    };
-    let (https, tcps, mqtts) = (at(|tls| tls.listen), at(|tls| tls.tcp), at(|tls| tls.mqtt));
-    // Without a place of its own, HTTPS stands in place of HTTP.
-    let (plain, https) =
-        if config.tls.is_some() && https.is_none() { (None, config.http) } else { (config.http, https) };
-    let clear = || None;
-    let strict = |names: &[&str]| certificates.as_ref().map(|certificates| tls::Tls::strict(certificates, names));
-    let lenient = |names: &[&str]| certificates.as_ref().map(|certificates| tls::Tls::lenient(certificates, names));
-    let mut wanted = vec![
-        ("http", plain, clear(), &http),
-        ("https", https, strict(&HTTP_ALPN), &http),
-        ("tcp", config.tcp, clear(), &native),
-        ("tcps", tcps, lenient(&NATIVE_ALPN), &native),
-        ("mqtt", config.mqtt, clear(), &mqtt),
-        ("mqtts", mqtts, lenient(&MQTT_ALPN), &mqtt),
-    ];
-    wanted.extend(config.listeners.iter().map(|others| (others.name, Some(others.bind), None, &others.wires)));
     let mut bound = Vec::new();
-    for (name, at, tls, wires) in wanted {
-        let Some(bind) = at else { continue };
-        let socket = settle(name, bind, Bound::bind(bind.address))?;
-        bound.extend(socket.map(|socket| Listening { name, bind, socket, tls, wires: Arc::clone(wires) }));
+    for listener in &config.listeners {
+        let Listener { bind, speaks, tls } = listener;
+        let certificates = certificates.as_ref().filter(|_| *tls);
+        if *tls && certificates.is_none() {
+            return Err(StartError::NoCertificates(bind.address));
+        }
+        let (wires, tls) = match speaks {
+            Speaks::Http => (&http, certificates.map(|own| tls::Tls::strict(own, &HTTP_ALPN))),
+            Speaks::Native => (&native, certificates.map(|own| tls::Tls::lenient(own, &NATIVE_ALPN))),
+            Speaks::Mqtt => (&mqtt, certificates.map(|own| tls::Tls::lenient(own, &MQTT_ALPN))),
+            Speaks::Other(name, wires) => (wires, certificates.map(|own| tls::Tls::lenient(own, &[name]))),
+        };
+        let name = listener.name();
+        let socket = settle(name, *bind, Bound::bind(bind.address))?;
+        bound.extend(socket.map(|socket| Listening { name, bind: *bind, socket, tls, wires: Arc::clone(wires) }));
     }
     Ok(bound)
 }
 
-/// What became of a listener. One that nobody asked for may stay off (RULES 36).
+/// The socket of a listener, or its error. A listener that nobody configured may stay off (RULES 36).
 fn settle<T>(name: &str, bind: Bind, socket: io::Result<T>) -> Result<Option<T>, StartError> {
     match socket {
         Ok(socket) => Ok(Some(socket)),
@@ -209,8 +227,14 @@ fn settle<T>(name: &str, bind: Bind, socket: io::Result<T>) -> Result<Option<T>,
 /// A node that is being put together.
 struct Assembly {
     config: Config,
+    /// The beginning of the workers' steady time.
+    began: Instant,
+    life: NodeLife,
     posts: Arc<[Post<Socket>]>,
-    appends: Arc<Appends>,
+    peers: Peers,
+    questions: mpsc::Receiver<NodesAsked>,
+    rooms: Arc<Rooms>,
+    bridge_seats: Vec<Seat>,
 }
 
 impl Assembly {
@@ -221,9 +245,9 @@ impl Assembly {
         bound: Vec<Listening>,
         store_thread: &OnceLock<thread::Thread>,
     ) -> Result<Node, StartError> {
-        let Opened { engine, log_metrics, appender, store, applier } = opened;
+        let Opened { engine, log_metrics, run, store, applier, keeper } = opened;
         let thread = system("thread");
-        let Self { config, posts, appends } = self;
+        let Self { config, began, life, posts, peers, questions, rooms, bridge_seats } = self;
         let metrics: Arc<[Arc<WorkerMetrics>]> = seats.iter().map(|_| Arc::default()).collect();
         let draining = Arc::new(AtomicBool::new(false));
         let (readers, reader_threads) = Readers::start(&store, &posts, config.limits.read_queue).map_err(thread)?;
@@ -233,37 +257,41 @@ impl Assembly {
         let (checks, mut pools) = checks.map_err(system("thread"))?;
         pools.extend(reader_threads);
         let lab = Arc::<Lab>::default();
+        let applying = Applying::start(applier, store_thread).map_err(system("thread"))?;
+        let appender = threads::spawn("log", || run.run()).map_err(system("thread"))?;
+        let keeping = keeper.map(|keeper| Keeping::start(keeper, &store)).transpose().map_err(system("thread"))?;
+        let bridges = bridge(&config, life.boot, bridge_seats, &engine, &store)?;
         let control = NodeControl {
+            began,
             checks: checks.clone(),
             guests: Guests::new(Arc::clone(&authority), config.limits.guests_per_address),
-            appends,
+            peers: peers.clone(),
             store: store.clone(),
+            rooms: Arc::clone(&rooms),
             engine: Arc::clone(&engine),
             log: log_metrics,
             workers: Arc::clone(&metrics),
+            bridges: Arc::clone(bridges.progress()),
             posts: Arc::clone(&posts),
             readers: readers.clone(),
             lab: Arc::clone(&lab),
             limits: Arc::clone(&config.limits),
             draining: Arc::clone(&draining),
         };
-        let sys = Sys { engine: Arc::clone(&engine), workers: Arc::clone(&metrics), store: store.clone() };
-        let calls = Calls::start(Arc::new(control), Arc::clone(&posts), &config.limits, sys);
+        let sys = Sys::new(&config, &engine, &metrics, &store);
+        let beside = Beside { sys, over: config.over.clone(), peers, questions };
+        let calls = Calls::start(Arc::new(control), Arc::clone(&posts), &config.limits, beside);
         let (calls, api) = calls.map_err(system("thread"))?;
-        let applying = Applying::start(applier, store_thread).map_err(system("thread"))?;
-        let appender = threads::spawn("log", || appender.run()).map_err(system("thread"))?;
-        let desk = Desk { engine: Arc::clone(&engine), readers, calls, checks: checks.clone() };
-        // Low bits of the clock: no two lives of a node within years have the same.
-        let boot = wall_clock().0 as u32;
-        let plate = Nameplate { node: config.node.as_str().into(), boot };
-        let hubs = Hubs { store: &store, engine: &*engine, config: &config, plate: &plate, lab };
+        let queues = Queues { engine: Arc::clone(&engine), readers, calls, checks: checks.clone() };
+        let hubs = Hubs { store: &store, engine: &*engine, config: &config, life: &life, rooms: &rooms, lab };
         let (addresses, listeners) = listen(bound)?;
-        let workers = spawn_workers(seats, listeners, &hubs, &desk, &posts, &metrics)?;
+        let workers = spawn_workers(seats, listeners, &hubs, &queues, &posts, &metrics)?;
         Ok(Node {
             addresses,
             posts,
             engine,
             store,
+            rooms,
             limits: config.limits,
             tls: config.tls,
             draining,
@@ -272,18 +300,38 @@ impl Assembly {
             checks,
             authority,
             applying,
+            bridges,
+            keeping,
             api,
             appender,
         })
     }
 }
 
-/// What each worker's hub is made of.
+/// Starts the bridges: nobody publishes yet.
+fn bridge(
+    config: &Config,
+    boot: u32,
+    seats: Vec<Seat>,
+    engine: &Arc<dyn Engine>,
+    store: &Store,
+) -> Result<Bridges, StartError> {
+    let (engine, store, limits) = (Arc::clone(engine), store.clone(), Arc::clone(&config.limits));
+    let is_shared = !matches!(config.engine, EngineKind::Embedded | EngineKind::Memory);
+    let node = config.node.as_str().into();
+    let spawn = |name: &str, run| threads::spawn(name, run);
+    let setup = everywire_bridge::Setup { engine, store, limits, node, boot, is_shared, spawn };
+    let bridges = config.bridges.iter().cloned().zip(seats).collect();
+    Bridges::start(bridges, setup).map_err(system("thread"))
+}
+
+/// The parts that each worker's hub is made of.
 struct Hubs<'a> {
     store: &'a Store,
     engine: &'a dyn Engine,
     config: &'a Config,
-    plate: &'a Nameplate,
+    life: &'a NodeLife,
+    rooms: &'a Arc<Rooms>,
     lab: Arc<Lab>,
 }
 
@@ -292,7 +340,7 @@ impl Hubs<'_> {
         self.engine.tails().to_vec()
     }
 
-    /// What the hub of a worker begins with. The hub itself is made on its thread, which it never leaves.
+    /// The setup of a worker's hub. The hub itself is made on the worker's thread, which it never leaves.
     fn seed(&self, worker: u16, rules: &Arc<Rules>) -> everywire_hub::Setup {
         let partitions = 0..self.engine.tails().len() as u16;
         everywire_hub::Setup {
@@ -301,44 +349,45 @@ impl Hubs<'_> {
             retained: self.store.retained(),
             limits: Arc::clone(&self.config.limits),
             rules: Arc::clone(rules),
+            rooms: Arc::clone(self.rooms),
             worker,
-            plate: self.plate.clone(),
-            draw: Arc::new(random),
+            life: self.life.clone(),
+            random: Arc::new(random),
         }
     }
 }
 
-/// What listens where, and its listeners.
-type Listeners = (Vec<(&'static str, SocketAddr)>, Vec<Listener<MioNet>>);
+/// The addresses by listener name, and the listeners.
+type Listeners = (Vec<(&'static str, SocketAddr)>, Vec<everywire_driver::Listener<MioNet>>);
 
-/// Lets clients come. Between binding and this somebody else may have begun to listen on the same address.
+/// Begins to listen. Another program may have begun to listen on the same address since it was bound.
 fn listen(bound: Vec<Listening>) -> Result<Listeners, StartError> {
     let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
     for Listening { name, bind, socket, tls, wires } in bound {
         let local = socket.local();
         let Some(socket) = settle(name, bind, socket.listen())? else { continue };
         addresses.push((name, local));
-        listeners.push(Listener { socket: Some(socket), local, wires, tls });
+        listeners.push(everywire_driver::Listener { socket: Some(socket), local, wires, tls });
     }
     Ok((addresses, listeners))
 }
 
 fn spawn_workers(
     seats: Vec<(MioNet, Mailbox<Socket>)>,
-    mut listeners: Vec<Listener<MioNet>>,
+    mut listeners: Vec<everywire_driver::Listener<MioNet>>,
     hubs: &Hubs<'_>,
-    desk: &Desk,
+    queues: &Queues,
     posts: &Arc<[Post<Socket>]>,
     metrics: &Arc<[Arc<WorkerMetrics>]>,
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let workers = seats.len();
     hubs.tails().iter().for_each(|tail| tail.set_readers(workers));
     let rules = Arc::new(hubs.config.rules.clone());
-    let notices = Arc::<Notices>::default();
+    let (notices, crowd) = (Arc::<Notices>::default(), Arc::<Crowd>::default());
     let most_connections = process::files_for_connections(hubs.config.limits.reserved_files);
     let spawn = |(number, (net, mailbox)): (usize, (MioNet, Mailbox<Socket>))| {
-        // Each listener is accepted from by one worker, which spreads its connections over all.
-        let share = |(i, listener): (usize, &mut Listener<MioNet>)| Listener {
+        // Each listener belongs to one worker, which accepts from it and spreads its connections over all.
+        let share = |(i, listener): (usize, &mut everywire_driver::Listener<MioNet>)| everywire_driver::Listener {
             socket: if i % workers == number { listener.socket.take() } else { None },
             local: listener.local,
             wires: Arc::clone(&listener.wires),
@@ -350,22 +399,28 @@ fn spawn_workers(
             number,
             net,
             tails: hubs.tails(),
-            ports: Box::new(desk.clone()),
+            ports: Box::new(queues.clone()),
             mailbox,
             posts: posts.to_vec(),
             metrics: metrics.to_vec(),
             listeners,
             limits: Arc::clone(&hubs.config.limits),
             rules: Arc::clone(&rules),
-            plate: hubs.plate.clone(),
+            life: hubs.life.clone(),
             most_connections,
             lab: Arc::clone(&hubs.lab),
             notices: Arc::clone(&notices),
+            crowd: Arc::clone(&crowd),
+            trim: hubs.config.trim,
             proxies: hubs.config.trusted_proxies.as_slice().into(),
         };
-        let hub = hubs.seed(number, &rules);
+        let (hub, engine) = (hubs.seed(number, &rules), Arc::clone(&queues.engine));
         let run = move || {
             let mut hub = Hub::new(hub);
+            // The roster is as of what the hub has read, or later: a record applied twice changes nothing.
+            if let Some(roster) = engine.roster() {
+                hub.set_roster(Roster::clone(&roster));
+            }
             if number == 0 {
                 hub.adopt_wills();
             }
@@ -376,10 +431,10 @@ fn spawn_workers(
     seats.into_iter().enumerate().map(spawn).collect()
 }
 
-/// What WebSocket carries; a client that names nothing speaks the first.
+/// The subprotocols of WebSocket; a client that names none speaks the first.
 fn subprotocols(mqtt: &Arc<MqttConfig>) -> Vec<Subprotocol> {
     fn agent(request: &UpgradeRequest<'_>) -> Option<Box<str>> {
-        // Whom nobody knows the registry doesn't describe.
+        // The registry doesn't describe connections without an identity.
         request.identity.as_ref()?;
         Some(request.one("user-agent")?.chars().take(MAX_AGENT).collect())
     }
@@ -405,21 +460,21 @@ fn subprotocols(mqtt: &Arc<MqttConfig>) -> Vec<Subprotocol> {
 /// A number from the system's source of randomness.
 fn random() -> u128 {
     let mut bytes = [0; 16];
-    // It fails only where the system has no such source, and there nothing is safe.
+    // The call fails only where the system has no such source, and there nothing is safe.
     getrandom::fill(&mut bytes).expect("the system's source of randomness");
     u128::from_ne_bytes(bytes)
 }
 
-/// Where workers send what others do for them.
+/// The queues of the work that other threads do for the workers.
 #[derive(Clone)]
-struct Desk {
+struct Queues {
     engine: Arc<dyn Engine>,
     readers: Readers,
     calls: Calls,
     checks: Checks,
 }
 
-impl Ports for Desk {
+impl Ports for Queues {
     fn submit(&self, appends: &mut Vec<Append>) {
         self.engine.submit(appends);
     }
@@ -444,5 +499,20 @@ impl Ports for Desk {
         self.checks.forget(from, worker, slot);
         self.calls.forget(worker, slot);
         self.readers.forget(from, worker, slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_without_its_certificates_is_an_error() {
+        let bind = Bind { address: ([127, 0, 0, 1], 0).into(), configured: true };
+        let listeners = vec![Listener { bind, speaks: Speaks::Mqtt, tls: true }];
+        let error = Node::start(Config { listeners, ..Config::default() }).err().map(|error| error.to_string());
+        let expected =
+            "the listener at 127.0.0.1:0 speaks TLS: give the node a certificate and its key (`Config::tls`)";
+        assert_eq!(error.as_deref(), Some(expected));
     }
 }

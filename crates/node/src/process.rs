@@ -1,4 +1,4 @@
-//! What the system knows of this process (Linux's `/proc`; elsewhere nothing).
+//! Numbers of this process that the system knows (Linux's `/proc`; elsewhere nothing).
 
 use std::fs;
 
@@ -32,8 +32,8 @@ pub(crate) fn open_files() -> u64 {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
 }
 
-/// How many files may still be opened for connections: all that the system allows, without those that are open and a reserve
-/// for the log, the store and its readers. The reserve is at most a quarter of all.
+/// The number of files that may still be opened for connections: all that the system allows, less those that are open
+/// and a reserve for the log, the store and its readers. The reserve is at most a quarter of all.
 pub(crate) fn files_for_connections(reserved: usize) -> u64 {
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     most.saturating_sub(open_files()).saturating_sub((most / 4).min(reserved as u64)).max(1)

@@ -1,8 +1,8 @@
 //! A bounded pool of threads that read the store for the workers.
 //!
-//! What is found in an index (exact topics, records by their places, a topic backwards) has a lane of its own, so that it
-//! never waits for what must scan. In each lane addresses take turns. A scan's pages are small, each is asked for anew,
-//! and who is gone asks for none: what still waits then is dropped.
+//! Reads that an index answers (exact topics, records by their places, a topic backwards) have a lane of their own, so
+//! that they never wait for scans. In each lane addresses take turns. The pages of a scan are small, and each is asked
+//! for anew. A connection that is gone asks for none: its reads that still wait are dropped.
 
 use std::io;
 use std::net::IpAddr;
@@ -16,14 +16,15 @@ use everywire_driver::mio_net::Socket;
 use everywire_driver::{Mail, Post};
 use everywire_store::Store;
 
-use crate::doorbell::wall_clock;
+use crate::doorbell::{answer, wall_clock};
 use crate::lane::{Bounds, Lane};
 use crate::threads;
 
-/// Threads of the lanes, for what the index has and for scans: enough to keep a disk busy.
+/// The number of threads of each lane, for reads by index and for scans: enough to keep a disk busy.
 const THREADS: [usize; 2] = [4, 2];
 
-/// How long a read waits for the store to come as far as it must be: it is milliseconds behind the log.
+/// The longest that a read waits until the store has applied what the read needs: the store is milliseconds behind the
+/// log.
 const BEHIND: Duration = Duration::from_millis(200);
 
 /// Reads on their way to the pool. Clones share the pool.
@@ -31,7 +32,7 @@ const BEHIND: Duration = Duration::from_millis(200);
 pub(crate) struct Readers(Arc<Pool>);
 
 struct Pool {
-    /// For what the index has, and for scans.
+    /// The lanes for reads by index and for scans.
     lanes: [Arc<Lane<Read>>; 2],
 }
 
@@ -67,14 +68,14 @@ impl Readers {
         lane.put(from, read, false).map_err(|(_, read)| read)
     }
 
-    /// A connection is gone: nobody waits for what it has asked.
+    /// Drops the reads of a connection that is gone.
     pub(crate) fn forget(&self, from: IpAddr, worker: u16, slot: Slot) {
         for lane in &self.0.lanes {
-            lane.forget(from, |read| read.ticket.worker == worker && read.ticket.slot == slot);
+            lane.forget(from, |read| read.reply_to.is_of(worker, slot));
         }
     }
 
-    /// How many reads wait.
+    /// The number of reads that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.0.lanes.iter().map(|lane| lane.waiting()).sum()
     }
@@ -83,10 +84,9 @@ impl Readers {
 fn serve(store: &Store, posts: &[Post<Socket>], lane: &Lane<Read>) {
     while let Some(mut taken) = lane.take(None) {
         let Some((_, read)) = taken.item() else { continue };
-        // One that waits in vain fails, and is asked for again.
+        // A read that waits in vain fails, and is asked for again.
         store.wait(read.applied, BEHIND);
         let page = store.read(&read, wall_clock());
-        // A worker that has ended has nobody to give it to.
-        let _ = posts[usize::from(read.ticket.worker)].send(Mail::Page(page));
+        answer(posts, read.reply_to, Mail::Page(page));
     }
 }

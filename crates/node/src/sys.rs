@@ -1,10 +1,10 @@
-//! `$SYS`: what the node tells of itself where MQTT's users look for it, as retained messages that nobody has to keep.
+//! `$SYS`: the node's numbers where MQTT's users look for them, as retained messages that nobody has to keep.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{Append, Draft};
-use everywire_base::id::{AskId, Slot, Ticket};
+use everywire_base::id::ReplyTo;
 use everywire_base::record::{Durability, Message};
 use everywire_base::topic::Topic;
 use everywire_driver::WorkerMetrics;
@@ -12,25 +12,41 @@ use everywire_driver::metrics::WireMetrics;
 use everywire_log::engine::Engine;
 use everywire_store::Store;
 
-/// Between two tellings.
+use crate::config::{Config, EngineKind};
+
+/// The time between two publishes of the numbers.
 pub(crate) const PERIOD: Duration = Duration::from_secs(10);
 
-/// What is told of.
+/// The sources of the numbers.
 pub(crate) struct Sys {
+    /// The beginning of its topics' names. Nodes that share a log have their own names in it.
+    prefix: String,
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) workers: Arc<[Arc<WorkerMetrics>]>,
-    pub(crate) store: Store,
+    workers: Arc<[Arc<WorkerMetrics>]>,
+    store: Store,
 }
 
 impl Sys {
-    /// Publishes the present numbers of a node that has been up so long.
+    /// The numbers of the node of this configuration.
+    pub(crate) fn new(
+        config: &Config,
+        engine: &Arc<dyn Engine>,
+        workers: &Arc<[Arc<WorkerMetrics>]>,
+        store: &Store,
+    ) -> Self {
+        let prefix = match &config.engine {
+            EngineKind::Elsewhere(_) => format!("$SYS/brokers/{}/", config.node),
+            EngineKind::Embedded | EngineKind::Memory => "$SYS/broker/".to_owned(),
+        };
+        Self { prefix, engine: Arc::clone(engine), workers: Arc::clone(workers), store: store.clone() }
+    }
+
+    /// Publishes the present numbers of a node that has been up for this long.
     pub(crate) fn tell(&self, up: Duration) {
-        // Nobody is answered: no worker has this number.
-        let ticket = Ticket { worker: self.workers.len() as u16, slot: Slot::default(), ask: AskId(u32::MAX) };
         let append = |(name, value): (&str, String)| {
-            let topic = Topic::parse(&format!("$SYS/broker/{name}")).ok()?;
+            let topic = Topic::parse(&format!("{}{name}", self.prefix)).ok()?;
             let message = Message { retain: true, qos: 0, ..Message::new(topic, value) };
-            Some(Append::new(ticket, Draft { message, durability: Durability::None }))
+            Some(Append::new(ReplyTo::Nobody, Draft::new(message, Durability::None)))
         };
         let mut appends = self.numbers(up).into_iter().filter_map(append).collect();
         self.engine.submit(&mut appends);

@@ -1,5 +1,5 @@
-//! The node's threads. One that panics takes the whole process with it: the others would wait for ever for what it alone
-//! answers. What was acknowledged is safe, and whoever supervises the process starts it again.
+//! The node's threads. A thread that panics takes the whole process with it: the others would wait for ever for its
+//! answers. Acknowledged messages are safe, and the supervisor of the process starts it again.
 
 use std::io;
 use std::process;
@@ -35,7 +35,7 @@ mod tests {
 
     use super::*;
 
-    /// Set where a thread shall panic.
+    /// A variable that makes a thread panic.
     const PANICS: &str = "EVERYWIRE_TEST_PANICS";
 
     #[test]

@@ -1,7 +1,7 @@
 //! `everywire backup`: a consistent copy of the data directory, while a server uses it or not.
 //!
-//! The log is the truth, and is copied up to what is whole; what is derived from it is left out, and is made again when the
-//! copy is started with. The operator's token goes with it.
+//! The log is the truth, and is copied up to its last whole record. The data that is derived from it is left out, and
+//! is made again when the copy is started. The operator's token goes with it.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Backup) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A file keeps its rights when it is copied.
+/// Copies the operator's token. The copy of a file keeps its permissions.
 fn copy_token(data: &Path, to: &Path) -> std::io::Result<()> {
     let file = token::admin_file(data);
     if file.exists() { std::fs::copy(file, token::admin_file(to)).map(drop) } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! `everywire check`: says all that is wrong with the configuration, and serves nothing.
+//! `everywire check`: prints every fault of the configuration, and serves nothing.
 
 use clap::Parser as _;
 
@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The settings, or all that is wrong with them.
+/// The settings, or their faults.
 pub(crate) fn load(arguments: &Serve) -> Result<Settings, Failure> {
     let variable = |name: &str| std::env::var(name).ok();
     let loaded = Settings::load(&Layers { arguments, variable: &variable });

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Adds, removes and lists static users; for operators
     User(User),
+    /// Shows rooms and their members, and ends memberships; for operators
+    Room(Room),
     /// Prints a token for a user, signed with the configured secret
     Token(Token),
     /// Reads the configuration and says what is wrong with it
@@ -40,7 +42,7 @@ pub(crate) enum Command {
     Backup(Backup),
 }
 
-/// Where the configuration comes from, and what stands above the file.
+/// The configuration file, and the options that stand above it.
 #[derive(Args, Debug, Default, Clone)]
 pub(crate) struct Serve {
     /// The configuration file [default: everywire.toml, if it exists]
@@ -49,7 +51,9 @@ pub(crate) struct Serve {
     /// Where the data is kept [default: ./everywire-data]
     #[arg(long, value_name = "DIR", env = "EVERYWIRE_DATA", hide_env_values = true)]
     pub(crate) data: Option<PathBuf>,
-    /// Who orders and keeps the messages: `embedded`, or `memory`, which keeps nothing [default: embedded]
+    /// Who orders and keeps the messages: `embedded`, `memory`, which keeps nothing, or for several nodes a Redis:
+    /// `redis://HOST`, `rediss://…`, `redis-sentinel://HOST:PORT,…/MASTER`, `redis-cluster://…`, or a Kafka:
+    /// `kafka://HOST:PORT,…/PREFIX` [default: embedded]
     #[arg(long, value_name = "URL", env = "EVERYWIRE_ENGINE", hide_env_values = true, value_parser = units::engine)]
     pub(crate) engine: Option<EngineKind>,
     /// Where HTTP is served [default: 127.0.0.1:8080]
@@ -96,7 +100,7 @@ pub(crate) struct Serve {
     pub(crate) new_epoch: bool,
 }
 
-/// What the environment says of the options of `serve`, for commands that have them not.
+/// The environment's values of the options of `serve`, for commands without these options.
 #[derive(Parser, Debug)]
 #[command(name = "everywire")]
 pub(crate) struct Environment {
@@ -132,35 +136,16 @@ pub(crate) struct Explain {
     /// The message's id
     #[arg(value_name = "MESSAGE-ID")]
     pub(crate) message: String,
-    /// The server's data directory, where the operator's token is
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "EVERYWIRE_DATA",
-        hide_env_values = true,
-        default_value = "./everywire-data"
-    )]
-    pub(crate) data: PathBuf,
     #[command(flatten)]
-    pub(crate) remote: Remote,
+    pub(crate) operator: ByOperator,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct User {
     #[command(subcommand)]
     pub(crate) command: UserCommand,
-    /// The server's data directory, where the operator's token is
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "EVERYWIRE_DATA",
-        hide_env_values = true,
-        default_value = "./everywire-data"
-    )]
-    pub(crate) data: PathBuf,
     #[command(flatten)]
-    pub(crate) remote: Remote,
+    pub(crate) operator: ByOperator,
 }
 
 #[derive(Subcommand, Debug)]
@@ -182,6 +167,37 @@ pub(crate) enum UserCommand {
     },
     /// Lists all users
     List,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Room {
+    #[command(subcommand)]
+    pub(crate) command: RoomCommand,
+    #[command(flatten)]
+    pub(crate) operator: ByOperator,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum RoomCommand {
+    /// Lists all rooms
+    List,
+    /// Shows what is known of a room
+    Show {
+        /// Its name
+        room: String,
+    },
+    /// Lists the members of a room
+    Members {
+        /// Its name
+        room: String,
+    },
+    /// Ends a user's membership
+    Kick {
+        /// The room's name
+        room: String,
+        /// The user
+        user: String,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -213,7 +229,7 @@ fn name(text: &str) -> Result<String, String> {
     everywire_base::identity::check_name(text).map(Into::into).map_err(|error| error.to_string())
 }
 
-/// Which server a client command talks to.
+/// The server that a client command talks to, and the token for it.
 #[derive(Args, Debug)]
 pub(crate) struct Remote {
     /// The server's address
@@ -229,6 +245,23 @@ pub(crate) struct Remote {
     /// Who you are
     #[arg(long, global = true, value_name = "TOKEN", env = "EVERYWIRE_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+}
+
+/// The data directory, where an operator's command finds its token, and the server.
+#[derive(Args, Debug)]
+pub(crate) struct ByOperator {
+    /// The server's data directory, where the operator's token is
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "EVERYWIRE_DATA",
+        hide_env_values = true,
+        default_value = "./everywire-data"
+    )]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
 }
 
 #[derive(Args, Debug)]
@@ -247,6 +280,9 @@ pub(crate) struct Pub {
     /// The idempotency key: the same key and message within two minutes is published once
     #[arg(long, value_name = "KEY", env = "EVERYWIRE_KEY", hide_env_values = true)]
     pub(crate) key: Option<String>,
+    /// The id of the message that it answers
+    #[arg(long = "ref", value_name = "ID", env = "EVERYWIRE_REF", hide_env_values = true)]
+    pub(crate) about: Option<String>,
     /// The media type [default: text/plain, or application/octet-stream if it isn't UTF-8]
     #[arg(long = "type", value_name = "TYPE", env = "EVERYWIRE_TYPE", hide_env_values = true)]
     pub(crate) content_type: Option<String>,

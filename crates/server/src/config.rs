@@ -1,8 +1,9 @@
 //! The configuration: flag, environment, file, default, in that order.
 //!
-//! [`file`] reads the file and finds all that is wrong with it; [`settings`] puts the layers over each other.
+//! [`file`] reads the file and finds its faults; [`settings`] puts the layers over each other.
 
 pub(crate) mod admission;
+mod bridges;
 mod complaint;
 mod environment;
 mod file;

@@ -1,16 +1,11 @@
-//! `everywire explain`: what became of a message, recipient by recipient.
-
-use everywire_client::Client;
+//! `everywire explain`: the result of a message for each recipient.
 
 use crate::cli::Explain;
 use crate::shown::shown;
 use crate::{Failure, token};
 
 pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
-    let remote = &arguments.remote;
-    let client = Client::new(&remote.server).map_err(|error| error.to_string())?;
-    let operator = token::operator(remote.token.as_deref(), &arguments.data, client.server())?;
-    let mut client = client.with_token(Some(operator));
+    let mut client = token::as_operator(&arguments.operator)?;
     let trace = client.trace(&arguments.message).map_err(|error| error.to_string())?;
     let expires = trace.stored.expires.map(|at| format!(", expires {at}")).unwrap_or_default();
     line(&format!("{} at {}, {}, {}{expires}", trace.topic, trace.cursor, trace.stored.time, trace.stored.durability));
@@ -34,7 +29,7 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints a line; names and topics in it are others'.
+/// Prints a line. Its names and topics come from others, so that control characters are escaped.
 fn line(text: &str) {
     println!("{}", shown(text));
 }

@@ -1,4 +1,4 @@
-//! What a server does with the machine's files at its start: the limit of open ones, and the ready file.
+//! The files that a server cares for at its start: the limit of open ones, the data directory, and the ready file.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit of open files to the hard one, and says what came of it.
+/// Raises the soft limit of open files to the hard one, and returns a line about the result.
 pub(crate) fn raise_limit() -> String {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
@@ -19,13 +19,13 @@ pub(crate) fn raise_limit() -> String {
     }
 }
 
-/// What others must not have in the data directory.
+/// The permission bits that others must not have in the data directory.
 const OTHERS: u32 = 0o077;
-/// Anybody may make files there.
+/// The permission bit of a directory where anybody may make files.
 const STICKY: u32 = 0o1000;
 
-/// Makes the data directory for nobody else: messages and secrets are in it. One that is there already and ours is closed to
-/// others; of any other it is told.
+/// Makes the data directory for this user alone: messages and secrets are in it. A directory that exists and is ours is
+/// closed to others; any other gets a warning.
 pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     let found = match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -37,7 +37,7 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     if mode & OTHERS == 0 {
         return Ok(());
     }
-    // A folder that others share on purpose is no data directory of ours alone.
+    // A directory that others share on purpose is not ours alone.
     let is_ours = mode & STICKY == 0 && found.uid() == rustix::process::geteuid().as_raw();
     let closed = is_ours.then(|| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode & 0o700)));
     if let Some(Ok(())) = closed {
@@ -52,7 +52,7 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
 pub(crate) struct ReadyFile(PathBuf);
 
 impl ReadyFile {
-    /// Removes what an earlier server left there, so that nobody takes it for ours.
+    /// Removes the file of an earlier server, so that nobody takes it for ours.
     pub(crate) fn prepare(path: &Path) -> Result<Self, String> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault(path, &error)),
@@ -60,7 +60,7 @@ impl ReadyFile {
         }
     }
 
-    /// Writes it.
+    /// Writes the file.
     pub(crate) fn write(&self, addresses: &[(&'static str, SocketAddr)]) -> Result<(), String> {
         let mut beside = self.0.clone().into_os_string();
         beside.push(format!(".{}", std::process::id()));

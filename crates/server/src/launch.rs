@@ -1,9 +1,10 @@
-//! From settings to a running node: the only file that knows the node's own types.
+//! The way from settings to a running node: the only file that knows the node's own types.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use everywire_node::{Bind, Config, HttpConfig, MqttConfig, Node};
+use everywire_node::{Bind, Config, HttpConfig, MqttConfig, Node, Over, Speaks};
+use everywire_redis::Address;
 
 use crate::config::{EngineKind, Listener, Mqtt, Settings};
 
@@ -11,13 +12,14 @@ use crate::config::{EngineKind, Listener, Mqtt, Settings};
 pub(crate) struct Running(Node);
 
 /// Starts a node.
-pub(crate) fn start(settings: &Settings, new_epoch: bool, admin_token: &str) -> Result<Running, String> {
+pub(crate) fn start(settings: &Settings, new_epoch: bool, admin_token: &str, over: Over) -> Result<Running, String> {
     spare_memory();
-    Node::start(config(settings, new_epoch, admin_token)).map(Running).map_err(|error| error.to_string())
+    let config = Config { over, ..config(settings, new_epoch, admin_token) };
+    Node::start(config).map(Running).map_err(|error| error.to_string())
 }
 
-/// Memory is taken in small pages: among pages of 2 MiB, of which each thread touches a few bytes here and there, the
-/// kilobyte of an idle connection would be two.
+/// Takes memory in small pages. Each thread touches only a few bytes of a huge page (2 MiB), so that huge pages would
+/// double the kilobyte of an idle connection.
 fn spare_memory() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
@@ -25,33 +27,40 @@ fn spare_memory() {
     }
 }
 
+/// Gives memory back that the thread holds of what others have freed: a worker's logins end in the log and the store.
+#[allow(unsafe_code, reason = "the allocator's own function")]
+fn trim() {
+    // SAFETY: it may be called at any time, by any thread.
+    unsafe { libmimalloc_sys::mi_collect(true) }
+}
+
 fn config(settings: &Settings, new_epoch: bool, admin_token: &str) -> Config {
-    let bind = |listener: Option<Listener>| {
-        listener.map(|listener| Bind { address: listener.address, configured: listener.configured })
-    };
     Config {
         node: settings.node.clone(),
-        http: bind(settings.http),
-        tcp: bind(settings.tcp),
-        mqtt: bind(settings.mqtt),
-        listeners: Vec::new(),
-        tls: settings.tls.as_ref().map(|tls| everywire_node::Tls {
-            cert: tls.cert.clone(),
-            key: tls.key.clone(),
-            listen: tls.listen,
-            tcp: tls.tcp,
-            mqtt: tls.mqtt,
-        }),
+        listeners: listeners(settings),
+        tls: settings.tls.as_ref().map(|tls| everywire_node::Tls { cert: tls.cert.clone(), key: tls.key.clone() }),
         data: settings.data.clone(),
         new_epoch,
-        engine: match settings.engine {
+        engine: match &settings.engine {
             EngineKind::Embedded => everywire_node::EngineKind::Embedded,
             EngineKind::Memory => everywire_node::EngineKind::Memory,
+            EngineKind::Kafka(address) => {
+                let kafka = everywire_kafka::Kafka::new(everywire_kafka::Address::clone(address));
+                let longest = settings.rules.max_message();
+                everywire_node::EngineKind::Elsewhere(Arc::new(kafka.with_longest(longest)))
+            }
+            EngineKind::Redis(address) => {
+                let redis = everywire_redis::Redis::new(Address::clone(address), new_epoch);
+                everywire_node::EngineKind::Elsewhere(Arc::new(redis))
+            }
         },
+        over: Over::default(),
         workers: settings.workers,
+        trim,
         trusted_proxies: settings.trusted_proxies.clone(),
         limits: Arc::new(settings.limits.clone()),
         rules: settings.rules.clone(),
+        bridges: settings.bridges.clone(),
         echo: settings.echo,
         auth: everywire_auth::Config {
             secret: settings.auth.secret.as_deref().map(Into::into),
@@ -75,6 +84,26 @@ fn config(settings: &Settings, new_epoch: bool, admin_token: &str) -> Config {
     }
 }
 
+/// The listeners that are on. HTTPS without an address of its own takes that of HTTP.
+fn listeners(settings: &Settings) -> Vec<everywire_node::Listener> {
+    let tls = settings.tls.as_ref();
+    let is_https = tls.is_some_and(|tls| tls.listen.is_none());
+    let secure = |address: Option<SocketAddr>| address.map(|address| Listener { address, configured: true });
+    let listeners = [
+        (settings.http, Speaks::Http, is_https),
+        (secure(tls.and_then(|tls| tls.listen)), Speaks::Http, true),
+        (settings.tcp, Speaks::Native, false),
+        (secure(tls.and_then(|tls| tls.tcp)), Speaks::Native, true),
+        (settings.mqtt, Speaks::Mqtt, false),
+        (secure(tls.and_then(|tls| tls.mqtt)), Speaks::Mqtt, true),
+    ];
+    let is_on = |(at, speaks, tls): (Option<Listener>, Speaks, bool)| {
+        let Listener { address, configured } = at?;
+        Some(everywire_node::Listener { bind: Bind { address, configured }, speaks, tls })
+    };
+    listeners.into_iter().filter_map(is_on).collect()
+}
+
 fn mqtt(said: &Mqtt) -> MqttConfig {
     let default = MqttConfig::default();
     MqttConfig {
@@ -87,12 +116,12 @@ fn mqtt(said: &Mqtt) -> MqttConfig {
 }
 
 impl Running {
-    /// What listens where, by the listener's name.
+    /// The addresses of the listeners, by their names.
     pub(crate) fn addresses(&self) -> &[(&'static str, SocketAddr)] {
         self.0.addresses()
     }
 
-    /// Takes over what can change while it runs: rules, certificates, keys.
+    /// Takes over the settings that can change at runtime: rules, certificates, keys.
     pub(crate) fn reload(&self, settings: &Settings) -> Result<(), String> {
         self.0.reload(settings.rules.clone()).map_err(|error| error.to_string())
     }

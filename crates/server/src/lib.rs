@@ -12,6 +12,7 @@ mod files;
 mod launch;
 mod logs;
 mod publish;
+mod room;
 mod serve;
 mod shown;
 mod subscribe;
@@ -27,7 +28,7 @@ use clap::error::ErrorKind;
 
 use cli::{Arguments, Command};
 
-/// What a command came to, if it failed: lines for stderr.
+/// The failure of a command: lines for stderr.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure(pub(crate) Vec<String>);
 
@@ -48,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Pub(arguments) => publish::run(&arguments),
         Command::Sub(arguments) => subscribe::run(&arguments),
         Command::User(arguments) => user::run(&arguments),
+        Command::Room(arguments) => room::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Token(arguments) => token::run(arguments),
         Command::Backup(arguments) => backup::run(&arguments),
@@ -57,7 +59,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(lines)) => {
             for line in lines {
-                // Who closed stderr doesn't want to know.
+                // Nobody reads a closed stderr.
                 let _ = writeln!(std::io::stderr(), "everywire: {}", shown::shown(&line));
             }
             ExitCode::FAILURE
@@ -65,7 +67,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Help and version go to standard output; wrong usage is one line on stderr, and 2. No command at all gets the help.
+/// Prints help and version on standard output, and wrong usage as one line on stderr, with exit code 2. Without a
+/// command it prints the help.
 fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
@@ -82,5 +85,18 @@ pub(crate) fn one_line(rendered: &str) -> String {
     let words = paragraphs.take_while(|text| !text.starts_with("Usage:") && !text.starts_with("For more information"));
     let words: Vec<String> = words.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let line = words.join("; ");
-    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+    without_logins(line.strip_prefix("error: ").unwrap_or(&line))
+}
+
+/// The text without the part of an address before the @: it may be a password.
+fn without_logins(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_whitespace() || c == '\'').unwrap_or(part.len());
+        let rest = part[..end].rfind('@').map_or(part, |at| &part[at..]);
+        shown += if rest.len() < part.len() { "://…" } else { "://" };
+        shown += rest;
+    }
+    shown
 }

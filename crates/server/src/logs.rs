@@ -31,9 +31,15 @@ pub(crate) fn level(text: &str) -> Result<String, String> {
     }
 }
 
-/// Begins to log. Once in a process.
+/// The filter of log lines. The client of Kafka is silent unless the level names it (`info,krafka=debug`): the code
+/// that uses it logs its errors.
+fn filter(settings: &Settings) -> EnvFilter {
+    EnvFilter::new(format!("krafka=off,{}", settings.log_level))
+}
+
+/// Begins to log. A process does this once.
 pub(crate) fn start(settings: &Settings) {
-    let (filter, handle) = reload::Layer::new(EnvFilter::new(&settings.log_level));
+    let (filter, handle) = reload::Layer::new(filter(settings));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // A terminal takes control characters for commands, and a line end in a topic would begin a line of its own.
     let fields = format::debug_fn(|writer, field, value| match (field.name(), format!("{value:?}")) {
@@ -53,14 +59,14 @@ pub(crate) fn start(settings: &Settings) {
         }
     };
     if begun.is_ok() {
-        // Only the first subscriber of a process is told apart from none.
+        // The filter belongs to the first subscriber of a process.
         let _ = FILTER.set(handle);
     }
 }
 
 /// Changes the level.
 pub(crate) fn change(settings: &Settings) {
-    if let Some(Err(error)) = FILTER.get().map(|filter| filter.reload(EnvFilter::new(&settings.log_level))) {
+    if let Some(Err(error)) = FILTER.get().map(|filter| filter.reload(self::filter(settings))) {
         tracing::error!("the log level could not be changed: {error}");
     }
 }

@@ -13,6 +13,7 @@ pub(crate) fn run(arguments: &Pub) -> Result<(), Failure> {
     let mut message = Publish::new(arguments.topic.clone(), body);
     message.content_type = Some(arguments.content_type.clone().unwrap_or_else(|| plain_type(&message.body).to_owned()));
     (message.event, message.key) = (arguments.event.clone(), arguments.key.clone());
+    message.about.clone_from(&arguments.about);
     let client = Client::new(&arguments.remote.server).map_err(|error| error.to_string())?;
     let mut client = client.with_token(arguments.remote.token.clone());
     let published = match arguments.via {
@@ -23,11 +24,11 @@ pub(crate) fn run(arguments: &Pub) -> Result<(), Failure> {
     };
     let published = published.map_err(|error| error.to_string())?;
     let line = match arguments.via {
-        // Its acknowledgement has no room for more.
+        // An acknowledgement of MQTT has no room for more.
         PubVia::Mqtt => "acknowledged\n".to_owned(),
         _ => format!("{} {} {}\n", published.id, published.cursor, published.durability),
     };
-    // It is published, whether or not somebody reads that.
+    // The message is published, whether or not somebody reads this line.
     let _ = Shown(io::stdout()).write_all(line.as_bytes());
     Ok(())
 }

@@ -3,8 +3,10 @@
 //! SIGTERM and SIGINT drain and end with 0, a second one ends at once; SIGHUP reads the configuration again.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use everywire_node::Over;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use tracing::{error, info, warn};
@@ -25,7 +27,15 @@ pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
     let ready = arguments.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
 
     let admin = token::admin(&settings.data)?;
-    let running = launch::start(&settings, arguments.new_epoch, &admin)?;
+    let why_over = Arc::<OnceLock<&'static str>>::default();
+    let over = {
+        let (why_over, signals) = (Arc::clone(&why_over), signals.handle());
+        Over::new(move |why| {
+            let _ = why_over.set(why);
+            signals.close();
+        })
+    };
+    let running = launch::start(&settings, arguments.new_epoch, &admin, over)?;
     let addresses = running.addresses();
     if addresses.is_empty() {
         running.drain();
@@ -40,11 +50,12 @@ pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
     }
     // A closed standard output doesn't stop a server.
     let mut out = std::io::stdout();
-    // What isn't a terminal is kept somewhere, and read by others.
+    // Output that is no terminal is kept somewhere, and others read it.
     let operator =
         if out.is_terminal() { Operator::Token(&admin) } else { Operator::At(token::admin_file(&settings.data)) };
     let _ = out.write_all(table::of(&settings, addresses, &operator).as_bytes());
-    stay(Stay { arguments, settings, running: Some(running), draining: None }, &mut signals)
+    stay(Stay { arguments, settings, running: Some(running), draining: None }, &mut signals)?;
+    why_over.get().map_or(Ok(()), |why| Err((*why).into()))
 }
 
 struct Stay<'a> {
@@ -61,6 +72,10 @@ fn stay(mut stay: Stay<'_>, signals: &mut Signals) -> Result<(), Failure> {
             SIGHUP => stay.reload(),
             _ => stay.drain(handle.clone())?,
         }
+    }
+    // The node itself has ended the wait for signals.
+    if let Some(running) = stay.running.take() {
+        running.drain();
     }
     match stay.draining.map(JoinHandle::join) {
         Some(Err(_)) => Err("draining failed: see the log".into()),

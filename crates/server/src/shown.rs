@@ -1,4 +1,4 @@
-//! Text of others as it is shown to people: a terminal takes control characters for commands.
+//! Text of others, made safe for people: a terminal takes control characters for commands.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     escaped(text, char::is_control)
 }
 
-/// The same, but for line ends and tabs.
+/// The text with its control characters escaped, except line ends and tabs.
 pub(crate) fn shown_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |character| character.is_control() && !matches!(character, '\n' | '\t'))
 }

@@ -1,8 +1,8 @@
 //! `everywire sub`: prints messages as they come, one on a line, and comes back after a cut.
 //!
-//! What comes goes to a pipe as it is; on a terminal its control characters are escaped.
+//! Message bodies go to a pipe as they are; on a terminal their control characters are escaped.
 //!
-//! SIGINT, SIGTERM and a reader of the output who goes away end it with 0, between two messages.
+//! SIGINT, SIGTERM and a closed output end it with 0, between two messages.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::shown::{shown, shown_lines};
 
 /// The pause after a short poll that found nothing.
 const POLL_PAUSE: Duration = Duration::from_secs(1);
-/// How long a long poll hangs: the server's own default.
+/// The time for which a long poll hangs: the default of the server.
 const LONG_POLL_WAIT: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(arguments: &Sub) -> Result<(), Failure> {
@@ -88,7 +88,7 @@ fn print(envelope: &Envelope, json: bool) -> io::Result<()> {
     out.flush()
 }
 
-/// Tells people something without ending; who closed stderr doesn't want to know.
+/// Writes a note to stderr without ending; nobody reads a closed stderr.
 fn note(what: &str) {
     let _ = writeln!(io::stderr(), "everywire: {}", shown(what));
 }

@@ -1,4 +1,4 @@
-//! The table that `serve` shows when it is ready: what listens where, and the page's address.
+//! The table that `serve` shows when it is ready: the listeners with their addresses, and the page's address.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,7 +15,7 @@ const WHAT: &[(&str, &str)] = &[
     ("mqtts", "the same over TLS"),
 ];
 
-/// How an operator gets in.
+/// The operator's way in.
 pub(crate) enum Operator<'a> {
     /// With this token, which is shown.
     Token(&'a str),
@@ -26,9 +26,13 @@ pub(crate) enum Operator<'a> {
 /// The lines of the table. The names of the listeners are the schemes of their addresses.
 pub(crate) fn of(settings: &Settings, addresses: &[(&'static str, SocketAddr)], operator: &Operator<'_>) -> String {
     let workers = settings.workers;
-    let kept = match settings.engine {
+    let kept = match &settings.engine {
         EngineKind::Embedded => format!("engine embedded, data in {}", settings.data.display()),
         EngineKind::Memory => "engine memory, which keeps nothing".to_owned(),
+        EngineKind::Kafka(address) => {
+            format!("engine kafka, topics {}.…, this node's copy in {}", address.prefix, settings.data.display())
+        }
+        EngineKind::Redis(address) => format!("engine {address}, this node's copy in {}", settings.data.display()),
     };
     let mut lines = format!(
         "everywire {}: node {}, {kept}, {workers} worker{}\n",
@@ -46,7 +50,7 @@ pub(crate) fn of(settings: &Settings, addresses: &[(&'static str, SocketAddr)], 
     }
     let _ = writeln!(lines, "  {}", admission::line(settings));
     if let Some((name, address)) = addresses.first().filter(|(name, _)| name.starts_with("http")) {
-        // A browser keeps what stands behind the # to itself.
+        // A browser doesn't send the part after the #.
         let _ = match operator {
             Operator::Token(token) => writeln!(lines, "  operator's page: {}#token={token}", page(name, *address)),
             Operator::At(file) => {

@@ -1,4 +1,5 @@
-//! `everywire token`: signs a token with the configured secret. And the operator's own, which `serve` makes.
+//! `everywire token`: signs a token with the configured secret. Here is also the operator's own token, which `serve`
+//! makes.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -7,10 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser as _;
 use everywire_auth::{Claims, mint};
-use everywire_client::Server;
+use everywire_client::{Client, Server};
 
 use crate::check;
-use crate::cli::{Environment, Serve, Token};
+use crate::cli::{ByOperator, Environment, Serve, Token};
 use crate::{Failure, files, one_line};
 
 pub(crate) fn run(arguments: Token) -> Result<(), Failure> {
@@ -41,9 +42,17 @@ pub(crate) fn run(arguments: Token) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The token of an operator: the one that was given, or that of the data directory, which is for servers on this machine
-/// alone: it is sent in clear.
-pub(crate) fn operator(given: Option<&str>, data: &Path, server: &Server) -> Result<String, Failure> {
+/// A client that speaks as an operator.
+pub(crate) fn as_operator(operator: &ByOperator) -> Result<Client, Failure> {
+    let remote = &operator.remote;
+    let client = Client::new(&remote.server).map_err(|error| error.to_string())?;
+    let token = operators_token(remote.token.as_deref(), &operator.data, client.server())?;
+    Ok(client.with_token(Some(token)))
+}
+
+/// The token of an operator: the given one, or else that of the data directory. The latter is for servers on this
+/// machine alone, since it is sent in clear.
+fn operators_token(given: Option<&str>, data: &Path, server: &Server) -> Result<String, Failure> {
     if let Some(given) = given {
         return Ok(given.to_owned());
     }
@@ -58,7 +67,7 @@ pub(crate) fn operator(given: Option<&str>, data: &Path, server: &Server) -> Res
     })
 }
 
-/// Where the operator's token is.
+/// The file of the operator's token.
 pub(crate) fn admin_file(data: &Path) -> PathBuf {
     data.join("admin.token")
 }
@@ -69,13 +78,13 @@ fn read_admin(data: &Path) -> Option<String> {
     Some(text.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
-/// The operator's token: made at the first start, for nobody else to read.
+/// The operator's token. It is made at the first start, and nobody else can read it.
 pub(crate) fn admin(data: &Path) -> Result<String, String> {
     let file = admin_file(data);
     let fault = |error: io::Error| format!("the operator's token {} can't be made: {error}", file.display());
     files::private_directory(data).map_err(fault)?;
     if let Some(token) = read_admin(data) {
-        // Somebody may have copied the folder about.
+        // A copied directory may have lost its permissions.
         let _ = std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600));
         return Ok(token);
     }
@@ -116,7 +125,7 @@ mod tests {
     fn the_operators_token_goes_to_no_other_machine() {
         let folder = tempfile::tempdir().unwrap();
         let token = admin(folder.path()).unwrap();
-        let ask = |given, url: &str| operator(given, folder.path(), &Server::parse(url).unwrap());
+        let ask = |given, url: &str| operators_token(given, folder.path(), &Server::parse(url).unwrap());
         for near in
             ["http://127.0.0.1:8080", "http://127.9.9.9", "http://localhost:1", "http://[::1]:1", "http://LOCALHOST"]
         {

@@ -1,5 +1,5 @@
-//! `everywire user`: the static users, through the API, as an operator. A password is never sent: what checks it is made
-//! here.
+//! `everywire user`: the static users, through the API, as an operator. A password is never sent: the secret that
+//! checks it is made here.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
@@ -11,10 +11,7 @@ use crate::shown::shown;
 use crate::{Failure, token};
 
 pub(crate) fn run(arguments: &User) -> Result<(), Failure> {
-    let remote = &arguments.remote;
-    let client = Client::new(&remote.server).map_err(|error| error.to_string())?;
-    let operator = token::operator(remote.token.as_deref(), &arguments.data, client.server())?;
-    let mut client = client.with_token(Some(operator));
+    let mut client = token::as_operator(&arguments.operator)?;
     match &arguments.command {
         UserCommand::Add { name } | UserCommand::Passwd { name } => {
             let exists = names(&mut client)?.contains(name);
@@ -43,7 +40,7 @@ fn names(client: &mut Client) -> Result<Vec<String>, Failure> {
     client.users().map_err(|error| error.to_string().into())
 }
 
-/// What checks a password, as JSON.
+/// The secret that checks a password, as JSON.
 fn secret(name: &str, password: &str) -> Result<String, Failure> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|error| format!("the system gives no random bytes: {error}"))?;
@@ -54,7 +51,7 @@ fn secret(name: &str, password: &str) -> Result<String, Failure> {
 /// The first line of standard input.
 fn password() -> Result<String, Failure> {
     if std::io::stdin().is_terminal() {
-        // Who closed stderr needs no prompt.
+        // A user who closed stderr needs no prompt.
         let _ = write!(std::io::stderr(), "password (it is shown as you type): ");
     }
     let mut line = String::new();

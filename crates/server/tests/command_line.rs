@@ -1,4 +1,4 @@
-//! The built binary from outside: help, wrong usage, `check`, and refusals to start. What it prints is compared with
+//! The built binary from outside: help, wrong usage, `check`, and refusals to start. Its output is compared with
 //! `tests/golden`; `EVERYWIRE_BLESS=1` writes it anew.
 
 #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
@@ -53,7 +53,7 @@ fn wrong_usage_is_one_line_and_2() {
         &["bench"][..],
         &["serve", "--htpp", "off"],
         &["serve", "--http", "8080"],
-        &["serve", "--engine", "redis://localhost"],
+        &["serve", "--engine", "redis://:secret@localhost?wiat=1"],
         &["serve", "--workers", "0"],
         &["pub"],
         &["pub", "room/#", "x"],
@@ -145,7 +145,7 @@ fn clients_say_that_nobody_is_there() {
     assert!(text(&wrong.stderr).contains("does not begin with http://"));
 }
 
-/// A server of the test's own, with free ports; ended by its signal.
+/// A server of the test's own, with free ports. A signal ends it.
 struct Server {
     child: std::process::Child,
     folder: tempfile::TempDir,
@@ -183,7 +183,7 @@ impl Server {
         signal_child(&self.child, signal);
     }
 
-    /// What it said on stderr, once it has ended.
+    /// Waits for its end; returns the exit code and the text of stderr.
     fn end(self) -> (Option<i32>, String) {
         let output = self.child.wait_with_output().unwrap();
         (output.status.code(), text(&output.stderr))
@@ -194,7 +194,7 @@ fn signal_child(child: &std::process::Child, signal: rustix::process::Signal) {
     rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
 }
 
-/// Reads the table of listeners: it comes when all of them accept.
+/// Reads the table of listeners, which comes when all of them accept.
 fn page_address(child: &mut std::process::Child) -> String {
     use std::io::BufRead as _;
     let lines = std::io::BufReader::new(child.stdout.as_mut().unwrap()).lines();

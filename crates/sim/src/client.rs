@@ -3,13 +3,14 @@
 use everywire_base::cursor::Cursor;
 use everywire_base::topic::Filter;
 
-use crate::checker::{Acknowledged, Checker, number_of};
+use crate::checker::{Acknowledged, Checker, Loss, number_of};
 use crate::http;
-use crate::mqtt::{Mqtt, Writer, Written};
-use crate::native::{Native, News};
+use crate::mqtt::{self, Mqtt, Writer, Written};
+use crate::native::{self, Native, News};
 use crate::net::{HTTP, Leave, MQTT, Network, TCP};
+use crate::tokens;
 
-/// How a reader reads.
+/// The transport of a reader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Transport {
     Poll,
@@ -33,7 +34,7 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// That which reads exactly once stands last.
+    /// All transports. Exactly once stands last.
     pub(crate) const ALL: [Transport; 11] = [
         Transport::Poll,
         Transport::LongPoll,
@@ -48,13 +49,23 @@ impl Transport {
         Transport::MqttOnce,
     ];
 
-    /// The quality of service of those that speak MQTT.
+    /// The quality of service of the transports over MQTT.
     fn qos(self) -> u8 {
         match self {
             Transport::MqttSession => 1,
             Transport::MqttOnce => 2,
             _ => 0,
         }
+    }
+
+    /// Whether the client keeps the place itself up to which it has read.
+    pub(crate) fn is_by_cursor(self) -> bool {
+        self.qos() == 0 && !matches!(self, Transport::Session | Transport::WebSocketSession)
+    }
+
+    /// Whether the server tells its readers of gaps: MQTT has no word for it.
+    pub(crate) fn tells_gaps(self) -> bool {
+        self.listener() != MQTT
     }
 
     fn is_native(self) -> bool {
@@ -77,16 +88,20 @@ pub(crate) struct Reader {
     pub(crate) filters: Vec<Filter>,
     pub(crate) cursor: Option<String>,
     pub(crate) link: Option<u32>,
-    /// Bytes that the server may send before the reader reads.
+    /// The number of bytes that the server may send before the reader reads.
     pub(crate) window: usize,
-    /// It reads nothing for so many more steps.
+    /// The number of steps for which it reads nothing.
     pub(crate) stalled: u32,
+    /// The seconds for which its tokens are valid, if it logs in.
+    tokens: Option<u32>,
     received: Vec<u8>,
-    /// The body of a stream, without its chunks' frames.
+    /// The body of a stream, without the frames of its chunks.
     body: Vec<u8>,
     /// The head of the stream has come.
     streaming: bool,
     asked: bool,
+    /// The server has ended a stream, or not begun it: the reader comes again.
+    is_refused: bool,
     native: Native,
     mqtt: Mqtt,
 }
@@ -101,10 +116,12 @@ impl Reader {
             link: None,
             window,
             stalled: 0,
+            tokens: None,
             received: Vec::new(),
             body: Vec::new(),
             streaming: false,
             asked: false,
+            is_refused: false,
             native: Native::new(
                 matches!(transport, Transport::WebSocket | Transport::WebSocketSession),
                 matches!(transport, Transport::Session | Transport::WebSocketSession),
@@ -113,7 +130,32 @@ impl Reader {
         }
     }
 
-    /// Forgets the connection, not the cursor.
+    /// Logs in on each connection, with a token that is valid for this many seconds.
+    pub(crate) fn with_tokens(self, seconds: u32) -> Self {
+        Self { tokens: Some(seconds), ..self }
+    }
+
+    /// Its name as a user, if it logs in.
+    pub(crate) fn user(&self) -> Option<String> {
+        self.tokens.map(|_| format!("reader{}", self.number))
+    }
+
+    /// Whether the server has let its connection in, for as long as that lasts.
+    pub(crate) fn is_in(&self) -> bool {
+        self.streaming || self.native.is_in() || self.mqtt.is_in
+    }
+
+    /// Whether the server begins at the earliest message for it: it knows no place, and has no session that does.
+    pub(crate) fn is_beginning(&self) -> bool {
+        if self.transport.is_by_cursor() { self.cursor.is_none() } else { !self.native.has_subscribed() }
+    }
+
+    /// A fresh token, if it logs in.
+    fn token(&self, network: &Network) -> Option<String> {
+        Some(tokens::token(&self.user()?, network.now(), self.tokens?))
+    }
+
+    /// Forgets the connection, but not the cursor.
     pub(crate) fn disconnect(&mut self, network: &mut Network, how: Leave) {
         if let Some(link) = self.link.take() {
             if how == Leave::Closed && self.asked && self.transport.qos() > 0 {
@@ -125,9 +167,10 @@ impl Reader {
         self.body.clear();
         (self.streaming, self.asked) = (false, false);
         self.native.disconnected();
+        self.mqtt.is_in = false;
     }
 
-    /// Connects, asks, reads: whatever is next. At most `most` bytes are read.
+    /// Does its next step: connects, asks or reads. At most `most` bytes are read.
     pub(crate) fn step(&mut self, network: &mut Network, checker: &mut Checker, most: usize) -> Result<(), String> {
         if self.stalled > 0 {
             self.stalled -= 1;
@@ -136,12 +179,13 @@ impl Reader {
         let link = *self.link.get_or_insert_with(|| network.connect(self.transport.listener(), self.window));
         if !self.asked {
             self.asked = true;
+            let (token, cursor) = (self.token(network), self.cursor.as_deref());
             match self.transport.listener() {
                 _ if self.transport.is_native() => {
-                    self.native.begin(network, link, &self.filters, self.cursor.as_deref());
+                    self.native.begin(network, link, token, (&self.filters, cursor));
                 }
-                MQTT => self.mqtt.begin(network, link, &self.filters, self.cursor.as_deref()),
-                _ => network.send(link, self.request().as_bytes()),
+                MQTT => self.mqtt.begin(network, link, token, (&self.filters, cursor)),
+                _ => network.send(link, self.request(token).as_bytes()),
             }
         }
         let Some(bytes) = network.receive(link, most) else {
@@ -154,14 +198,18 @@ impl Reader {
             Transport::Sse => self.take_events(checker),
             Transport::Stream => self.take_lines(checker),
             _ => self.take_frames(network, link, checker),
+        }?;
+        if std::mem::take(&mut self.is_refused) {
+            self.disconnect(network, Leave::Closed);
         }
+        Ok(())
     }
 
-    fn request(&self) -> String {
+    fn request(&self, token: Option<String>) -> String {
         let topics: Vec<String> =
             self.filters.iter().map(|f| format!("topic={}", f.as_str().replace('#', "%23"))).collect();
         let query = topics.join("&");
-        // A reader that has no cursor yet begins at the earliest, so that it wants everything.
+        // A reader without a cursor begins at the earliest message, so that it wants everything.
         let after = self.cursor.as_deref().unwrap_or("earliest");
         let (path, more) = match self.transport {
             Transport::Poll => ("messages", "&limit=7"),
@@ -169,7 +217,8 @@ impl Reader {
             Transport::Sse => ("events", ""),
             _ => ("stream", ""),
         };
-        format!("GET /v1/{path}?{query}&after={after}{more} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        format!("GET /v1/{path}?{query}&after={after}{more} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n")
     }
 
     fn take_poll(&mut self, checker: &mut Checker) -> Result<(), String> {
@@ -186,7 +235,7 @@ impl Reader {
                 let poll: http::Poll = serde_json::from_slice(&body).map_err(|e| format!("a poll's body: {e}"))?;
                 if poll.gap {
                     let gap = format!("asked after {:?}, and got up to {}", self.cursor, poll.cursor);
-                    checker.readings[self.number].gaps.push(gap);
+                    checker.gap(self.number, gap)?;
                 }
                 for message in &poll.messages {
                     self.came(&message.topic, &message.cursor, &message.bytes(), checker)?;
@@ -194,6 +243,11 @@ impl Reader {
                 self.stand_at(&poll.cursor, checker)
             }
             503 => Ok(()),
+            // Its token has expired, or it was kicked: again, with a new one.
+            401 | 403 if self.tokens.is_some() => {
+                self.is_refused = true;
+                Ok(())
+            }
             status => Err(format!("a poll was answered {status}: {}", String::from_utf8_lossy(&body))),
         }
     }
@@ -201,8 +255,19 @@ impl Reader {
     fn take_head(&mut self) -> Result<bool, String> {
         if !self.streaming {
             let Some(head) = http::head(&self.received) else { return Ok(false) };
-            if head.status != 200 {
-                return Err(format!("a stream was answered {}", head.status));
+            match head.status {
+                200 => {}
+                // The node doesn't know its cursor yet.
+                503 => {
+                    self.is_refused = true;
+                    return Ok(false);
+                }
+                // Its token has expired, or it was kicked: again, with a new one.
+                401 | 403 if self.tokens.is_some() => {
+                    self.is_refused = true;
+                    return Ok(false);
+                }
+                status => return Err(format!("a stream was answered {status}")),
             }
             self.received.drain(..head.bytes);
             self.streaming = true;
@@ -223,7 +288,7 @@ impl Reader {
                         self.came(&topic, &cursor, &body, checker)?;
                         self.stand_at(&cursor, checker)?;
                     }
-                    News::Gap(gap) => checker.readings[self.number].gaps.push(gap),
+                    News::Gap(gap) => checker.gap(self.number, gap)?,
                     News::Close => {
                         self.disconnect(network, Leave::Closed);
                         return Ok(());
@@ -248,8 +313,12 @@ impl Reader {
             return Ok(());
         }
         while let Some(event) = http::event(&mut self.body) {
+            if event.name.as_deref() == Some("close") {
+                self.is_refused = true;
+                return Ok(());
+            }
             if event.name.as_deref() == Some("gap") {
-                checker.readings[self.number].gaps.push(event.data);
+                checker.gap(self.number, event.data)?;
             } else if !event.data.is_empty() {
                 let envelope: everywire_base::envelope::Envelope =
                     serde_json::from_str(&event.data).map_err(|e| format!("an event's data: {e}: {}", event.data))?;
@@ -272,8 +341,12 @@ impl Reader {
             if text.trim().is_empty() {
                 continue;
             }
+            if text.starts_with("{\"close\"") {
+                self.is_refused = true;
+                return Ok(());
+            }
             if text.starts_with("{\"gap\"") {
-                checker.readings[self.number].gaps.push(text.into_owned());
+                checker.gap(self.number, text.into_owned())?;
                 continue;
             }
             let envelope: everywire_base::envelope::Envelope =
@@ -293,10 +366,50 @@ impl Reader {
         let offset = offset_of(cursor)?;
         if let Some(before) = &self.cursor
             && offset_of(before)? > offset
+            && checker.loss != Loss::End
         {
             return Err(format!("{} went back from {before} to {cursor}", checker.readings[self.number].name));
         }
         self.cursor = Some(cursor.to_owned());
+        Ok(())
+    }
+}
+
+/// A connection that a reader with a session has left without a word, while its node still takes it for alive.
+pub(crate) struct Ghost {
+    pub(crate) reader: usize,
+    /// The node at which it is.
+    pub(crate) at: usize,
+    link: u32,
+    received: Vec<u8>,
+    is_native: bool,
+    /// The offset above which the session is another connection's.
+    pub(crate) up_to: Option<u64>,
+}
+
+impl Ghost {
+    /// The connection of a reader that leaves now, if it has a session.
+    pub(crate) fn of(reader: &Reader, at: usize) -> Option<Self> {
+        let is_native = reader.transport == Transport::Session;
+        let has_session = is_native || reader.transport.qos() > 0;
+        let link = reader.link.filter(|_| has_session && reader.is_in())?;
+        let received = reader.received.clone();
+        Some(Self { reader: reader.number, at, link, received, is_native, up_to: None })
+    }
+
+    /// Complains of a message that came over it after another connection had its session.
+    pub(crate) fn haunt(&mut self, network: &mut Network) -> Result<(), String> {
+        let Some(bytes) = network.receive(self.link, usize::MAX) else { return Ok(()) };
+        self.received.extend(bytes);
+        let cursors =
+            if self.is_native { native::cursors(&mut self.received) } else { mqtt::cursors(&mut self.received) }?;
+        for cursor in cursors {
+            let offset = offset_of(&cursor)?;
+            if self.up_to.is_some_and(|up_to| offset > up_to) {
+                let Self { reader, at, .. } = self;
+                return Err(format!("node {at} delivers {offset} for reader {reader}, whose session is at another"));
+            }
+        }
         Ok(())
     }
 }
@@ -313,7 +426,8 @@ pub(crate) struct Publisher {
     pub(crate) number: Option<u64>,
     sent: bool,
     received: Vec<u8>,
-    /// It speaks MQTT, and publishes exactly once; else HTTP, and says again what was not answered.
+    /// The state of MQTT, if it publishes exactly once over MQTT; else it publishes over HTTP, and repeats a request
+    /// that was not answered.
     writer: Option<Writer>,
 }
 
@@ -337,12 +451,12 @@ impl Publisher {
         self.sent = false;
     }
 
-    /// Sends or waits, if it has a message; `padding` makes the body longer.
+    /// Sends its message or waits for the answer, if it has one; `padding` makes the body longer.
     pub(crate) fn step(&mut self, network: &mut Network, checker: &mut Checker, padding: usize) -> Result<(), String> {
         let Some(number) = self.number else { return Ok(()) };
         let listener = if self.writer.is_some() { MQTT } else { HTTP };
         let link = *self.link.get_or_insert_with(|| network.connect(listener, 1 << 16));
-        // The same bytes at each retry: the padding depends on the number alone.
+        // The bytes are the same at each retry: the padding depends on the number alone.
         let body = format!("{number}{}", "x".repeat(padding * (number as usize % 7)));
         let topic = checker.publishes[&number].topic.clone();
         if !std::mem::replace(&mut self.sent, true) {

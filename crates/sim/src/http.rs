@@ -1,14 +1,14 @@
-//! Just enough of an HTTP client to read what the server says: responses, event streams, envelopes.
+//! A part of an HTTP client that reads the server's answers: responses, event streams, envelopes.
 
 use everywire_base::envelope::Envelope;
 
-/// A response, or as much of it as has come.
+/// The head of a response.
 pub(crate) struct Head {
     pub(crate) status: u16,
     pub(crate) cursor: Option<String>,
-    /// The body's length; `None` for one in chunks.
+    /// The body's length; `None` for a body in chunks.
     pub(crate) length: Option<usize>,
-    /// Bytes of the head.
+    /// The number of bytes of the head.
     pub(crate) bytes: usize,
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn head(bytes: &[u8]) -> Option<Head> {
     Some(Head { status, cursor: field("everywire-cursor"), length, bytes: end + 4 })
 }
 
-/// Moves the whole chunks that have come into the body (RFC 9112 §7.1).
+/// Moves the whole chunks that have come into `body` (RFC 9112 §7.1).
 pub(crate) fn take_chunks(raw: &mut Vec<u8>, body: &mut Vec<u8>) {
     while let Some(at) = raw.windows(2).position(|w| w == b"\r\n") {
         let size = std::str::from_utf8(&raw[..at]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
@@ -56,7 +56,7 @@ pub(crate) struct Event {
     pub(crate) data: String,
 }
 
-/// Takes the first whole event off the bytes (WHATWG HTML §9.2.6, for streams whose lines end with LF).
+/// Takes the first whole event off the bytes (WHATWG HTML §9.2.6, for streams with lines that end with LF).
 pub(crate) fn event(bytes: &mut Vec<u8>) -> Option<Event> {
     let end = bytes.windows(2).position(|w| w == b"\n\n")?;
     let text = String::from_utf8(bytes.drain(..end + 2).collect()).expect("an event is UTF-8");

@@ -1,5 +1,6 @@
-//! Members of a shared group (MQTT-5.0 §4.8.2), at least once: each message goes to one of them, and none is lost as long
-//! as one of them has a session that lasts. What comes to them has no order, and may come again to another.
+//! Members of a shared group (MQTT-5.0 §4.8.2), at least once: each message goes to one of them, and none is lost as
+//! long as one of them has a lasting session. Messages come to them in no order, and one may come again to another
+//! member.
 
 use std::num::NonZeroU16;
 
@@ -16,9 +17,9 @@ pub(crate) struct Member {
     /// Whether its session outlives its connections.
     lasts: bool,
     has_joined: bool,
-    link: Option<u32>,
+    pub(crate) link: Option<u32>,
     received: Vec<u8>,
-    /// How many it takes at once, and what it has taken.
+    /// The most messages that it takes at once, and those that it has taken.
     window: u32,
     unacknowledged: Vec<NonZeroU16>,
 }
@@ -38,7 +39,7 @@ impl Member {
         self.unacknowledged.clear();
     }
 
-    /// Connects, joins, takes messages, or acknowledges them when there are no more.
+    /// Does its next step: connects, joins, takes messages, or acknowledges them when there are no more.
     pub(crate) fn step(&mut self, network: &mut Network, checker: &mut Checker, most: usize) -> Result<(), String> {
         let link = if let Some(link) = self.link { link } else { self.connect(network) };
         let Some(bytes) = network.receive(link, most) else {

@@ -1,10 +1,10 @@
-//! Clients that speak MQTT 5.0: publishers that publish exactly once, each connection with a will, and readers: by
-//! cursor at most once, or in a session at least once or exactly once.
+//! Clients that speak MQTT 5.0. Publishers publish exactly once, each connection with a will. Readers read by cursor at
+//! most once, or in a session at least once or exactly once.
 //!
-//! A session that was confirmed is there at the next time, whatever happened to the connection; now and then a reader
-//! throws it away, at its end or at the next beginning, and goes on by cursor. What comes again at QoS 1 counts as seen;
-//! at QoS 2 the reader knows the numbers that it has received, as the standard says (§4.3.3), and then nothing may come
-//! twice or out of order.
+//! A session that was confirmed exists at the next connection, whatever happened to the last one. Now and then a reader
+//! throws it away, at the end of a connection or at the beginning of the next, and goes on by cursor. A message that
+//! comes again at QoS 1 counts as seen. At QoS 2 the reader knows the packet identifiers that it has received, as the
+//! standard says (§4.3.3), and nothing may come twice or out of order.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
@@ -22,24 +22,27 @@ use crate::net::{Leave, Network};
 
 /// The most deliveries that a session has under way: few, so that its window is often full.
 pub(crate) const RECEIVE_MAXIMUM: u32 = 4;
-/// Every so many connections a session is thrown away at the beginning.
+/// The number of connections after which a session is thrown away at the beginning of one.
 const FRESH: u32 = 8;
-/// Every so many it is at the end.
+/// The number of connections after which a session is thrown away at the end of one.
 const FINAL: u32 = 3;
-/// For how many seconds a session is kept: longer than any world lasts.
+/// The seconds for which a session is kept: longer than any world lasts.
 pub(crate) const LASTING: u32 = 1 << 20;
 
-/// The state of such a reader that belongs to one connection, and that which outlives it.
+/// The state of such a reader: the part of one connection, and the part that outlives it.
 #[derive(Default)]
 pub(crate) struct Mqtt {
     name: String,
-    /// 0 has no session.
+    /// The highest QoS; with 0 there is no session.
     qos: u8,
-    /// The subscription was confirmed: with a session it need not be asked for again.
+    /// The server has let this connection in.
+    pub(crate) is_in: bool,
+    /// The subscription was confirmed: with a session it need not be repeated.
     has_subscribed: bool,
-    /// Numbers of what was handed on, and isn't released.
+    /// Packet identifiers of messages that were handed on, and are not released.
     received: BTreeSet<NonZeroU16>,
-    /// Of this connection: whether it began anew, how many may be under way, and which are.
+    /// The state of the connection: whether its session is new, the number of deliveries that it allows, and those
+    /// under way.
     is_fresh: bool,
     window: u32,
     under_way: BTreeSet<NonZeroU16>,
@@ -50,13 +53,20 @@ impl Mqtt {
         Self { name: format!("reader {number}"), qos, ..Self::default() }
     }
 
-    /// What a new connection begins with.
-    pub(crate) fn begin(&mut self, network: &mut Network, link: u32, filters: &[Filter], cursor: Option<&str>) {
+    /// Sends the first packet of a new connection.
+    pub(crate) fn begin(
+        &mut self,
+        network: &mut Network,
+        link: u32,
+        token: Option<String>,
+        (filters, cursor): (&[Filter], Option<&str>),
+    ) {
         self.is_fresh = self.qos == 0 || !self.has_subscribed || link.is_multiple_of(FRESH);
         self.window = 1 + link % RECEIVE_MAXIMUM;
         self.under_way.clear();
         let expiry = if self.qos == 0 { 0 } else { LASTING };
         let hello = hello(&self.name, self.is_fresh, expiry, self.window);
+        let hello = Connect { password: token.map(Bytes::from), ..hello };
         send(network, link, &Packet::Connect(Box::new(hello)));
         if self.is_fresh {
             self.has_subscribed = false;
@@ -69,8 +79,8 @@ impl Mqtt {
         }
     }
 
-    /// Says goodbye, and now and then that the session ends with it. Whether the server hears that isn't known, so the
-    /// next connection begins anew (MQTT-3.2.2-4).
+    /// Says goodbye, and now and then ends the session with it. The reader can't know whether the server hears that, so
+    /// that the next connection begins anew (MQTT-3.2.2-4).
     pub(crate) fn leave(&mut self, network: &mut Network, link: u32) {
         let expiry = if link.is_multiple_of(FINAL) { 0 } else { LASTING };
         self.has_subscribed &= expiry > 0;
@@ -78,7 +88,7 @@ impl Mqtt {
         send(network, link, &Packet::Disconnect(Disconnect { reason: Reason::Success, properties }));
     }
 
-    /// Understands the next packet; `None` if it isn't whole yet.
+    /// Reads the next packet; `None` if it isn't whole yet.
     pub(crate) fn next(
         &mut self,
         received: &mut Vec<u8>,
@@ -89,6 +99,7 @@ impl Mqtt {
         let mut news = Vec::new();
         match read(first, &bytes)? {
             Packet::Connack(connack) if connack.reason == Reason::Success => {
+                self.is_in = true;
                 if connack.session_present == self.is_fresh {
                     let (name, fresh) = (&self.name, self.is_fresh);
                     return Err(format!("a session of {name}, present: {}, fresh: {fresh}", connack.session_present));
@@ -96,7 +107,9 @@ impl Mqtt {
             }
             Packet::Suback(suback) => {
                 if let Some(reason) = suback.reasons.iter().find(|reason| reason.is_failure()) {
-                    return Err(format!("refused: {reason:?}"));
+                    // The node doesn't know its cursor yet.
+                    let is_behind = *reason == Reason::QuotaExceeded;
+                    return is_behind.then(|| Some(vec![News::Close])).ok_or(format!("refused: {reason:?}"));
                 }
                 self.has_subscribed = true;
             }
@@ -112,7 +125,7 @@ impl Mqtt {
         Ok(Some(news))
     }
 
-    /// Acknowledges a message; gives it, unless it was handed on before.
+    /// Acknowledges a message; returns it, unless it was handed on before.
     fn take(&mut self, publish: &Publish<'_>, network: &mut Network, link: u32) -> Result<Option<News>, String> {
         if publish.qos > self.qos || publish.qos > 0 && publish.packet_id.is_none() {
             return Err(format!("a message of QoS {} with the number {:?}", publish.qos, publish.packet_id));
@@ -138,29 +151,30 @@ impl Mqtt {
     }
 }
 
-/// A publisher that sends one message after the other exactly once: the next while the last is released (§4.3.3).
+/// A publisher that sends one message after the other exactly once: the next may go out while the last is released
+/// (§4.3.3).
 pub(crate) struct Writer {
     name: String,
-    /// It was let in once: its session is there from then on.
+    /// The publisher was let in once: its session exists from then on.
     is_known: bool,
-    /// It is let in now.
+    /// The publisher is let in now.
     is_in: bool,
-    /// The number of the message under way.
+    /// The packet identifier of the message under way.
     publishing: Option<NonZeroU16>,
-    /// Numbers that the server has received, and not let go.
+    /// Packet identifiers that the server has received, and not released.
     releasing: BTreeSet<NonZeroU16>,
     /// The will of this connection.
     will: u64,
-    /// The life of the server in which it was let in.
+    /// The life of the server that let it in.
     life: u32,
-    /// The wills of connections of which the server doesn't know that they are gone.
+    /// The wills of connections whose end the server doesn't know of.
     left: Vec<u64>,
 }
 
-/// Where wills are published.
+/// The topic of all wills.
 const WILLS: &str = "c";
 
-/// What came of a message.
+/// The result of a step of a message.
 pub(crate) enum Written {
     Yes,
     NotYet,
@@ -174,7 +188,7 @@ impl Writer {
         Self { name, is_known: false, is_in: false, publishing: None, releasing, will: 0, life: 0, left }
     }
 
-    /// What a new connection begins with.
+    /// Sends the first packet of a new connection, with a will.
     pub(crate) fn begin(&mut self, network: &mut Network, link: u32, checker: &mut Checker) {
         self.will = checker.promise(Topic::parse(WILLS).expect("a topic"));
         let (payload, properties) = (self.will.to_string().into(), Properties::default());
@@ -183,7 +197,7 @@ impl Writer {
         send(network, link, &Packet::Connect(Box::new(hello)));
     }
 
-    /// The connection is over: if it was one, its will is published as soon as the server knows.
+    /// Ends the connection: if it was let in, its will is published as soon as the server knows.
     pub(crate) fn disconnected(&mut self, network: &Network, how: Leave, checker: &mut Checker) {
         if !std::mem::take(&mut self.is_in) || self.life != network.life {
             return;
@@ -191,7 +205,7 @@ impl Writer {
         if how == Leave::Silently { self.left.push(self.will) } else { checker.owe_will(self.will) }
     }
 
-    /// Does what comes next for this message.
+    /// Does the next step for this message.
     pub(crate) fn go_on(
         &mut self,
         received: &mut Vec<u8>,
@@ -207,7 +221,7 @@ impl Writer {
                     if self.is_known && !connack.session_present {
                         return Err(format!("the session of {} was lost", self.name));
                     }
-                    // What was there of it before has been taken over.
+                    // An older connection of this name has been taken over.
                     let left = std::mem::take(&mut self.left);
                     if self.life == network.life {
                         for will in left {
@@ -262,7 +276,7 @@ fn publish<'a>(topic: &'a str, body: &'a str, number: NonZeroU16, dup: bool) -> 
     Packet::Publish(Publish { dup, qos: 2, retain: false, topic, packet_id, properties, payload })
 }
 
-/// The body of the next packet, after its first byte, if all of it is there.
+/// The body of the next packet, after its first byte, if the packet is whole.
 pub(crate) fn next_packet(received: &mut Vec<u8>) -> Result<Option<(u8, Bytes)>, String> {
     match frame(received) {
         Frame::Known { first, header, body } if received.len() >= header + body => {
@@ -271,6 +285,17 @@ pub(crate) fn next_packet(received: &mut Vec<u8>) -> Result<Option<(u8, Bytes)>,
         Frame::Malformed => Err("a packet's length is malformed".into()),
         Frame::Known { .. } | Frame::Unknown => Ok(None),
     }
+}
+
+/// The cursors of the messages among the whole packets that have come.
+pub(crate) fn cursors(received: &mut Vec<u8>) -> Result<Vec<String>, String> {
+    let mut cursors = Vec::new();
+    while let Some((first, bytes)) = next_packet(received)? {
+        if let Packet::Publish(publish) = read(first, &bytes)? {
+            cursors.push(publish.properties.pair(names::CURSOR).ok_or("a message without a cursor")?.to_owned());
+        }
+    }
+    Ok(cursors)
 }
 
 pub(crate) fn read(first: u8, bytes: &Bytes) -> Result<Packet<'_>, String> {

@@ -1,4 +1,4 @@
-//! The simulated network: sockets with bounded buffers, cut at will.
+//! The simulated network: sockets with bounded buffers, which the world can cut.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -19,7 +19,7 @@ const BEGINNING_MS: u64 = 1_795_000_000_000;
 struct Link {
     to_server: VecDeque<u8>,
     to_client: VecDeque<u8>,
-    /// How many bytes fit towards the client.
+    /// The number of bytes that fit towards the client.
     window: usize,
     /// The client has ended its side or is gone.
     client_gone: bool,
@@ -27,9 +27,9 @@ struct Link {
     server_gone: bool,
     /// Both ends see a reset.
     cut: bool,
-    /// The worker's number for it, once it is watched.
-    index: Option<u32>,
-    /// Something changed that the worker was not told of.
+    /// The worker that watches it, and the worker's number for it.
+    watched: Option<(u16, u32)>,
+    /// Whether something changed that the worker was not told of.
     news: bool,
 }
 
@@ -40,14 +40,14 @@ pub(crate) const TCP: u16 = 1;
 /// The listener of MQTT.
 pub(crate) const MQTT: u16 = 2;
 
-/// How a client goes.
+/// The way in which a client leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Leave {
-    /// What it sent still arrives, and that it is gone.
+    /// The bytes that it sent still arrive, and then the end of the connection.
     Closed,
     /// The connection is reset.
     Cut,
-    /// What it sent still arrives, but not that it is gone.
+    /// The bytes that it sent still arrive, but not the end of the connection.
     Silently,
 }
 
@@ -56,23 +56,25 @@ pub(crate) enum Leave {
 pub(crate) struct Network {
     links: BTreeMap<u32, Link>,
     next: u32,
-    /// Those that wait to be accepted, for each listener.
+    /// The connections that wait to be accepted, for each listener.
     waiting: [VecDeque<u32>; 3],
     pub(crate) now_ms: u64,
-    /// Whether anything moved since it was last asked.
-    pub(crate) moved: bool,
-    /// Counts the lives of the server.
+    /// The number of the server's life.
     pub(crate) life: u32,
 }
 
 impl Network {
-    /// A client opens a connection; what it sends waits until the server accepts.
+    /// The time.
+    pub(crate) fn now(&self) -> UnixMillis {
+        UnixMillis(BEGINNING_MS + self.now_ms)
+    }
+
+    /// Opens a connection for a client; its bytes wait until the server accepts.
     pub(crate) fn connect(&mut self, listener: u16, window: usize) -> u32 {
         let id = self.next;
         self.next += 1;
         self.links.insert(id, Link { window, ..Link::default() });
         self.waiting[usize::from(listener)].push_back(id);
-        self.moved = true;
         id
     }
 
@@ -80,11 +82,10 @@ impl Network {
         if let Some(link) = self.links.get_mut(&id) {
             link.to_server.extend(bytes);
             link.news = true;
-            self.moved = true;
         }
     }
 
-    /// What the server sent, at most `most` bytes; `None` if the connection is over and all was read.
+    /// Takes at most `most` bytes that the server sent; `None` if the connection is over and all was read.
     pub(crate) fn receive(&mut self, id: u32, most: usize) -> Option<Vec<u8>> {
         let link = self.links.get_mut(&id).filter(|l| !l.cut)?;
         let n = link.to_client.len().min(most);
@@ -93,12 +94,11 @@ impl Network {
         }
         if n > 0 {
             link.news = true;
-            self.moved = true;
         }
         Some(link.to_client.drain(..n).collect())
     }
 
-    /// The client is gone.
+    /// Lets the client leave.
     pub(crate) fn leave(&mut self, id: u32, how: Leave) {
         if how == Leave::Silently {
             return;
@@ -107,24 +107,32 @@ impl Network {
             link.client_gone = true;
             link.cut |= how == Leave::Cut;
             link.news = true;
-            self.moved = true;
             if link.server_gone {
                 self.links.remove(&id);
             }
         }
     }
 
-    /// The server has crashed: all connections are cut.
+    /// Notes that the server sends its clients away. They have some time to come back, as after a crash: a will that is
+    /// due may be void.
+    pub(crate) fn drains(&mut self) {
+        self.life += 1;
+    }
+
+    /// Cuts all connections, as the server has crashed.
     pub(crate) fn crash(&mut self) {
         self.life += 1;
         self.waiting.iter_mut().for_each(VecDeque::clear);
-        self.links.values_mut().for_each(|l| (l.cut, l.server_gone, l.index) = (true, true, None));
+        self.links.values_mut().for_each(|l| (l.cut, l.server_gone, l.watched) = (true, true, None));
         self.links.retain(|_, l| !l.client_gone);
     }
 }
 
 /// A worker's side of the network.
-pub(crate) struct SimNet(pub(crate) Rc<RefCell<Network>>);
+pub(crate) struct SimNet {
+    pub(crate) network: Rc<RefCell<Network>>,
+    pub(crate) worker: u16,
+}
 
 fn blocked() -> io::Error {
     io::ErrorKind::WouldBlock.into()
@@ -135,16 +143,16 @@ impl Net for SimNet {
     type Listener = u16;
 
     fn now(&mut self) -> Now {
-        let now = self.0.borrow().now_ms;
-        Now { monotonic: Monotonic(now), wall: UnixMillis(BEGINNING_MS + now) }
+        let network = self.network.borrow();
+        Now { monotonic: Monotonic(network.now_ms), wall: network.now() }
     }
 
     fn wait(&mut self, _: Option<Duration>, events: &mut Vec<Event>) {
-        let mut network = self.0.borrow_mut();
+        let mut network = self.network.borrow_mut();
         let accepting = (0..).zip(&network.waiting).filter(|(_, waiting)| !waiting.is_empty());
         events.extend(accepting.map(|(listener, _)| Event::Accept(listener)));
         for link in network.links.values_mut().filter(|l| l.news) {
-            let Some(index) = link.index else { continue };
+            let Some((_, index)) = link.watched.filter(|(worker, _)| *worker == self.worker) else { continue };
             link.news = false;
             let hangup = link.client_gone || link.cut;
             events.push(Event::Ready { index, readable: true, writable: true, hangup });
@@ -152,8 +160,8 @@ impl Net for SimNet {
     }
 
     fn watch(&mut self, socket: &mut u32, index: u32) -> io::Result<()> {
-        if let Some(link) = self.0.borrow_mut().links.get_mut(socket) {
-            (link.index, link.news) = (Some(index), true);
+        if let Some(link) = self.network.borrow_mut().links.get_mut(socket) {
+            (link.watched, link.news) = (Some((self.worker, index)), true);
         }
         Ok(())
     }
@@ -164,12 +172,12 @@ impl Net for SimNet {
     }
 
     fn accept(&mut self, listener: &mut u16) -> io::Result<(u32, SocketAddr)> {
-        let id = self.0.borrow_mut().waiting[usize::from(*listener)].pop_front().ok_or_else(blocked)?;
+        let id = self.network.borrow_mut().waiting[usize::from(*listener)].pop_front().ok_or_else(blocked)?;
         Ok((id, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000))))
     }
 
     fn read(&mut self, socket: &mut u32, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut network = self.0.borrow_mut();
+        let mut network = self.network.borrow_mut();
         let Some(link) = network.links.get_mut(socket).filter(|l| !l.cut) else {
             return Err(io::ErrorKind::ConnectionReset.into());
         };
@@ -180,12 +188,11 @@ impl Net for SimNet {
         for (place, byte) in buffer.iter_mut().zip(link.to_server.drain(..n)) {
             *place = byte;
         }
-        network.moved = true;
         Ok(n)
     }
 
     fn write(&mut self, socket: &mut u32, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut network = self.0.borrow_mut();
+        let mut network = self.network.borrow_mut();
         let Some(link) = network.links.get_mut(socket).filter(|l| !l.cut && !l.client_gone) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
@@ -197,23 +204,20 @@ impl Net for SimNet {
         if n == 0 {
             return Err(blocked());
         }
-        network.moved = true;
         Ok(n)
     }
 
     fn finish(&mut self, socket: &mut u32) {
-        let mut network = self.0.borrow_mut();
-        network.moved = true;
+        let mut network = self.network.borrow_mut();
         if let Some(link) = network.links.get_mut(socket) {
             link.server_gone = true;
         }
     }
 
     fn close(&mut self, socket: u32) {
-        let mut network = self.0.borrow_mut();
-        network.moved = true;
+        let mut network = self.network.borrow_mut();
         if let Some(link) = network.links.get_mut(&socket) {
-            (link.server_gone, link.index) = (true, None);
+            (link.server_gone, link.watched) = (true, None);
             if link.client_gone {
                 network.links.remove(&socket);
             }

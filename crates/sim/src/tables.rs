@@ -1,6 +1,6 @@
-//! The store's tables, which survive a crash up to some write: of those since the last sync only a prefix is kept.
+//! The store's tables, which survive a crash up to some write: of the writes since the last sync only a prefix is kept.
 //!
-//! At one of their calls something else may happen: so the applier stands still in the midst of its turn.
+//! A function may run at one of their calls: then the applier stands still in the midst of its turn.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use everywire_store::MemoryTables;
 use everywire_store::tables::{Batch, Table, Tables, TablesError, Take};
 
-/// What happens when so many values were looked up.
+/// A function that runs in the midst of a turn, after this number of lookups.
 type Interruption = (usize, Box<dyn FnOnce()>);
 
 thread_local! {
     static INTERRUPTION: RefCell<Option<Interruption>> = const { RefCell::new(None) };
 }
 
-/// Acts, and lets something else happen when so many values were looked up by that; not if there are fewer.
+/// Runs `act`, and runs `by` in the midst of it after this number of lookups; not if there are fewer.
 pub(crate) fn interrupted<T>(lookups: usize, by: impl FnOnce() + 'static, act: impl FnOnce() -> T) -> T {
     INTERRUPTION.with(|place| *place.borrow_mut() = Some((lookups, Box::new(by))));
     let done = act();
@@ -46,19 +46,19 @@ pub(crate) struct SimTables(Arc<Mutex<Kept>>);
 struct Kept {
     now: Arc<MemoryTables>,
     synced: MemoryTables,
-    /// What was written since.
+    /// The writes since the last sync.
     since: Vec<Batch>,
 }
 
 impl Kept {
-    /// The first so many of the writes since the last sync are there for good, the others are not waited for.
+    /// Makes the first writes since the last sync durable, and drops the others.
     fn keep(&mut self, count: usize) -> Result<(), TablesError> {
         self.since.drain(..).take(count).try_for_each(|batch| self.synced.write(batch))
     }
 }
 
 impl SimTables {
-    /// The machine loses its power; `kept` chooses how much of what was not synced is there.
+    /// Cuts the power of the machine; `kept` chooses how many of the writes since the last sync survive.
     pub(crate) fn crash(&self, kept: usize) -> Result<(), TablesError> {
         let mut tables = self.lock();
         let count = kept % (tables.since.len() + 1);

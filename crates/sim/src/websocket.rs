@@ -1,4 +1,4 @@
-//! Just enough of a WebSocket client (RFC 6455): a handshake, whole messages, pongs.
+//! A part of a WebSocket client (RFC 6455): a handshake, whole messages, pongs.
 
 use crate::http;
 use crate::net::Network;
@@ -12,21 +12,21 @@ pub(crate) const HANDSHAKE: &[u8] =
 const BINARY: u8 = 2;
 const PONG: u8 = 10;
 
-/// What has come.
+/// The content of a frame.
 pub(crate) enum Came {
     Message(Vec<u8>),
     Close,
     Nothing,
 }
 
-/// Takes the answer to the handshake off the front, if it is whole: whether the connection is a WebSocket now.
+/// Takes the answer to the handshake off the front, if it is whole. Says whether the connection is a WebSocket now.
 pub(crate) fn opened(received: &mut Vec<u8>) -> Option<bool> {
     let head = http::head(received)?;
     received.drain(..head.bytes);
     Some(head.status == 101)
 }
 
-/// Takes the next frame off the front (§5.2), if it is whole; the server's are unmasked.
+/// Takes the next frame off the front (§5.2), if it is whole. The server's frames are unmasked.
 pub(crate) fn next(received: &mut Vec<u8>, network: &mut Network, link: u32) -> Result<Option<Came>, String> {
     let [first, second, ..] = received[..] else { return Ok(None) };
     let extended = match second {
@@ -63,7 +63,7 @@ fn send(network: &mut Network, link: u32, opcode: u8, payload: &[u8]) {
     match payload.len() {
         length @ 0..126 => frame.push(0x80 | length as u8),
         length => {
-            // Masked, and two bytes of length.
+            // The mask bit, and a length of two bytes.
             frame.push(0xfe);
             frame.extend(u16::try_from(length).expect("a client says little").to_be_bytes());
         }

@@ -1,9 +1,9 @@
-//! What the store alone costs: applies messages over many topics, and says how fast, with how much CPU, memory and disk.
+//! The costs of the store alone: applies messages over many topics, and prints speed, CPU, memory and disk.
 //!
 //! `cargo run --release -p everywire-store --example store_bench -- RECORDS TOPICS MAX_MESSAGES [PER_SECOND] [retain]`
 //!
-//! Records come from a thread of their own and are kept by nobody, so that only the store is measured; CPU is counted
-//! by thread. At the end the store is opened again.
+//! Records come from a thread of their own and are not kept, so that only the store is measured; CPU is counted by
+//! thread. At the end the store is opened again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Epoch, Lineage, Offset, Partition};
 use everywire_base::limits::Limits;
-use everywire_base::record::{Durability, Entry, Message, Record};
+use everywire_base::record::{Durability, Message, Record};
 use everywire_base::rules::{History, Rules, TopicRule};
 use everywire_base::topic::Topic;
 use everywire_log::engine::{Archive, ArchiveError};
@@ -43,6 +43,14 @@ impl Archive for Nothing {
     fn relieve(&self, _: u64, _: Offset) -> Offset {
         Offset::BEGINNING
     }
+    fn is_whole(&self) -> bool {
+        false
+    }
+
+    fn lacks(&self) -> Option<(Offset, Offset)> {
+        None
+    }
+
     fn bytes(&self) -> u64 {
         0
     }
@@ -80,7 +88,7 @@ fn open(load: Load, directory: &Path, writer: &TailWriter, last: Offset) -> (Sto
         archive: Arc::new(Nothing(last)),
         tail: Arc::clone(writer.tail()),
         partition: Partition(0),
-        lineage: Arc::new(Lineage { epoch: Epoch(1), ..Lineage::default() }),
+        lineage: Arc::new(|| Arc::new(Lineage { epoch: Epoch(1), ..Lineage::default() })),
         rules: Arc::new(rules),
     })
     .expect("a store")
@@ -135,17 +143,16 @@ fn feed(load: Load, mut writer: TailWriter) {
         }
         let time = now();
         let record = |offset: u64| {
-            // Every topic in turn, in an order that has nothing to do with their names.
+            // The topics come in turn, in an order that has nothing to do with their names.
             let topic = &topics[(offset.wrapping_mul(0x9e37_79b9) % load.topics) as usize];
             let mut message = Message::new(topic.clone(), body.clone());
             message.retain = load.retain;
-            let entry = Entry::Message(message);
             Arc::new(Record {
                 partition: Partition(0),
                 offset: Offset(offset),
                 time,
                 durability: Durability::Fsync,
-                entry,
+                content: message.into(),
             })
         };
         let next = (offset + BATCH).min(load.records);

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Offset;
-use everywire_base::record::{Durability, Entry, Message, Once, Record};
-use everywire_base::system;
+use everywire_base::kept::What;
+use everywire_base::record::{Content, Durability, Entry, Message, Once, Record, System};
+use everywire_base::system::{self, HistoryLost};
 use everywire_base::topic::Topic;
 use everywire_log::engine::ArchiveError;
 
@@ -31,7 +32,7 @@ use crate::upkeep::Upkeep;
 const TURN_RECORDS: usize = 8192;
 /// Bytes read from the archive in one turn.
 const TURN_BYTES: usize = 4 << 20;
-/// Records between two checkpoints: what a restart replays at most.
+/// Records between two checkpoints: the most that a restart replays.
 const CHECKPOINT_RECORDS: u64 = 500_000;
 /// Changed topics between two checkpoints.
 const CHECKPOINT_TOPICS: usize = 32_768;
@@ -40,52 +41,52 @@ const CHECKPOINT_MILLIS: u64 = 5000;
 /// After a failure, the time before the tables are tried again.
 const RETRY_MILLIS: u64 = 1000;
 
-/// Why a store can't be opened or go on.
+/// The reason why a store can't be opened or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The tables.
+    /// The tables can't be used.
     #[error(transparent)]
     Tables(#[from] TablesError),
-    /// The log.
+    /// The log can't be read.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
 }
 
-/// What a turn came to.
+/// The result of a turn.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Whether more waits: turn again at once.
+    /// Whether more waits: the caller turns again at once.
     pub more: bool,
-    /// Why nothing goes on. The applier tries again by itself in later turns.
+    /// The error that stops the applier. It tries again by itself in later turns.
     pub error: Option<StoreError>,
 }
 
 /// Applies the log to the store. One for each store, on one thread.
 pub struct Applier {
     pub(crate) shared: Arc<Shared>,
-    /// What the tables say, and what of it goes on.
+    /// The last checkpoint, and the counters of the next one.
     pub(crate) checkpoint: Checkpoint,
     /// Topics whose state the next checkpoint writes.
     pub(crate) dirty: Vec<Topic>,
-    /// Losses that nobody was told of yet.
+    /// Losses that readers can't see yet.
     losses: Vec<(usize, u64, Topic)>,
-    /// What this turn has made of retained messages: readers see it when they see `applied` move.
+    /// The changes of retained messages in this turn: readers see them when they see `applied` move.
     staged: Changed,
-    /// Topics that have no retained message from then on.
+    /// Topics that have no retained message after this turn.
     removed: Vec<Topic>,
-    /// When the last checkpoint was written.
+    /// The time of the last checkpoint.
     checked_at: UnixMillis,
     /// The time of the newest record.
     newest: UnixMillis,
     failed_at: Option<UnixMillis>,
-    /// After a failure, how far it had come: until then nobody reads.
+    /// The offset that the applier had reached before a failure: until then nobody reads.
     behind: Option<Offset>,
     /// Whether the failure was damage, so that the tables are made anew.
     is_damaged: bool,
     pub(crate) upkeep: Upkeep,
     pub(crate) room: Room,
     pub(crate) wills: FormerWills,
-    /// Of which rules `rules_seen` is the generation.
+    /// The generation of the rules that the applier has seen.
     rules_seen: u64,
 }
 
@@ -113,7 +114,7 @@ impl Applier {
         Ok(applier)
     }
 
-    /// Starts over from what the tables say.
+    /// Starts over from the tables.
     fn restore(&mut self) -> Result<(), StoreError> {
         self.dirty.clear();
         self.losses.clear();
@@ -121,12 +122,17 @@ impl Applier {
         self.removed.clear();
         self.upkeep = Upkeep::default();
         self.checkpoint = Checkpoint::restore(&self.shared, self.behind.is_some())?;
+        // The record that says so may lie behind what was applied.
+        let lacks = self.shared.archive.lacks().filter(|(above, _)| above.0 < self.checkpoint.applied);
+        if let Some((above, up_to)) = lacks {
+            self.shared.losses_mut().note_part(above.0, up_to.0);
+        }
         self.shared.set_written(Offset(self.checkpoint.applied));
         self.shared.set_applied(Offset(self.checkpoint.applied), Changed::default());
         Ok(())
     }
 
-    /// Applies what the log has beyond `applied`, and keeps retention; a bounded piece of work.
+    /// Applies the records of the log beyond `applied`, and does upkeep; a bounded piece of work.
     pub fn turn(&mut self, now: UnixMillis) -> Progress {
         if self.failed_at.is_some_and(|at| now.0 < at.0.saturating_add(RETRY_MILLIS) && now >= at) {
             return Progress::default();
@@ -148,7 +154,7 @@ impl Applier {
         }
     }
 
-    /// Lets records gather for so long, unless a reader waits for one of them.
+    /// Lets records gather for this time, unless a reader waits for one of them.
     pub fn rest(&self, pause: Duration) {
         self.shared.rest(pause);
     }
@@ -183,7 +189,7 @@ impl Applier {
         Ok(tidying || up_to < self.shared.tail.head())
     }
 
-    /// After a failure, goes on from what the tables say, or from nothing if they are damaged.
+    /// Goes on after a failure from the tables, or from nothing if they are damaged.
     fn begin_again(&mut self) -> Result<(), StoreError> {
         if self.is_damaged {
             self.shared.tables.clear()?;
@@ -195,7 +201,7 @@ impl Applier {
         Ok(())
     }
 
-    /// The store is as far as it was before a failure: readers may come again.
+    /// Lets readers come again: the store is as far as it was before a failure.
     fn caught_up(&mut self, now: UnixMillis) -> Result<(), StoreError> {
         self.write_checkpoint(now)?;
         count_retained(&self.shared)?;
@@ -215,7 +221,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Applies the next records, and says up to where.
+    /// Applies the next records; returns the offset up to which it came.
     fn apply_next(&mut self, after: Offset, now: UnixMillis) -> Result<Offset, StoreError> {
         let head = self.shared.tail.head();
         if after >= head {
@@ -255,30 +261,30 @@ impl Applier {
         Ok(up_to)
     }
 
-    /// What the log can't give any more may have been anybody's: all are told that it is lost, and the rest goes on.
+    /// Passes over records that the log can't give any more: they may be of any topic, so that they are a loss for all.
     fn pass_over(&mut self, error: &ArchiveError, up_to: Offset) {
         tracing::error!(%error, "a part of the log is damaged: the store goes on behind it");
-        let mut losses = self.shared.losses_mut();
-        losses.rebuilt = losses.rebuilt.max(up_to.0);
+        self.shared.losses_mut().note_missing(up_to.0);
     }
 
-    /// What isn't in the log any more when the store is made anew may have been anybody's. Numbers that a crash left out
-    /// were nobody's, or are the hub's to speak of (RULES 2).
+    /// Notes records that aren't in the log any more when the store is made anew: they may be of any topic. Offsets
+    /// that a crash left out are no loss here; the hub reports those (RULES 2).
     fn note_hole(&mut self, last: Offset, next: Offset) {
         if next.0 > self.checkpoint.rebuilding_to + 1 {
             return;
         }
-        let holes = &self.shared.lineage.holes;
+        let lineage = (self.shared.lineage)();
+        let holes = &lineage.holes;
         let mut missing = next.0 - 1;
         while let Some(hole) = holes.iter().find(|hole| hole.0.0 <= missing && missing <= hole.1.0) {
             missing = hole.0.0 - 1;
         }
         if missing > last.0 {
-            self.shared.losses_mut().rebuilt = missing;
+            self.shared.losses_mut().note_missing(missing);
         }
     }
 
-    /// Readers may know of what was lost.
+    /// Shows readers the losses.
     fn tell_losses(&mut self) {
         if !self.losses.is_empty() {
             let mut losses = self.shared.losses_mut();
@@ -286,17 +292,17 @@ impl Applier {
         }
     }
 
-    /// Readers may see what was applied.
+    /// Shows readers the records that were applied.
     pub(crate) fn publish(&mut self, up_to: Offset) {
         self.tell_losses();
         if up_to > self.shared.applied() || !self.staged.0.is_empty() {
             self.shared.set_applied(up_to, std::mem::take(&mut self.staged));
         }
-        // Only now, as nobody finds them any more.
+        // The hint changes last, when nobody finds these messages any more.
         self.removed.drain(..).for_each(|topic| self.shared.hint.remove(&topic));
     }
 
-    /// A later version wrote it, and reads it again.
+    /// Counts a record that a later version wrote, and reads again.
     fn note_unknown(&self, record: &Record) {
         if self.shared.metrics.unknown_records.fetch_add(1, Ordering::Relaxed) == 0 {
             let offset = record.offset.0;
@@ -309,14 +315,34 @@ impl Applier {
 
     fn apply(&mut self, record: &Arc<Record>, now: UnixMillis) -> Result<(), StoreError> {
         self.newest = record.time;
-        let Some(message) = record.message() else {
-            self.note_unknown(record);
-            return Ok(());
-        };
-        if message.topic.is_internal() {
-            // What isn't retained nobody reads later: that it was there needn't be known.
-            return if message.retain { self.retain(record, message, now) } else { Ok(()) };
+        match &record.content {
+            Content::Known(entry @ Entry::Message(message)) => {
+                self.apply_message(record, message, now)?;
+                if message.retain { self.retain(record, entry, now) } else { Ok(()) }
+            }
+            Content::Known(entry @ Entry::System(system)) => {
+                self.follow_log(system);
+                // A record that isn't retained is not read later: it needs no state.
+                if system.retain { self.retain(record, entry, now) } else { Ok(()) }
+            }
+            Content::Unknown(_) => {
+                self.note_unknown(record);
+                Ok(())
+            }
         }
+    }
+
+    /// Takes in the log's own changes.
+    fn follow_log(&mut self, system: &System) {
+        if system.topic.as_str() != system::LOG {
+            return;
+        }
+        if let Some(lost) = system::read::<HistoryLost>(system) {
+            self.shared.losses_mut().note_part(lost.above, lost.up_to);
+        }
+    }
+
+    fn apply_message(&mut self, record: &Record, message: &Message, now: UnixMillis) -> Result<(), StoreError> {
         let keeps = record.durability != Durability::None;
         let offset = record.offset.0;
         self.change(&message.topic, now, |slot, _| {
@@ -327,40 +353,41 @@ impl Applier {
             }
             Some(())
         })?;
-        if let Some(once) = &message.once {
-            self.mark(record, once, now)?;
+        match &message.once {
+            Some(once) => self.mark(record, message, once, now),
+            None => Ok(()),
         }
-        if message.retain { self.retain(record, message, now) } else { Ok(()) }
     }
 
-    /// A session has published something under a number: that is known until it releases it (RULES 12).
-    fn mark(&mut self, record: &Record, once: &Once, now: UnixMillis) -> Result<(), StoreError> {
+    /// Marks that a session has published a message under a number, until it releases that (RULES 12).
+    fn mark(&mut self, record: &Record, message: &Message, once: &Once, now: UnixMillis) -> Result<(), StoreError> {
         let Some(topic) = system::once_topic(&once.session, once.tag) else { return Ok(()) };
-        let expires = Some(once.until);
-        let entry = Entry::Message(Message { expires, ..Message::new(topic.clone(), "") });
+        let content = System { expires: Some(once.until), ..System::new(topic.clone(), "", false) }.into();
         let Record { partition, offset, time, durability, .. } = *record;
-        let mark = Retained::mark(Arc::new(Record { partition, offset, time, durability, entry }), once.until);
+        let mark =
+            Retained::mark(Arc::new(Record { partition, offset, time, durability, content }), message, once.until);
         let former = self.retained_in(&topic)?;
         let mark = mark.after(former.as_ref(), time);
         self.stage(&topic, former.as_ref(), Some(mark), now)
     }
 
-    fn retain(&mut self, record: &Arc<Record>, message: &Message, now: UnixMillis) -> Result<(), StoreError> {
-        let former = self.retained_in(&message.topic)?;
-        let retained = Retained::of(record, message).after(former.as_ref(), record.time);
+    fn retain(&mut self, record: &Arc<Record>, entry: &Entry, now: UnixMillis) -> Result<(), StoreError> {
+        let topic = entry.topic();
+        let former = self.retained_in(topic)?;
+        let retained = Retained::of(record, entry).after(former.as_ref(), record.time);
         let is_late = |former: &Retained| former.generation > retained.generation;
         if retained.generation > 0 && former.as_ref().is_some_and(is_late) {
             return Ok(());
         }
-        if let Some(former) = former.as_ref().filter(|_| message.topic.as_str().starts_with(system::WILLS)) {
+        if let Some(former) = former.as_ref().filter(|_| topic.as_str().starts_with(system::WILLS)) {
             self.wills.note(former.offset, now);
         }
-        // A mark that covers nothing is none.
+        // A mark that covers nothing is not kept.
         let retained = Some(retained).filter(|retained| retained.is_message() || retained.covers.0 > 0);
-        self.stage(&message.topic, former.as_ref(), retained, now)
+        self.stage(topic, former.as_ref(), retained, now)
     }
 
-    /// What is known of a topic's retained message, with what this turn has made of it.
+    /// The retained message of a topic, with the changes of this turn.
     pub(crate) fn retained_in(&self, topic: &Topic) -> Result<Option<Retained>, StoreError> {
         if let Some(staged) = self.staged.0.get(topic) {
             return Ok(staged.clone());
@@ -369,7 +396,7 @@ impl Applier {
         Ok(self.shared.retained_at(topic, changed.as_ref())?)
     }
 
-    /// Something else is retained, or nothing; readers see it when the turn is over.
+    /// Changes the retained message of a topic; readers see that when the turn is over.
     pub(crate) fn stage(
         &mut self,
         topic: &Topic,
@@ -379,6 +406,7 @@ impl Applier {
     ) -> Result<(), StoreError> {
         let message = retained.as_ref().filter(|retained| retained.is_message());
         let (was, is) = (former.is_some_and(Retained::is_message), message.is_some());
+        self.count(topic, former.filter(|_| was), message);
         if !topic.is_internal() {
             let offset = message.map_or(0, |retained| retained.offset.0);
             self.change(topic, now, |slot, _| {
@@ -387,7 +415,7 @@ impl Applier {
             })?;
         }
         match (was, is) {
-            // Before it can be found.
+            // The hint changes before the message can be found.
             (false, true) => self.shared.hint.add(topic),
             (true, false) => self.removed.push(topic.clone()),
             _ => {}
@@ -396,8 +424,19 @@ impl Applier {
         Ok(())
     }
 
-    /// Changes a topic's state by its rule, keeps its bounds, and notes what follows from that. `None` means that
-    /// nothing was changed.
+    /// Counts the kept bytes by their payers.
+    fn count(&self, topic: &Topic, former: Option<&Retained>, retained: Option<&Retained>) {
+        let (kept, what) = (self.shared.tail.kept(), What::on(topic));
+        if let Some(retained) = retained {
+            kept.add(what, retained.payer, retained.bytes);
+        }
+        if let Some(former) = former {
+            kept.remove(what, former.payer, former.bytes);
+        }
+    }
+
+    /// Changes a topic's state by its rule, keeps its bounds, and notes the losses. `None` means that nothing was
+    /// changed.
     pub(crate) fn change<T>(
         &mut self,
         topic: &Topic,

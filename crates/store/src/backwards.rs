@@ -13,12 +13,13 @@ use crate::read::{Found, is_served};
 use crate::shared::Shared;
 use crate::state::TopicState;
 
-/// What a page backwards is asked for.
+/// The request of a page backwards.
 #[derive(Clone, Copy)]
 pub(crate) struct Window {
     pub(crate) before: Option<Offset>,
     pub(crate) max_records: usize,
     pub(crate) max_bytes: usize,
+    pub(crate) with_recalled: bool,
     pub(crate) now: UnixMillis,
 }
 
@@ -33,10 +34,10 @@ impl Shared {
         let mut before = window.before.map_or(u64::MAX, |before| before.0).min(reached.max(state.head) + 1);
         let (mut records, mut bytes) = (Vec::new(), 0);
         loop {
-            // Those that the log hasn't any more make room for others.
+            // Records that the log hasn't any more make room for others.
             let room = window.max_records.max(1) - records.len();
             let (offsets, more) = self.offsets_back(&state, (floor, before), room, window, &mut bytes)?;
-            records.extend(self.served(topic, &offsets, window.now)?.into_iter().rev());
+            records.extend(self.served(topic, &offsets, window)?.into_iter().rev());
             before = offsets.first().map_or(before, |first| first.0);
             if records.is_empty() {
                 bytes = 0;
@@ -80,14 +81,18 @@ impl Shared {
         Ok((offsets, more))
     }
 
-    fn served(&self, topic: &Topic, offsets: &[Offset], now: UnixMillis) -> Result<Vec<Arc<Record>>, StoreError> {
-        let (history, times) = (self.rules.load().of(topic).history, self.times(now));
+    fn served(&self, topic: &Topic, offsets: &[Offset], window: Window) -> Result<Vec<Arc<Record>>, StoreError> {
+        let history = self.rules.load().of(topic).history;
+        let times = self.times(window.now, history.max_age);
         let mut records = self.archive.get(offsets)?;
         records.retain(|record| record.message().is_some_and(|m| is_served(record, m, &history, times)));
+        if !window.with_recalled {
+            self.leave_out_recalled(&mut records)?;
+        }
         Ok(records)
     }
 
-    /// What a topic has lost before all that it has.
+    /// The loss of a topic before all its kept messages.
     fn lost_before(
         &self,
         topic: &Topic,

@@ -1,7 +1,7 @@
-//! The topics' states in memory: all that changed since the checkpoint, and what was used lately.
+//! The topics' states in memory: all that changed since the checkpoint, and those used lately.
 //!
-//! The applier's thread alone changes it; readers look. What isn't here stands in the tables as it is, because only
-//! what a checkpoint has written is let go. Locks are held for moments, never over a write or a sync.
+//! The applier's thread alone changes it; readers look. A state that isn't here stands in the tables as it is, because
+//! only states that a checkpoint has written are dropped. Locks are held for moments, never over a write or a sync.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -36,20 +36,20 @@ impl Hasher for Hashed {
 
 type Shard = HashMap<Topic, Slot, BuildHasherDefault<Hashed>>;
 
-/// A topic's state with what the applier needs beside it.
+/// A topic's state with the fields that the applier needs beside it.
 pub(crate) struct Slot {
     pub(crate) state: TopicState,
     /// Whether the checkpoint must write it.
     pub(crate) dirty: bool,
     /// Whether the checkpoint removes it: nothing is left that is worth keeping.
     pub(crate) gone: bool,
-    /// Whether it was used since the hand last passed.
+    /// Whether it was used since the last round of [`Cache::shrink`].
     used: bool,
-    /// Counts with [`crate::shared::Shared::generation`]: whether `rule` and `history` are of the present rules.
+    /// The generation of the rules that `rule` and `history` are of: see [`crate::shared::Shared::generation`].
     pub(crate) generation: u64,
     /// The topic's rule, by its place.
     pub(crate) rule: usize,
-    /// What that rule keeps.
+    /// The history that the rule keeps.
     pub(crate) history: History,
 }
 
@@ -146,7 +146,7 @@ impl Cache {
         self.bytes() > self.max_bytes
     }
 
-    /// Lets go states that are written and were not used lately, shard by shard, until a quarter is free.
+    /// Drops states that are written and were not used lately, shard by shard, until a quarter is free.
     pub(crate) fn shrink(&self) {
         for shard in self.shards.iter().chain(&self.shards) {
             if self.bytes() <= self.max_bytes / 4 * 3 {

@@ -1,7 +1,8 @@
-//! The checkpoint: what the tables say about themselves, written in one batch with everything that changed.
+//! The checkpoint: the state of the tables, written in one batch with everything that changed.
 
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Epoch, Offset};
+use everywire_base::kept::{Kept, What};
 use everywire_base::topic::Topic;
 use everywire_log::hint::RetainedHint;
 
@@ -11,29 +12,30 @@ use crate::chunk::{read_varint, write_varint};
 use crate::digest::{Digest, seal, unseal};
 use crate::losses::Losses;
 use crate::metrics::StoreMetrics;
+use crate::retained::Retained;
 use crate::shared::Shared;
 use crate::tables::{Batch, Table, TablesError};
 
 const KEY: &[u8] = b"checkpoint";
 
-/// What the last checkpoint says, and the counters that the next one will.
+/// The last checkpoint, and the counters of the next one.
 #[derive(Default)]
 pub(crate) struct Checkpoint {
-    /// The tables are the log up to here.
+    /// The offset up to which the tables have the log.
     pub(crate) applied: u64,
     /// The last number given to a topic.
     pub(crate) next_id: u64,
-    /// How many topics have a state.
+    /// The number of topics with a state.
     pub(crate) topics: u64,
-    /// While the tables are made anew, the last offset that the log had when that began.
+    /// The last offset that the log had when the tables were last made anew; 0 for a whole log.
     pub(crate) rebuilding_to: u64,
-    /// What the tables add up to.
+    /// The sums over the tables.
     digest: Digest,
 }
 
 impl Checkpoint {
-    /// Reads the tables' checkpoint, and brings everything shared to what it says. Tables that are damaged, or of another
-    /// log, are emptied: all of it can be made anew from the log.
+    /// Reads the tables' checkpoint, and sets the shared state by it. Tables that are damaged, or of another log, are
+    /// emptied: they can be made anew from the log.
     pub(crate) fn restore(shared: &Shared, behind: bool) -> Result<Self, StoreError> {
         match Self::read(shared, behind) {
             Err(StoreError::Tables(TablesError::Damaged(what))) => {
@@ -58,7 +60,9 @@ impl Checkpoint {
         }
         let is_new = stored.is_none();
         let last = shared.archive.last().0;
-        let stored = stored.unwrap_or_else(|| Stored { rebuilding_to: last, ..Stored::default() });
+        // A whole log misses no record, even if some offsets were never given.
+        let rebuilding_to = if shared.archive.is_whole() { 0 } else { last };
+        let stored = stored.unwrap_or_else(|| Stored { rebuilding_to, ..Stored::default() });
         check(shared, stored.digest, behind)?;
         shared.cache.clear();
         shared.fresh_mut().clear();
@@ -70,14 +74,14 @@ impl Checkpoint {
         let Stored { applied, next_id, topics, rebuilding_to, digest, .. } = stored;
         let checkpoint = Self { applied, next_id, topics, rebuilding_to, digest };
         if is_new {
-            // Should this be cut short, it is known how far it had to go.
+            // The checkpoint keeps how far the rebuilding has to go, in case it is interrupted.
             shared.tables.write(checkpoint.only(shared))?;
             shared.tables.sync()?;
         }
         Ok(checkpoint)
     }
 
-    /// Writes what changed, and marks it as written.
+    /// Writes the changes, and marks them as written.
     pub(crate) fn write(
         &mut self,
         shared: &Shared,
@@ -108,7 +112,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// A checkpoint of nothing.
+    /// A checkpoint without changes.
     fn only(&self, shared: &Shared) -> Batch {
         let mut batch = Batch::default();
         batch.set(Table::Meta, KEY, self.encode(shared, self.applied));
@@ -136,7 +140,7 @@ impl Checkpoint {
     fn encode(&self, shared: &Shared, applied: u64) -> Vec<u8> {
         let mut out = Vec::new();
         let losses = shared.losses();
-        let epoch = u64::from(shared.lineage.epoch.0);
+        let epoch = u64::from((shared.lineage)().epoch_at(Offset(applied)).0);
         for number in [
             epoch,
             applied,
@@ -153,6 +157,7 @@ impl Checkpoint {
             write_varint(&mut out, number);
         }
         shared.ages().encode(&mut out);
+        write_varint(&mut out, losses.rebuilt_above);
         seal(out)
     }
 }
@@ -160,7 +165,7 @@ impl Checkpoint {
 fn note_age(shared: &Shared, newest: UnixMillis, applied: u64, now: UnixMillis) {
     let oldest = shared.rules.load().all().map(|rule| rule.history.max_age).max().unwrap_or_default();
     let mut ages = shared.ages_mut();
-    // Nothing was applied since the start: the marks stand as they are.
+    // The marks stay as they are if nothing was applied since the start.
     if newest > UnixMillis(0) {
         ages.note(newest, applied);
     }
@@ -168,36 +173,41 @@ fn note_age(shared: &Shared, newest: UnixMillis, applied: u64, now: UnixMillis) 
     ages.forget(floor);
 }
 
-/// Whether the tables are what the checkpoint says. Fills the hint with what is retained; where they are behind what was
-/// applied already, it goes on counting all that it knew: too many cost a read, too few would hide one.
+/// Checks the tables against the checkpoint's sums. Fills the hint with the retained messages; if the tables are
+/// `behind` the records that were applied already, the hint keeps all that it knew: too many cost a read, too few would
+/// hide a message.
 fn check(shared: &Shared, expected: Digest, behind: bool) -> Result<(), TablesError> {
-    let hint = RetainedHint::default();
+    let (hint, kept) = (RetainedHint::default(), Kept::default());
     let found = Digest::of(&*shared.tables, &mut |name, value| {
         let (topic, retained) = shared.retained_entry(name, value)?;
-        if retained.is_message() {
-            hint.add(&topic);
-        }
+        count(&topic, &retained, &hint, &kept);
         Ok(())
     })?;
     if found != expected {
         return Err(TablesError::Damaged("what stands there doesn't add up to what was written".into()));
     }
     shared.hint.follow(&hint, behind);
+    shared.tail.kept().follow(&kept, behind);
     Ok(())
 }
 
-/// Counts again what is retained, once the tables have all of it.
+fn count(topic: &Topic, retained: &Retained, hint: &RetainedHint, kept: &Kept) {
+    if retained.is_message() {
+        hint.add(topic);
+        kept.add(What::on(topic), retained.payer, retained.bytes);
+    }
+}
+
+/// Counts the retained messages again, once the tables have all of them.
 pub(crate) fn count_retained(shared: &Shared) -> Result<(), TablesError> {
-    let (hint, mut counted) = (RetainedHint::default(), Ok(()));
+    let (hint, kept, mut counted) = (RetainedHint::default(), Kept::default(), Ok(()));
     shared.tables.scan(Table::Retained, &[], None, &mut |name, value| {
-        counted = shared.retained_entry(name, value).map(|(topic, retained)| {
-            if retained.is_message() {
-                hint.add(&topic);
-            }
-        });
+        let entry = shared.retained_entry(name, value);
+        counted = entry.map(|(topic, retained)| count(&topic, &retained, &hint, &kept));
         counted.is_ok()
     })?;
     shared.hint.follow(&hint, false);
+    shared.tail.kept().follow(&kept, false);
     counted
 }
 
@@ -209,7 +219,8 @@ struct Stored {
     topics: u64,
     highest_loss: u64,
     forgotten: u64,
-    rebuilt: u64,
+    /// The part that was lost when the store was made anew: see [`Losses`].
+    rebuilt: (u64, u64),
     rebuilding_to: u64,
     digest: Digest,
     ages: Ages,
@@ -228,11 +239,13 @@ impl Stored {
         let (highest_loss, forgotten, rebuilt, rebuilding_to) = (number()?, number()?, number()?, number()?);
         let digest = Digest([number()?, number()?, number()?]);
         let ages = Ages::decode(&mut bytes)?;
+        // Earlier versions wrote no more.
+        let rebuilt = (read_varint(&mut bytes).unwrap_or(rebuilt.saturating_sub(1)), rebuilt);
         Some(Self { epoch, applied, next_id, topics, highest_loss, forgotten, rebuilt, rebuilding_to, digest, ages })
     }
 
-    /// Whether all of it is in the present log, too.
+    /// Whether all applied records are in the present log, too.
     fn is_of(&self, shared: &Shared) -> bool {
-        shared.lineage.valid_up_to(self.epoch).is_some_and(|fork| self.applied <= fork.0)
+        (shared.lineage)().valid_up_to(self.epoch).is_some_and(|fork| self.applied <= fork.0)
     }
 }

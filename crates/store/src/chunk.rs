@@ -1,18 +1,18 @@
-//! Chunks: where the messages of one topic lie in the log, about four bytes each.
+//! Chunks: the offsets of one topic's messages in the log, about four bytes each.
 //!
 //! An entry is a varint of the distance to the former offset, a varint of the body's length times two, plus one if an
-//! absolute expiry in milliseconds follows as a third varint. Entries are added behind and taken away in front.
+//! absolute expiry in milliseconds follows as a third varint. Entries are added at the end and removed at the front.
 
 use everywire_base::clock::UnixMillis;
 
 /// One message of a topic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Entry {
-    /// Where it lies.
+    /// The offset of the message.
     pub(crate) offset: u64,
     /// The length of its body.
     pub(crate) bytes: u64,
-    /// When it expires.
+    /// The time at which it expires.
     pub(crate) expires: Option<UnixMillis>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Chunk {
     /// The offset of the last entry; `base` without entries.
     last: u64,
     count: u32,
-    /// Where in `bytes` the first entry begins.
+    /// The position in `bytes` at which the first entry begins.
     start: u32,
     bytes: Vec<u8>,
 }
@@ -44,7 +44,7 @@ impl Chunk {
         self.count
     }
 
-    /// The offset of the last entry there ever was.
+    /// The offset of the last entry that was ever added.
     pub(crate) fn last(&self) -> u64 {
         self.last
     }
@@ -92,7 +92,7 @@ impl Chunk {
         Some(entry)
     }
 
-    /// Takes away the entries up to an offset; for chunks that were read from the index.
+    /// Removes the entries up to an offset; for chunks that were read from the index.
     pub(crate) fn skip(&mut self, up_to: u64) {
         while self.first().is_some_and(|entry| entry.offset <= up_to) {
             self.pop();
@@ -106,7 +106,7 @@ impl Chunk {
         out.extend_from_slice(&self.bytes[self.start as usize..]);
     }
 
-    /// Reads what [`Chunk::encode`] wrote; `None` if it is something else.
+    /// Decodes the output of [`Chunk::encode`]; `None` for other bytes.
     pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let base = read_varint(&mut bytes)?;
         let last = base.checked_add(read_varint(&mut bytes)?)?;

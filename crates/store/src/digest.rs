@@ -1,5 +1,5 @@
-//! A sum over all that stands in the tables, which the checkpoint carries: whatever is missing, altered or set back
-//! doesn't add up at the next start, also where the database itself has noticed nothing.
+//! A sum over all entries of the tables, which the checkpoint carries: an entry that is missing, altered or set back
+//! changes the sum at the next start, even if the database itself has noticed nothing.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -16,7 +16,7 @@ pub(crate) struct Digest(pub(crate) [u64; SUMMED.len()]);
 type Look<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), TablesError> + 'a;
 
 impl Digest {
-    /// Sums up what is there, and shows each entry of the retained messages.
+    /// Sums up the entries, and shows each entry of the retained messages.
     pub(crate) fn of(tables: &dyn Tables, retained: &mut Look<'_>) -> Result<Self, TablesError> {
         let mut digest = Self::default();
         for (table, sum) in SUMMED.into_iter().zip(&mut digest.0) {
@@ -33,7 +33,7 @@ impl Digest {
         Ok(digest)
     }
 
-    /// The sums after these changes; a look at what they replace is all that it costs.
+    /// The sums after these changes; the only cost is a look at the entries that they replace.
     pub(crate) fn after(mut self, tables: &dyn Tables, batch: &Batch) -> Result<Self, TablesError> {
         for change in &batch.changes {
             let Some(at) = SUMMED.iter().position(|table| *table == change.table) else { continue };
@@ -50,14 +50,14 @@ fn hash(table: Table, key: &[u8], value: &[u8]) -> u64 {
     xxh3_64_with_seed(value, xxh3_64_with_seed(key, table as u64 + 1))
 }
 
-/// What stands behind the checkpoint, so that it is known to be whole.
+/// Adds a checksum to the checkpoint, so that it is known to be whole.
 pub(crate) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     let sum = xxh3_64_with_seed(&bytes, 0);
     bytes.extend_from_slice(&sum.to_le_bytes());
     bytes
 }
 
-/// What was sealed, if it is as it was.
+/// The sealed content, if its checksum is right.
 pub(crate) fn unseal(bytes: &[u8]) -> Option<&[u8]> {
     let (content, sum) = bytes.split_last_chunk::<8>()?;
     (xxh3_64_with_seed(content, 0) == u64::from_le_bytes(*sum)).then_some(content)

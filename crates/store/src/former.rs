@@ -1,17 +1,17 @@
-//! Wills that others have replaced, or that were removed, a short while ago. They are still to be published: who fires
-//! one reads it by its place, when its connection is over, and its client may have left another since.
+//! Wills that were replaced or removed a short while ago. They may still be published: a hub reads a will by its offset
+//! when the connection is over, and the client may have left another since.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Offset;
 
-/// How long the log keeps them: longer than a connection takes to end.
+/// The time for which the log keeps them: longer than a connection takes to end.
 const MILLIS: u64 = 60_000;
-/// The most that are known.
+/// The most that are remembered.
 const MAX: usize = 65_536;
 
-/// Where they lie.
+/// The offsets of former wills.
 #[derive(Default)]
 pub(crate) struct FormerWills {
     by_age: VecDeque<(UnixMillis, Offset)>,
@@ -19,7 +19,7 @@ pub(crate) struct FormerWills {
 }
 
 impl FormerWills {
-    /// The will that lies there is not its topic's any more.
+    /// Notes that the will at an offset is no longer its topic's.
     pub(crate) fn note(&mut self, offset: Offset, now: UnixMillis) {
         self.let_go(now);
         if self.offsets.insert(offset) {
@@ -27,7 +27,7 @@ impl FormerWills {
         }
     }
 
-    /// Whether the will that lies there may still be read.
+    /// Whether the will at an offset may still be read.
     pub(crate) fn has(&mut self, offset: Offset, now: UnixMillis) -> bool {
         self.let_go(now);
         self.offsets.contains(&offset)

@@ -1,18 +1,20 @@
 //! Reading retained messages: a page is one state of the store, and never half of the next one.
 //!
-//! What changed since the checkpoint moves together with `applied`, under one lock, at the end of the applier's turn. A
+//! The changes since the checkpoint move together with `applied`, under one lock, at the end of the applier's turn. A
 //! page notes both first and looks into the tables afterwards. If a checkpoint has written later changes meanwhile, or
-//! the log has let go of a record that was replaced, the page begins anew.
+//! the log has removed a record that was replaced, the page begins anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use everywire_base::ask::Interest;
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Offset;
 use everywire_base::record::Record;
 use everywire_base::topic::{Filter, Topic};
+use everywire_log::engine::ArchiveError;
 
 use crate::applier::StoreError;
 use crate::read::{Found, prefixes};
@@ -22,14 +24,16 @@ use crate::tables::{Table, TablesError, end_of};
 
 /// Entries of the table that one page looks at.
 const LOOKS: usize = 16_384;
-/// How often a page begins anew. Checkpoints are seconds apart.
+/// The number of unreadable messages of which one is logged.
+const LINE_EVERY: u64 = 1000;
+/// The number of times that a page begins anew. Checkpoints are seconds apart.
 const ATTEMPTS: usize = 16;
 
-/// What a page of retained messages is asked for.
+/// The request of a page of retained messages.
 pub(crate) struct Wanted<'a> {
     exact: BTreeSet<&'a Topic>,
     wild: Vec<&'a Filter>,
-    /// Topics up to here were read.
+    /// The last topic that was read before.
     after: Option<&'a Topic>,
     limit: usize,
 }
@@ -39,7 +43,7 @@ impl<'a> Wanted<'a> {
         let (mut exact, mut wild) = (BTreeSet::new(), Vec::new());
         for interest in interests {
             match &interest.filter {
-                // Those of exact filters all stand on the first page.
+                // The messages of exact filters all stand on the first page.
                 Filter::Exact(topic) => drop(exact.insert(topic)),
                 filter @ Filter::Wild(_) => wild.push(filter),
             }
@@ -47,15 +51,23 @@ impl<'a> Wanted<'a> {
         Self { exact, wild, after, limit: limit.max(1) }
     }
 
+    /// Whether a message that can't be read is left out. The server's own records that are asked for by their names are
+    /// not: a session that can't be read must not be replaced by a new one.
+    fn may_miss(&self) -> bool {
+        self.exact.iter().all(|topic| !topic.is_internal())
+    }
+
     fn takes(&self, topic: &Topic) -> bool {
         !self.exact.contains(topic) && self.wild.iter().any(|filter| filter.matches(topic))
     }
 }
 
-/// What changed since the checkpoint, as far as a page asks for it, and up to where the log was applied then.
+/// The changes since the checkpoint that a page asks for, and the offset up to which the log was applied then.
 struct View {
     upto: Offset,
     changed: BTreeMap<Topic, Option<Retained>>,
+    /// The prefixes whose topics have more changes than a page has room for, each with the last topic that is here.
+    cut: BTreeMap<String, Topic>,
 }
 
 impl Shared {
@@ -70,9 +82,11 @@ impl Shared {
             }
             all.retain(|retained| retained.is_there(now));
             let is_one = self.written() <= view.upto;
-            let records = if is_one { self.records_of(&all)? } else { Vec::new() };
-            // What the log hasn't, although nothing has changed, won't be found by looking again.
-            if is_one && (records.len() == all.len() || self.applied() == view.upto) {
+            let (mut records, damaged) =
+                if is_one { self.records_of(&all, wanted.may_miss())? } else { Default::default() };
+            // A record that the log hasn't, although nothing has changed, won't be found by another look.
+            if is_one && (records.len() + damaged == all.len() || self.applied() == view.upto) {
+                self.leave_out_recalled(&mut records)?;
                 return Ok(Found { records, upto: view.upto, next, ..Found::default() });
             }
         }
@@ -81,16 +95,27 @@ impl Shared {
 
     fn view(&self, wanted: &Wanted<'_>) -> View {
         let all = self.retained();
-        let mut changed = BTreeMap::new();
+        let (mut changed, mut cut) = (BTreeMap::new(), BTreeMap::new());
         for prefix in prefixes(wanted.wild.iter().copied()) {
             let with_prefix = |entry: &(&Topic, _)| entry.0.as_str().starts_with(prefix);
             let run = all.0.range((first(prefix, wanted.after), Bound::Unbounded)).take_while(with_prefix);
-            changed.extend(run.filter(|(topic, _)| wanted.takes(topic)).map(|(t, c)| (t.clone(), c.clone())));
+            let (mut messages, mut last) = (0, None);
+            for (topic, change) in run {
+                if messages >= wanted.limit {
+                    cut.extend(last.map(|last: &Topic| (prefix.to_owned(), last.clone())));
+                    break;
+                }
+                if wanted.takes(topic) {
+                    messages += usize::from(change.as_ref().is_some_and(Retained::is_message));
+                    changed.insert(topic.clone(), change.clone());
+                }
+                last = Some(topic);
+            }
         }
         for topic in &wanted.exact {
             changed.extend(all.0.get_key_value(*topic).map(|(t, c)| (t.clone(), c.clone())));
         }
-        View { upto: self.applied(), changed }
+        View { upto: self.applied(), changed, cut }
     }
 
     /// The retained messages of patterns, in the order of their topics; and the last topic that was looked at, if there
@@ -115,7 +140,7 @@ impl Shared {
         Ok((found, None))
     }
 
-    /// The same for the topics of one beginning.
+    /// The same for the topics of one prefix.
     fn retained_run(
         &self,
         wanted: &Wanted<'_>,
@@ -148,7 +173,12 @@ impl Shared {
             return Err(error);
         }
         let was_cut = found.len() >= limit || looks >= LOOKS;
-        let reached = last.filter(|_| was_cut);
+        let cut = view.cut.get(prefix);
+        if let Some(cut) = cut {
+            // The last topic of the cut comes with the changes.
+            drop(found.split_off(cut));
+        }
+        let reached = last.filter(|_| was_cut).into_iter().chain(cut.cloned()).min();
         let with_prefix = |entry: &(&Topic, _)| entry.0.as_str().starts_with(prefix);
         for (topic, change) in view.changed.range((begin, Bound::Unbounded)).take_while(with_prefix) {
             if !wanted.takes(topic) || reached.as_ref().is_some_and(|reached| topic > reached) {
@@ -163,7 +193,7 @@ impl Shared {
         Ok((found.into_values().take(limit).collect(), next))
     }
 
-    /// What is known of a topic's retained message, with what changed since the checkpoint.
+    /// The retained message of a topic, with the changes since the checkpoint.
     pub(crate) fn retained_at(
         &self,
         topic: &Topic,
@@ -177,7 +207,8 @@ impl Shared {
         stored.map(|value| Retained::decode(self.partition, name, &value)).transpose()
     }
 
-    fn records_of(&self, all: &[Retained]) -> Result<Vec<Arc<Record>>, StoreError> {
+    /// The records, and the number of those that are left out since they are damaged.
+    pub(crate) fn records_of(&self, all: &[Retained], may_miss: bool) -> Result<(Vec<Arc<Record>>, usize), StoreError> {
         let (mut records, mut offsets) = (Vec::new(), Vec::new());
         for retained in all {
             match &retained.content {
@@ -187,9 +218,41 @@ impl Shared {
             }
         }
         offsets.sort_unstable();
-        records.extend(self.archive.get(&offsets)?);
+        let mut damaged = 0;
+        if may_miss {
+            self.readable(&offsets, &mut records, &mut damaged)?;
+        } else {
+            records.extend(self.archive.get(&offsets)?);
+        }
         records.sort_unstable_by_key(|record| record.offset);
-        Ok(records)
+        Ok((records, damaged))
+    }
+
+    /// Reads the records by halves, so that a damaged one hides no other.
+    fn readable(
+        &self,
+        offsets: &[Offset],
+        records: &mut Vec<Arc<Record>>,
+        damaged: &mut usize,
+    ) -> Result<(), StoreError> {
+        match self.archive.get(offsets) {
+            Err(ArchiveError::Damaged { .. }) if offsets.len() > 1 => {
+                let (first, second) = offsets.split_at(offsets.len() / 2);
+                self.readable(first, records, damaged)?;
+                self.readable(second, records, damaged)
+            }
+            Err(error @ ArchiveError::Damaged { .. }) => {
+                *damaged += 1;
+                if self.metrics.damaged_records.fetch_add(1, Ordering::Relaxed).is_multiple_of(LINE_EVERY) {
+                    tracing::error!(%error, "a retained message can't be read: the others are given without it");
+                }
+                Ok(())
+            }
+            found => {
+                records.extend(found?);
+                Ok(())
+            }
+        }
     }
 
     pub(crate) fn retained_entry(&self, name: &[u8], value: &[u8]) -> Result<(Topic, Retained), TablesError> {

@@ -1,8 +1,8 @@
-//! What a node derives from the log: pages by topic, retained messages, floors.
+//! The state that a node derives from the log: pages by topic, retained messages, floors.
 //!
-//! The log's records stay where they are; the store knows which of them belong to which topic, which are still wanted,
-//! and what was lost. All of it can be rebuilt from the log, so that nothing here is ever waited for: states change in
-//! memory, and a checkpoint writes them behind. See [`Applier`] for how it follows the log, [`Store`] for reading.
+//! The log's records stay where they are; the store knows the topic of each, whether it is still wanted, and the
+//! losses. All of it can be rebuilt from the log, so that nobody ever waits for the store: states change in memory, and
+//! a checkpoint writes them later. See [`Applier`] for following the log, [`Store`] for reading.
 
 mod ages;
 mod applier;
@@ -12,10 +12,12 @@ mod checkpoint;
 mod chunk;
 mod digest;
 mod former;
+mod foundations;
 mod greeting;
 mod losses;
 mod metrics;
 mod read;
+mod recall;
 mod retained;
 mod room;
 mod shared;

@@ -1,4 +1,4 @@
-//! What the store counts.
+//! The metrics of the store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct StoreMetrics {
     /// The offset up to which the log is applied.
     pub applied: AtomicU64,
-    /// How many offsets the store is behind the head mark.
+    /// The number of offsets by which the store is behind the head mark.
     pub lag: AtomicU64,
     /// Topics that have a state.
     pub topics: AtomicU64,
@@ -22,10 +22,12 @@ pub struct StoreMetrics {
     pub cleaned_bytes: AtomicU64,
     /// The most bytes that log and tables may have together.
     pub disk_limit: AtomicU64,
-    /// How often the oldest messages of all topics were let go because of that.
+    /// The number of times that the oldest messages of all topics were removed because of that.
     pub disk_limit_reached: AtomicU64,
     /// Records of kinds that this version doesn't know, seen since the start.
     pub unknown_records: AtomicU64,
+    /// Retained messages that could not be read since the log is damaged, counted each time that one is left out.
+    pub damaged_records: AtomicU64,
     /// Pages read.
     pub pages: AtomicU64,
     /// Pages that could not be read.

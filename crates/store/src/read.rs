@@ -1,7 +1,8 @@
 //! Reading pages of history: from the index for few exact topics, in log order for patterns and many topics.
 //!
-//! A page never reaches beyond what is applied. What was lost is looked up after the records were read, so that a
-//! message that retention took away in between is told as lost (RULES 3, 7).
+//! A page never reaches beyond the applied offset. Losses are looked up after the records were read, so that a message
+//! that retention removed in between counts as lost (RULES 3, 7). A loss is told in its place: a page of which
+//! something kept lies below one ends before it, and the next page begins with it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,16 +22,16 @@ use crate::shared::{Shared, history_of};
 use crate::state::TopicState;
 use crate::tables::TablesError;
 
-/// With more exact topics than this the log is scanned.
+/// The number of exact topics beyond which the log is scanned.
 pub(crate) const INDEXED_TOPICS: usize = 64;
-/// Bytes of the log that one page scans at most, so that others have their turn soon.
+/// Bytes of the log that one page scans at most, so that other pages have their turn soon.
 const SCAN_BYTES: usize = 2 << 20;
 /// Bytes that one step of a scan reads.
 const SCAN_STEP: usize = 1 << 20;
 /// Rounds in which a page may find nothing but expired messages before it is given as it is.
 const ROUNDS: usize = 8;
 
-/// What a page is asked for.
+/// The request of a page.
 #[derive(Clone, Copy)]
 pub(crate) struct Window<'a> {
     pub(crate) interests: &'a [Interest],
@@ -38,20 +39,21 @@ pub(crate) struct Window<'a> {
     pub(crate) up_to: Offset,
     pub(crate) max_records: usize,
     pub(crate) max_bytes: usize,
+    pub(crate) with_recalled: bool,
     pub(crate) now: UnixMillis,
 }
 
-/// What a page holds.
+/// The content of a page.
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) records: Vec<Arc<Record>>,
     pub(crate) upto: Offset,
     pub(crate) lost: Option<Lost>,
-    /// Where the next page of retained messages goes on.
+    /// The topic after which the next page of retained messages goes on.
     pub(crate) next: Option<Topic>,
 }
 
-/// Which topics a page is about, and from which position each is wanted.
+/// The topics of a page, each with the position from which it is wanted.
 struct Wanted<'a> {
     exact: HashMap<&'a Topic, u64>,
     patterns: Vec<(&'a Filter, u64)>,
@@ -76,7 +78,7 @@ impl<'a> Wanted<'a> {
         self.patterns.is_empty() && self.exact.len() <= INDEXED_TOPICS
     }
 
-    /// Whether some filter takes this topic at this offset.
+    /// Whether a filter takes this topic at this offset.
     fn takes(&self, topic: &Topic, offset: u64) -> bool {
         self.exact.get(topic).is_some_and(|since| *since < offset)
             || self.patterns.iter().any(|(pattern, since)| *since < offset && pattern.matches(topic))
@@ -88,15 +90,15 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// What the index has for a page: see [`Shared::offsets`].
+/// The entries of the index for a page: see [`Shared::offsets`].
 struct Index {
     offsets: Vec<Offset>,
     upto: Offset,
-    /// Whether nothing of the window is left.
+    /// Whether the window has no more entries.
     is_end: bool,
 }
 
-/// A topic that a page is about.
+/// A topic of a page.
 struct Asked<'a> {
     topic: &'a Topic,
     since: u64,
@@ -118,14 +120,19 @@ impl Shared {
             }
             upto = index.upto;
             records = self.archive.get(&index.offsets)?;
-            missed = missed.max(missing(&index.offsets, &records));
+            let Missing { before, within } = Missing::of(&index.offsets, &records);
+            missed = missed.max(before);
+            upto = end_before(within, &mut records, upto);
             let rules = self.rules.load();
-            let times = self.times(window.now);
             records.retain(|record| {
-                record
-                    .message()
-                    .is_some_and(|message| is_served(record, message, &rules.of(&message.topic).history, times))
+                record.message().is_some_and(|message| {
+                    let history = &rules.of(&message.topic).history;
+                    is_served(record, message, history, self.times(window.now, history.max_age))
+                })
             });
+            if !window.with_recalled {
+                self.leave_out_recalled(&mut records)?;
+            }
             if !records.is_empty() || index.is_end {
                 break;
             }
@@ -135,12 +142,13 @@ impl Shared {
         }
         let missed = missed
             .map(|up_to| Lost { topic: topics.keys().map(|t| t.as_str()).min().unwrap_or_default().into(), up_to });
-        let lost = self.lost_of(topics, window.now)?.max_by_offset(missed);
-        Ok(Found { records, upto, lost, next: None })
+        let (lost, within) = self.lost_of(topics, &records, window.now)?;
+        let upto = end_before(within, &mut records, upto);
+        Ok(Found { records, upto, lost: lost.max_by_offset(missed), next: None })
     }
 
-    /// The states of some topics, and up to where all of them are complete: the newest message of each has a place in
-    /// that, even if the applier replaces one after the other meanwhile.
+    /// The states of some topics, and the offset up to which all of them are complete: the newest message of each is at
+    /// or below it, even if the applier replaces one after the other meanwhile.
     fn states<'a>(&self, topics: &HashMap<&'a Topic, u64>) -> Result<(Vec<Asked<'a>>, Offset), StoreError> {
         let (mut states, mut complete) = (Vec::with_capacity(topics.len()), self.reached());
         let mut lowest = None::<Offset>;
@@ -154,7 +162,7 @@ impl Shared {
         Ok((states, lowest.unwrap_or(complete)))
     }
 
-    /// The next offsets above `after`, in order, and up to where there are no others.
+    /// The next offsets above `after`, in order, and the offset up to which there are no others.
     fn offsets(&self, window: Window<'_>, topics: &HashMap<&Topic, u64>, after: Offset) -> Result<Index, StoreError> {
         let (states, complete) = self.states(topics)?;
         let end = window.up_to.min(complete);
@@ -189,7 +197,7 @@ impl Shared {
         Ok(Index { offsets, upto, is_end: upto >= end })
     }
 
-    /// Up to where a topic's messages are gone by its rule, whatever the applier has done of that already.
+    /// The floor of a topic by its rule, even if the applier hasn't yet removed the messages below it.
     pub(crate) fn floor_of(&self, topic: &Topic, state: &TopicState, now: UnixMillis) -> Result<Floor, StoreError> {
         let history = history_of(self.rules.load().of(topic));
         let age_floor = self.floor(now, history.max_age);
@@ -214,22 +222,35 @@ impl Shared {
         Ok(floor)
     }
 
-    /// What these topics have lost above the positions from which they are wanted.
-    fn lost_of(&self, topics: &HashMap<&Topic, u64>, now: UnixMillis) -> Result<Option<Lost>, StoreError> {
-        let mut lost: Option<Lost> = None;
+    /// The highest loss of these topics above the positions from which they are wanted; and the lowest one above one of
+    /// these records of the same topic.
+    fn lost_of(
+        &self,
+        topics: &HashMap<&Topic, u64>,
+        records: &[Arc<Record>],
+        now: UnixMillis,
+    ) -> Result<(Option<Lost>, Option<Offset>), StoreError> {
+        let (mut lost, mut within) = (None, None::<Offset>);
         for (topic, since) in topics {
             let up_to = match self.state(topic)? {
                 Some(state) => self.floor_of(topic, &state, now)?.lost,
                 None => self.nobody_lost(),
             };
-            if up_to > *since && lost.as_ref().is_none_or(|lost| lost.up_to.0 < up_to) {
-                lost = Some(Lost { topic: topic.as_str().into(), up_to: Offset(up_to) });
+            let (up_to, behind) = (Offset(up_to), Offset(self.losses().behind(up_to)));
+            let mut below = records.iter().take_while(|record| record.offset < behind);
+            if up_to.0 <= *since {
+                continue;
+            }
+            if below.any(|record| record.message().is_some_and(|message| message.topic == **topic)) {
+                within = Some(within.map_or(behind, |lowest| lowest.min(behind)));
+            } else {
+                lost = lost.max_by_offset(Some(Lost { topic: topic.as_str().into(), up_to }));
             }
         }
-        Ok(lost)
+        Ok((lost, within))
     }
 
-    /// What a topic without a state may have lost.
+    /// The offset up to which a topic without a state may have lost messages.
     pub(crate) fn nobody_lost(&self) -> u64 {
         let losses = self.losses();
         losses.forgotten.max(losses.rebuilt)
@@ -255,7 +276,12 @@ impl Shared {
                 }
             }
         }
-        let (records, seen) = (scan.records, scan.lost);
+        let (mut records, seen) = (scan.records, scan.lost);
+        let everybody = Offset(self.losses().behind(self.nobody_lost()));
+        if records.first().is_some_and(|record| record.offset < everybody) {
+            let upto = end_before(Some(everybody), &mut records, upto);
+            return Ok(Found { records, upto, ..Found::default() });
+        }
         let lost = self.lost_of_many(window.after.0, wanted)?.max_by_offset(seen);
         Ok(Found { records, upto, lost, next: None })
     }
@@ -277,7 +303,7 @@ impl Shared {
         }))
     }
 
-    /// The dear way, for those far behind: over all topics that the filters may take.
+    /// The dear way, for readers far behind: a walk over all topics that the filters may take.
     fn lost_by_walk(&self, wanted: &Wanted<'_>) -> Result<Option<Lost>, StoreError> {
         let topics: Vec<_> = wanted
             .exact
@@ -304,20 +330,35 @@ impl Shared {
     }
 }
 
-/// The highest offset that the index has and the log does not: of two lives of a node, one may have let go what the
-/// other, with other rules, would have kept; and a crash may have taken it from the log.
-fn missing(offsets: &[Offset], records: &[Arc<Record>]) -> Option<Offset> {
-    if offsets.len() == records.len() {
-        return None;
-    }
-    let is_there = |offset: &&Offset| records.binary_search_by_key(*offset, |record| record.offset).is_ok();
-    offsets.iter().rev().find(|offset| !is_there(offset)).copied()
+/// The records that the index has and the log lacks. An earlier life of the node, with other rules, may have removed
+/// them; or a crash may have taken them from the log.
+struct Missing {
+    /// The highest missing offset before the first record.
+    before: Option<Offset>,
+    /// The lowest missing offset behind the first record.
+    within: Option<Offset>,
 }
 
-/// Where a topic's kept messages begin.
+impl Missing {
+    fn of(offsets: &[Offset], records: &[Arc<Record>]) -> Self {
+        let first = records.first().map_or(Offset(u64::MAX), |record| record.offset);
+        let (before, behind) = offsets.split_at(offsets.partition_point(|offset| *offset < first));
+        let is_gone = |offset: &&Offset| records.binary_search_by_key(*offset, |record| record.offset).is_err();
+        Self { before: before.last().copied(), within: behind.iter().find(is_gone).copied() }
+    }
+}
+
+/// Has a page end before this, if that lies in it. Says up to where it comes.
+fn end_before(end: Option<Offset>, records: &mut Vec<Arc<Record>>, upto: Offset) -> Offset {
+    let Some(end) = end.filter(|end| *end <= upto) else { return upto };
+    records.retain(|record| record.offset < end);
+    Offset(end.0 - 1)
+}
+
+/// The floor of a topic's kept messages.
 #[derive(Clone, Copy)]
 pub(crate) struct Floor {
-    /// Nothing up to here is kept.
+    /// The offset up to which nothing is kept.
     pub(crate) kept: u64,
     /// The highest offset that was lost.
     pub(crate) lost: u64,
@@ -340,7 +381,7 @@ struct Scan<'a> {
     floors: HashMap<Topic, Floor>,
     records: Vec<Arc<Record>>,
     bytes: usize,
-    /// What matched and is still there, but not kept any more.
+    /// The highest loss: a record that matched and is still there, but not kept any more.
     lost: Option<Lost>,
 }
 
@@ -363,10 +404,13 @@ impl Scan<'_> {
             return Ok(true);
         }
         let max_age = self.shared.rules.load().of(&message.topic).history.max_age;
-        if is_over_age(record.time, max_age, self.shared.times(now).1) {
-            // All that is as old is lost with it, as far as is known.
+        if is_over_age(record.time, max_age, self.shared.times(now, max_age).1) {
+            // All records that are as old are lost with it, as far as is known.
             let up_to = self.shared.ages().floor(now, max_age).max(offset);
             self.lose(&message.topic, up_to);
+            return Ok(true);
+        }
+        if !self.window.with_recalled && self.shared.is_recalled(&record)? {
             return Ok(true);
         }
         let bytes = self.bytes + message.body.len();
@@ -406,7 +450,7 @@ impl Highest for Option<Lost> {
     }
 }
 
-/// The literal beginnings of the filters, none within another.
+/// The literal prefixes of the filters, none within another.
 pub(crate) fn prefixes<'a>(filters: impl Iterator<Item = &'a Filter>) -> Vec<&'a str> {
     let mut prefixes: Vec<&str> = filters.map(prefix).collect();
     prefixes.sort_unstable();
@@ -414,7 +458,7 @@ pub(crate) fn prefixes<'a>(filters: impl Iterator<Item = &'a Filter>) -> Vec<&'a
     prefixes
 }
 
-/// What all topics that the filter takes begin with.
+/// The common prefix of all topics that the filter takes.
 pub(crate) fn prefix(filter: &Filter) -> &str {
     let text = filter.as_str();
     match filter {

@@ -1,7 +1,7 @@
-//! The bound of the disk: beyond it the oldest messages of all topics are let go, whatever their rules would keep.
+//! The bound of the disk: beyond it the oldest messages of all topics are removed, whatever their rules would keep.
 //!
-//! The log says up to which record that is, and this is a floor for every topic, as its age is: readers who had not read
-//! up to there are told of a gap. Retained messages stay.
+//! The log gives the offset up to which records must go. It is a floor for every topic, as its age is: readers who had
+//! not read up to there get a gap. Retained messages stay.
 
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Offset;
@@ -9,10 +9,10 @@ use everywire_base::cursor::Offset;
 use crate::applier::Applier;
 use crate::metrics::StoreMetrics;
 
-/// How often it is said that something is let go.
+/// The time between two log lines about removed messages.
 const SAY_MILLIS: u64 = 60_000;
 
-/// What is allowed, and what was said.
+/// The bound of the disk, and the log lines about it.
 pub(crate) struct Room {
     /// Bytes of log and tables.
     limit: u64,
@@ -27,13 +27,13 @@ impl Default for Room {
 }
 
 impl Applier {
-    /// From now on log and tables together have at most so many bytes, about.
+    /// Sets the most bytes that log and tables together may have, about.
     pub fn set_disk_limit(&mut self, bytes: u64) {
         self.room.limit = bytes;
         StoreMetrics::set(&self.shared.metrics.disk_limit, bytes);
     }
 
-    /// Moves the floor up where the bound is exceeded, and says whether it is.
+    /// Moves the floor up if the bound is exceeded; returns whether it is.
     pub(crate) fn keep_room(&mut self, now: UnixMillis) -> bool {
         let Room { limit, .. } = self.room;
         let used = self.shared.archive.bytes().saturating_add(self.shared.tables.bytes());
@@ -51,7 +51,7 @@ impl Applier {
         if used <= limit {
             return false;
         }
-        // A little more, so that not every message takes an old one with it.
+        // The floor frees a little more, so that not every message takes an old one with it.
         let floor = self.shared.archive.relieve(used - limit / 20 * 19, Offset(self.synced()));
         if self.shared.raise_floor(floor.0) {
             StoreMetrics::add(&self.shared.metrics.disk_limit_reached, 1);

@@ -1,8 +1,8 @@
-//! What the applier and the readers of a store have in common.
+//! The state that the applier and the readers of a store share.
 //!
-//! The applier's thread alone changes it. A reader of history notes how far it has come first and looks at states
-//! afterwards, so that what it sees is complete up to there; what it sees beyond, it leaves out. What is replaced in
-//! place, as retained messages are, can't be read so: it changes together with `applied`, when a turn is over.
+//! The applier's thread alone changes it. A reader of history first notes the offset that the applier has reached and
+//! looks at states afterwards, so that its view is complete up to there; records beyond are left out. Retained messages
+//! are replaced in place and can't be read in this way: they change together with `applied`, when a turn is over.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -28,9 +28,9 @@ use crate::retained::Changed;
 use crate::state::TopicState;
 use crate::tables::{Table, Tables, TablesError, end_of};
 
-/// What a store is made of.
+/// The parts of a store.
 pub struct Parts {
-    /// Where it keeps what it derived.
+    /// The tables in which it keeps its derived state.
     pub tables: Box<dyn Tables>,
     /// The kept records of the log.
     pub archive: Arc<dyn Archive>,
@@ -38,8 +38,8 @@ pub struct Parts {
     pub tail: Arc<Tail>,
     /// The log's partition.
     pub partition: Partition,
-    /// The log's epochs: a store of another log is emptied.
-    pub lineage: Arc<Lineage>,
+    /// Tells the log's epochs as they are now: a store of another log is emptied. They may be ahead of the store.
+    pub lineage: Arc<dyn Fn() -> Arc<Lineage> + Send + Sync>,
     /// The topic rules.
     pub rules: Arc<Rules>,
 }
@@ -49,28 +49,28 @@ pub(crate) struct Shared {
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) tail: Arc<Tail>,
     pub(crate) partition: Partition,
-    pub(crate) lineage: Arc<Lineage>,
+    pub(crate) lineage: Arc<dyn Fn() -> Arc<Lineage> + Send + Sync>,
     pub(crate) rules: ArcSwap<Rules>,
     /// Counts changes of the rules.
     pub(crate) generation: AtomicU64,
-    /// All records up to here are in the states.
+    /// The offset up to which all records are in the states.
     applied: AtomicU64,
     /// See [`Shared::reached`].
     reached: AtomicU64,
-    /// The tables have what was applied up to here, or are about to.
+    /// The offset up to which the tables have all that was applied, or are about to.
     written: AtomicU64,
-    /// Readers that wait for it, and what wakes them.
+    /// The number of readers that wait for `applied`, and the signal that wakes them.
     waiting: (Mutex<usize>, Condvar),
-    /// Counts how often the states were thrown away after a failure; odd until they are again what they were.
+    /// Counts the resets: the states are thrown away after a failure, and restored; odd in between.
     pub(crate) resets: AtomicU64,
-    /// What of the tables a reader has found damaged.
+    /// The damage of the tables that a reader has found.
     damage: Mutex<Option<String>>,
     pub(crate) cache: Cache,
     fresh: RwLock<BTreeSet<Topic>>,
     retained: RwLock<Changed>,
     losses: RwLock<Losses>,
     ages: RwLock<Ages>,
-    /// Everything up to here is let go for want of room.
+    /// The offset up to which everything is removed because room is short.
     room_floor: AtomicU64,
     pub(crate) hint: Arc<RetainedHint>,
     pub(crate) metrics: StoreMetrics,
@@ -127,17 +127,17 @@ impl Shared {
         ages, ages_mut: Ages = ages;
     }
 
-    /// Everything up to here is older than `max_age`, or is let go for want of room.
+    /// The offset up to which everything is older than `max_age`, or is removed because room is short.
     pub(crate) fn floor(&self, now: UnixMillis, max_age: Duration) -> u64 {
         self.ages().floor(now, max_age).max(self.room_floor())
     }
 
-    /// Everything up to here is let go for want of room.
+    /// The offset up to which everything is removed because room is short.
     pub(crate) fn room_floor(&self) -> u64 {
         self.room_floor.load(Ordering::Acquire)
     }
 
-    /// Lets everything up to here go; says whether that is more than before.
+    /// Raises the floor below which everything is removed; returns whether it is higher than before.
     pub(crate) fn raise_floor(&self, floor: u64) -> bool {
         self.room_floor.fetch_max(floor, Ordering::AcqRel) < floor
     }
@@ -154,7 +154,7 @@ impl Shared {
         self.written.store(offset.0, Ordering::Release);
     }
 
-    /// Moves `applied`, and with it what is retained.
+    /// Moves `applied`, and with it the retained messages.
     pub(crate) fn set_applied(&self, offset: Offset, changed: Changed) {
         let mut retained = self.retained_mut();
         retained.0.extend(changed.0);
@@ -171,8 +171,8 @@ impl Shared {
         StoreMetrics::set(&self.metrics.lag, self.tail.head().0.saturating_sub(offset.0));
     }
 
-    /// All records up to here are in the states of the topics, and their losses are known: `applied`, or within a turn
-    /// the last record that was applied.
+    /// The offset up to which all records are in the states of the topics, with their losses: `applied`, or within a
+    /// turn the last record that was applied.
     pub(crate) fn reached(&self) -> Offset {
         Offset(self.reached.load(Ordering::Acquire))
     }
@@ -181,7 +181,7 @@ impl Shared {
         self.reached.store(offset.0, Ordering::Release);
     }
 
-    /// Waits until the log is applied up to here; false if that takes longer.
+    /// Waits until the log is applied up to an offset; `false` if that takes longer than `within`.
     pub(crate) fn wait(&self, offset: Offset, within: Duration) -> bool {
         if self.applied() >= offset {
             return true;
@@ -196,18 +196,18 @@ impl Shared {
         self.applied() >= offset
     }
 
-    /// Sleeps for so long, or until somebody waits for what isn't applied yet.
+    /// Sleeps for `pause`, or until a reader waits for records that aren't applied yet.
     pub(crate) fn rest(&self, pause: Duration) {
         let waiting = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.waiting.1.wait_timeout_while(waiting, pause, |waiting| *waiting == 0));
     }
 
-    /// The time, and the moment by which ages are measured.
-    pub(crate) fn times(&self, now: UnixMillis) -> (UnixMillis, UnixMillis) {
-        (now, self.ages().moment(now))
+    /// The time, and the moment by which the age of records is measured that are kept for `max_age`.
+    pub(crate) fn times(&self, now: UnixMillis, max_age: Duration) -> (UnixMillis, UnixMillis) {
+        (now, self.ages().moment(now, max_age))
     }
 
-    /// A reader has found that the tables are damaged: the applier makes them anew.
+    /// Notes that a reader has found the tables damaged: the applier makes them anew.
     pub(crate) fn note_damage(&self, error: &StoreError) {
         if let StoreError::Tables(TablesError::Damaged(what)) = error {
             *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.clone());
@@ -242,7 +242,7 @@ impl Shared {
     ) -> Result<(), TablesError> {
         let begin = first(prefix, after);
         let from = key_of(&begin);
-        // First those that no checkpoint has written: what one writes meanwhile is found below.
+        // The topics that no checkpoint has written come first: those that one writes meanwhile are found below.
         let with_prefix = |topic: &&Topic| topic.as_str().starts_with(prefix);
         let fresh = self.fresh().range((begin, Bound::Unbounded)).take_while(with_prefix).cloned().collect::<Vec<_>>();
         let mut walk = Walk { shared: self, fresh: fresh.into_iter().peekable(), more: true, error: None };
@@ -254,7 +254,7 @@ impl Shared {
     }
 }
 
-/// Where the topics with a prefix begin, above `after` if that is one of them.
+/// The bound at which the topics with a prefix begin, above `after` if that is one of them.
 pub(crate) fn first(prefix: &str, after: Option<&Topic>) -> Bound<Topic> {
     match after {
         Some(after) if after.as_str() >= prefix => Bound::Excluded(after.clone()),
@@ -262,7 +262,7 @@ pub(crate) fn first(prefix: &str, after: Option<&Topic>) -> Bound<Topic> {
     }
 }
 
-/// The first key in the tables that may be a topic's from there on.
+/// The first key in the tables that may be a topic's from that bound on.
 pub(crate) fn key_of(begin: &Bound<Topic>) -> Vec<u8> {
     match begin {
         Bound::Included(topic) => topic.as_str().into(),
@@ -271,7 +271,7 @@ pub(crate) fn key_of(begin: &Bound<Topic>) -> Vec<u8> {
     }
 }
 
-/// The history that a rule keeps: none if it keeps none.
+/// The history that a rule keeps: no messages if it keeps none.
 pub(crate) fn history_of(rule: &TopicRule) -> History {
     if rule.keeps_history() { rule.history } else { History { max_messages: 0, ..rule.history } }
 }

@@ -1,8 +1,8 @@
-//! What the store knows of one topic: where its kept messages lie, how many they are, and what was lost.
+//! The state of one topic: the offsets of its kept messages, their number, and its losses.
 //!
 //! The oldest entries stand in sealed chunks in the index, the newest in one open chunk in the state itself. A sealed
-//! chunk is never changed: `floor` says which of its entries are gone. So a topic of few messages is one small value,
-//! and one of many costs a write every [`SEAL`] messages.
+//! chunk is never changed: its entries up to `floor` are gone. So a topic with few messages is one small value, and one
+//! with many costs a write every [`SEAL`] messages.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use everywire_base::rules::History;
 use crate::chunk::{Chunk, Entry, read_varint, write_varint};
 use crate::tables::{Batch, Table, Tables, TablesError};
 
-/// How many entries an open chunk has before it is sealed.
+/// The number of entries at which an open chunk is sealed.
 pub(crate) const SEAL: u32 = 128;
 
 /// The state of a topic.
@@ -22,15 +22,15 @@ pub(crate) struct TopicState {
     pub(crate) id: u64,
     /// Its last message, kept or not.
     pub(crate) head: u64,
-    /// How many messages are kept.
+    /// The number of messages that are kept.
     pub(crate) count: u64,
-    /// How many bytes their bodies have.
+    /// The number of bytes of their bodies.
     pub(crate) bytes: u64,
-    /// Nothing up to here is kept.
+    /// The offset up to which nothing is kept.
     pub(crate) floor: u64,
-    /// The highest offset that was lost to a reader; what had expired when it was let go was not lost.
+    /// The highest offset that was lost to a reader; a message that had expired before its removal was not lost.
     pub(crate) trimmed: u64,
-    /// The first that is kept, or 0.
+    /// The first message that is kept, or 0.
     pub(crate) oldest: u64,
     /// Its retained message, or 0.
     pub(crate) retained: u64,
@@ -38,7 +38,7 @@ pub(crate) struct TopicState {
     tabled: u64,
     /// Sealed chunks that the next checkpoint puts into the index.
     pending: Vec<Arc<Chunk>>,
-    /// What is left of the oldest sealed chunk, once something was taken from it.
+    /// The rest of the oldest sealed chunk, once an entry was removed from it.
     front: Option<Box<Chunk>>,
     open: Chunk,
     /// Chunks of the index that the next checkpoint removes.
@@ -46,7 +46,7 @@ pub(crate) struct TopicState {
 }
 
 impl TopicState {
-    /// A topic that has no state yet, or whose state was forgotten: of it, everything up to `forgotten` may be lost.
+    /// A topic that has no state yet, or whose state was forgotten: its messages up to `forgotten` may be lost.
     pub(crate) fn new(id: u64, forgotten: u64) -> Self {
         Self { id, floor: forgotten, trimmed: forgotten, ..Self::default() }
     }
@@ -71,12 +71,12 @@ impl TopicState {
         self.trimmed = self.trimmed.max(offset);
     }
 
-    /// Whether more is kept than shall be.
+    /// Whether more is kept than the history allows.
     pub(crate) fn exceeds(&self, history: &History) -> bool {
         self.count > history.max_messages || self.bytes > history.max_bytes
     }
 
-    /// Lets go what is beyond the bounds or at or below the age's floor. Says whether something was lost by that.
+    /// Removes messages beyond the bounds or at or below the age's floor. Returns whether a message was lost by that.
     pub(crate) fn trim(
         &mut self,
         history: &History,
@@ -213,7 +213,7 @@ impl TopicState {
             is_whole &= chunk.is_some();
             chunk.is_some_and(|chunk| from_chunk(&chunk))
         };
-        // The chunk in which `before` lies has its place above it.
+        // The chunk in which `before` lies has its key above it.
         let (from, middle) = (index_key(self.id, self.floor + 1), index_key(self.id, before.max(self.floor + 1)));
         let mut goes_on = true;
         tables.scan(Table::Index, &middle, Some(&index_key(self.id, u64::MAX)), &mut |_, value| {
@@ -232,7 +232,7 @@ impl TopicState {
         self.open.memory() + pending + self.front.as_ref().map_or(0, |chunk| chunk.memory() + size_of::<Chunk>())
     }
 
-    /// Adds to the checkpoint what must be written of this topic.
+    /// Adds the changes of this topic to the checkpoint.
     pub(crate) fn store(&self, name: &[u8], batch: &mut Batch) {
         for chunk in &self.pending {
             let mut value = Vec::new();
@@ -245,7 +245,7 @@ impl TopicState {
         batch.set(Table::Topics, name, self.encode());
     }
 
-    /// The checkpoint has been written.
+    /// Notes that the checkpoint has been written.
     pub(crate) fn stored(&mut self) {
         self.tabled += self.pending.len() as u64;
         self.pending = Vec::new();
@@ -264,7 +264,7 @@ impl TopicState {
         out
     }
 
-    /// Reads what a checkpoint wrote.
+    /// Decodes the state that a checkpoint wrote.
     pub(crate) fn decode(name: &[u8], mut bytes: &[u8]) -> Result<Self, TablesError> {
         let damaged = || TablesError::Damaged(format!("the state of topic {}", String::from_utf8_lossy(name)));
         let mut number = || read_varint(&mut bytes).ok_or_else(damaged);

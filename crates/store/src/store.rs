@@ -12,6 +12,7 @@ use everywire_base::record::Record;
 use everywire_base::rules::Rules;
 use everywire_base::system;
 use everywire_base::topic::{Filter, Topic};
+use everywire_log::follower::Listed;
 use everywire_log::hint::RetainedHint;
 
 use crate::applier::{Applier, StoreError};
@@ -23,25 +24,26 @@ use crate::shared::{Parts, Shared};
 use crate::tables::TablesError;
 use crate::topics::TopicInfo;
 
-/// What a node derived from the log, for reading. Clones share it; any thread may read while the applier goes on.
+/// The state that a node derived from the log, for reading. Clones share it; any thread may read while the applier goes
+/// on.
 #[derive(Clone)]
 pub struct Store(Arc<Shared>);
 
 impl Store {
-    /// Opens a store at its last checkpoint. Nothing of the log is replayed here: that is the applier's first turns.
+    /// Opens a store at its last checkpoint. No record of the log is replayed here: the applier's first turns do that.
     pub fn open(parts: Parts) -> Result<(Self, Applier), StoreError> {
         let shared = Arc::new(Shared::new(parts));
         let applier = Applier::open(Arc::clone(&shared))?;
         Ok((Self(shared), applier))
     }
 
-    /// Waits until the log is applied up to here; false if that takes longer.
+    /// Waits until the log is applied up to an offset; `false` if that takes longer than `within`.
     pub fn wait(&self, offset: Offset, within: Duration) -> bool {
         self.0.wait(offset, within)
     }
 
-    /// Whether a read is answered from an index; others scan, which takes longer. What the server keeps for itself, a
-    /// session with its marks, is little.
+    /// Whether a read is answered from an index; others scan, which takes longer. The server's own records, as a
+    /// session with its marks, are few.
     pub fn is_short(read: &Read) -> bool {
         let all = |is_it: fn(&Filter) -> bool| read.interests.iter().all(|interest| is_it(&interest.filter));
         let is_exact = |filter: &Filter| matches!(filter, Filter::Exact(_));
@@ -56,18 +58,20 @@ impl Store {
     pub fn read(&self, read: &Read, now: UnixMillis) -> Page {
         let begun = Instant::now();
         if self.applied() < read.applied {
-            let (ticket, partition, upto) = (read.ticket, read.partition, position(read));
-            return Page { ticket, partition, records: Vec::new(), upto, next: None, lost: None, failed: true };
+            let (reply_to, partition, upto) = (read.reply_to, read.partition, position(read));
+            return Page { reply_to, partition, records: Vec::new(), upto, next: None, lost: None, failed: true };
         }
         let found = self.steady(|shared| match read.kind {
-            ReadKind::History { after, up_to, max_records, max_bytes } => {
-                shared.page(Window { interests: &read.interests, after, up_to, max_records, max_bytes, now })
+            ReadKind::History { after, up_to, max_records, max_bytes, with_recalled } => {
+                let interests = &read.interests;
+                shared.page(Window { interests, after, up_to, max_records, max_bytes, with_recalled, now })
             }
             ReadKind::Retained { ref after, max_records } => {
                 shared.retained_page(&Wanted::of(&read.interests, after.as_ref(), max_records), now)
             }
-            ReadKind::Backwards { before, max_records, max_bytes } => {
-                shared.page_back(&read.interests, backwards::Window { before, max_records, max_bytes, now })
+            ReadKind::Backwards { before, max_records, max_bytes, with_recalled } => {
+                let window = backwards::Window { before, max_records, max_bytes, with_recalled, now };
+                shared.page_back(&read.interests, window)
             }
             ReadKind::Records(ref offsets) => records(shared, offsets, now),
         });
@@ -77,9 +81,9 @@ impl Store {
             tracing::warn!(%error, "a page can't be read");
             Found { upto: position(read), ..Found::default() }
         });
-        let (ticket, partition) = (read.ticket, read.partition);
+        let (reply_to, partition) = (read.reply_to, read.partition);
         let Found { records, upto, lost, next, .. } = found;
-        Page { ticket, partition, records, upto, next, lost, failed }
+        Page { reply_to, partition, records, upto, next, lost, failed }
     }
 
     /// The topics that a filter takes, in the order of their names, above `after`.
@@ -87,9 +91,15 @@ impl Store {
         self.steady(|shared| shared.topics(filter, after, limit))
     }
 
-    /// What is known of a topic; `None` if it has no messages, or had none for long.
+    /// The counts of a topic; `None` if it has no messages, or had none for long.
     pub fn topic(&self, topic: &Topic) -> Result<Option<TopicInfo>, StoreError> {
         self.steady(|shared| shared.topic(topic))
+    }
+
+    /// The records at or below an offset, ascending, from which all that is retained there can be made anew. All up to
+    /// there must be applied. Records that were replaced or removed above it may be left out.
+    pub fn foundations(&self, up_to: Offset) -> Result<Listed, StoreError> {
+        self.steady(|shared| shared.foundations(up_to))
     }
 
     /// A kept message.
@@ -97,22 +107,22 @@ impl Store {
         self.steady(|shared| message(shared, id, now))
     }
 
-    /// The position from which reading gives all that a filter has; where the store stands if there is nothing.
+    /// The position from which reading gives all that a filter has; the applied offset if there is nothing.
     pub fn earliest(&self, filter: &Filter, now: UnixMillis) -> Result<Offset, StoreError> {
         self.steady(|shared| shared.earliest(filter, now))
     }
 
-    /// Up to where the log is applied.
+    /// The offset up to which the log is applied.
     pub fn applied(&self) -> Offset {
         self.0.applied()
     }
 
-    /// Which topics may have a retained message.
+    /// The hint of topics that may have a retained message.
     pub fn retained(&self) -> Arc<RetainedHint> {
         Arc::clone(&self.0.hint)
     }
 
-    /// From now on other rules hold. Reads obey them at once; what they don't keep any more is let go by and by.
+    /// Sets the rules from now on. Reads obey them at once; messages that they don't keep are removed little by little.
     pub fn set_rules(&self, rules: Arc<Rules>) {
         self.0.rules.store(rules);
         self.0.generation.fetch_add(1, Ordering::AcqRel);
@@ -123,7 +133,7 @@ impl Store {
         self.0.rules.load_full()
     }
 
-    /// What the store counts.
+    /// The metrics of the store.
     pub fn metrics(&self) -> &StoreMetrics {
         &self.0.metrics
     }
@@ -133,7 +143,7 @@ impl Store {
         self.0.tables.bytes()
     }
 
-    /// What was read while the states were thrown away after a failure means nothing.
+    /// Reads; fails if the states were thrown away meanwhile after a failure.
     fn steady<T>(&self, read: impl FnOnce(&Shared) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let resets = self.0.resets.load(Ordering::Acquire);
         let done = read(&self.0).inspect_err(|error| self.0.note_damage(error))?;
@@ -163,7 +173,7 @@ fn records(shared: &Shared, offsets: &[Offset], now: UnixMillis) -> Result<Found
     for offset in offsets {
         let record = there.binary_search_by_key(offset, |record| record.offset).ok().map(|at| &there[at]);
         if let Some(record) = record
-            && (is_will(record) || is_given(shared, record, now)?)
+            && (is_will(record) || is_given(shared, record, now)? && !shared.is_recalled(record)?)
         {
             records.push(Arc::clone(record));
         }
@@ -171,20 +181,21 @@ fn records(shared: &Shared, offsets: &[Offset], now: UnixMillis) -> Result<Found
     Ok(Found { records, upto, ..Found::default() })
 }
 
-/// Wills are read by their place when they fire: another may have come in the place of one that is still to be published.
+/// Whether a record is a will. Hubs read wills by their offsets: another one may have replaced a will that is still to
+/// be published.
 fn is_will(record: &Record) -> bool {
-    record.message().is_some_and(|message| message.topic.as_str().starts_with(system::WILLS))
+    record.system().is_some_and(|system| system.topic.as_str().starts_with(system::WILLS))
 }
 
 /// Whether a record that the log has is given to readers: it is kept, or its topic's retained message.
 fn is_given(shared: &Shared, record: &Record, now: UnixMillis) -> Result<bool, StoreError> {
     let Some(message) = record.message() else { return Ok(false) };
-    // Those of internal topics have no state, and nobody asks for them by their place.
+    // Records of internal topics have no state, and nobody asks for them by their offset.
     let Some(state) = shared.state(&message.topic)? else { return Ok(false) };
     let is_retained = state.retained == record.offset.0 && !message.is_expired(now);
     let floor = shared.floor_of(&message.topic, &state, now)?.kept;
-    let is_kept = record.offset.0 > floor
-        && is_served(record, message, &shared.rules.load().of(&message.topic).history, shared.times(now));
+    let history = shared.rules.load().of(&message.topic).history;
+    let is_kept = record.offset.0 > floor && is_served(record, message, &history, shared.times(now, history.max_age));
     Ok(is_retained || is_kept)
 }
 

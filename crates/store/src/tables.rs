@@ -1,7 +1,7 @@
-//! Tables: sorted keys and values on which the store keeps what it derived from the log.
+//! Tables: sorted keys and values in which the store keeps its derived state.
 //!
-//! Not a database of its own right: everything here can be rebuilt from the log, so that damage means removing it.
-//! A write is atomic over all tables; what was written last may be lost by a crash, but only a suffix of the writes.
+//! They are no database of their own right: everything in them can be rebuilt from the log, so that damaged tables are
+//! removed. A write is atomic over all tables; a crash may lose the last writes, but only a suffix of them.
 
 mod disk;
 mod memory;
@@ -9,7 +9,7 @@ mod memory;
 pub use disk::FjallTables;
 pub use memory::MemoryTables;
 
-/// Which table.
+/// The kinds of tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Table {
     /// The state of each topic, by its name.
@@ -28,11 +28,11 @@ pub const TABLES: [Table; 4] = [Table::Topics, Table::Index, Table::Retained, Ta
 /// One change of a batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
-    /// Where.
+    /// The table.
     pub table: Table,
     /// The key.
     pub key: Box<[u8]>,
-    /// What stands there from now on; `None` removes it.
+    /// The new value; `None` removes it.
     pub value: Option<Vec<u8>>,
 }
 
@@ -63,19 +63,19 @@ pub trait Tables: Send + Sync {
     /// The value of a key.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, TablesError>;
 
-    /// Hands over what stands at `from` and above, below `to` if that is given, in the order of the keys.
+    /// Hands over the entries at `from` and above, below `to` if that is given, in the order of the keys.
     fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, take: &mut Take<'_>) -> Result<(), TablesError>;
 
-    /// Hands over what stands at `from` and above, and below `to`, from the last key to the first.
+    /// Hands over the entries at `from` and above, and below `to`, from the last key to the first.
     fn scan_back(&self, table: Table, from: &[u8], to: &[u8], take: &mut Take<'_>) -> Result<(), TablesError>;
 
     /// Makes all the changes, or none. After an error the tables may refuse everything until [`Tables::reopen`].
     fn write(&self, batch: Batch) -> Result<(), TablesError>;
 
-    /// Waits until all that was written survives a power cut.
+    /// Waits until all writes survive a power cut.
     fn sync(&self) -> Result<(), TablesError>;
 
-    /// Comes back after an error of the disk. What was written last may be gone.
+    /// Opens the tables again after an error of the disk. The last writes may be gone.
     fn reopen(&self) -> Result<(), TablesError>;
 
     /// Removes everything.
@@ -85,13 +85,13 @@ pub trait Tables: Send + Sync {
     fn bytes(&self) -> u64;
 }
 
-/// Why the tables can't be used.
+/// The reason why the tables can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TablesError {
-    /// The disk failed, or is full; goes away by itself when the reason does.
+    /// The disk failed, or is full; the error goes away by itself when its cause does.
     #[error("the store's tables can't be used: {0}; they are tried again by themselves")]
     Failed(String),
-    /// What stands there makes no sense: it is removed, and rebuilt from the log.
+    /// The entries make no sense: the tables are removed, and rebuilt from the log.
     #[error("the store's tables are damaged: {0}; they are rebuilt from the log")]
     Damaged(String),
     /// Another process uses the directory.

@@ -1,4 +1,4 @@
-//! The list of topics: what each has, from stored counts.
+//! The list of topics: the counts of each, as they are stored.
 
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Offset;
@@ -9,16 +9,16 @@ use crate::read::prefix;
 use crate::shared::Shared;
 use crate::state::TopicState;
 
-/// What the store knows of a topic.
+/// The counts of a topic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TopicInfo {
     /// Its name.
     pub topic: Topic,
     /// Its last message, kept or not.
     pub head: Offset,
-    /// How many messages are kept.
+    /// The number of messages that are kept.
     pub count: u64,
-    /// How many bytes their bodies have.
+    /// The number of bytes of their bodies.
     pub bytes: u64,
     /// The first message that is kept, or the beginning if there is none.
     pub earliest: Offset,

@@ -1,14 +1,14 @@
-//! Upkeep: what retention does without a message's help. A sweep over the topics lets go what has aged and forgets
-//! topics of which nothing is left; cleaning the log frees what no topic wants any more.
+//! Upkeep: the work of retention that no message triggers. A sweep over the topics removes messages that are too old
+//! and forgets topics of which nothing is left; cleaning the log frees records that no topic wants any more.
 //!
-//! Both do a bounded piece at a time. Cleaning works on records that a synced checkpoint covers, so that what is
-//! replayed after a crash is still there.
+//! Both do a bounded piece at a time. Cleaning works on records that a synced checkpoint covers, so that the records
+//! that are replayed after a crash are still there.
 
 use std::ops::Bound;
 
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Offset;
-use everywire_base::record::{Message, Record};
+use everywire_base::record::{Entry, Message, Record};
 use everywire_base::system;
 use everywire_base::topic::Topic;
 
@@ -20,21 +20,21 @@ use crate::shared::{Shared, history_of, key_of};
 use crate::state::TopicState;
 use crate::tables::Table;
 
-/// Topics that a step of the sweep looks at.
+/// The number of topics that a step of the sweep looks at.
 const SWEEP_TOPICS: usize = 1024;
-/// Retained messages that it looks at.
+/// The number of retained messages that it looks at.
 const SWEEP_RETAINED: usize = 8192;
 /// Time between two steps of the sweep.
 const SWEEP_MILLIS: u64 = 1000;
 /// Time between two cleanings, while they free something and when they don't.
 const CLEAN_MILLIS: [u64; 2] = [250, 10_000];
 
-/// Where upkeep stands.
+/// The state of upkeep.
 #[derive(Default)]
 pub(crate) struct Upkeep {
     /// The topic that the sweep looked at last.
     swept: Option<Topic>,
-    /// The same of the retained messages.
+    /// The topic of the retained message that the sweep looked at last.
     swept_retained: Option<Topic>,
     /// Whether the sweep goes round without pause, because the rules have changed.
     hurries: bool,
@@ -44,17 +44,17 @@ pub(crate) struct Upkeep {
     is_short: bool,
     /// The checkpoint that the last sync covers.
     synced: u64,
-    /// Whether something was let go that replaying the log would not let go again.
+    /// Whether a message was removed that a replay of the log would not remove again.
     unwritten: bool,
 }
 
-/// Whether the time has come; a clock that went back must not stop anything.
+/// Whether an action is due; a clock that went back must not stop anything.
 fn is_due(due: UnixMillis, period: u64, now: UnixMillis) -> bool {
     now >= due || due.0 - now.0 > period
 }
 
 impl Applier {
-    /// Other rules hold from now on: writes what the former ones came to, and sweeps over all topics soon.
+    /// Follows a change of the rules: writes the results of the former ones, and sweeps over all topics soon.
     pub(crate) fn begin_round(&mut self, now: UnixMillis) -> Result<(), StoreError> {
         self.upkeep.unwritten = true;
         self.secure(now)?;
@@ -62,7 +62,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Does what is due. Says whether there is more to do at once.
+    /// Does the work that is due. Returns whether there is more to do at once.
     pub(crate) fn tidy(&mut self, now: UnixMillis) -> Result<bool, StoreError> {
         if self.upkeep.hurries || is_due(self.upkeep.sweep_at, SWEEP_MILLIS, now) {
             self.upkeep.sweep_at = UnixMillis(now.0.saturating_add(SWEEP_MILLIS));
@@ -108,7 +108,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Takes away what was retained and has expired, and marks that cover nothing any more.
+    /// Removes retained messages that have expired, and marks that cover nothing any more.
     fn sweep_retained(&mut self, now: UnixMillis) -> Result<(), StoreError> {
         let shared = std::sync::Arc::clone(&self.shared);
         let (mut due, mut seen, mut last, mut error) = (Vec::new(), 0, None, None);
@@ -136,14 +136,15 @@ impl Applier {
     fn expire(&mut self, topic: &Topic, now: UnixMillis) -> Result<(), StoreError> {
         let Some(retained) = self.retained_in(topic)? else { return Ok(()) };
         if retained.is_there(now) || !retained.is_message() && !retained.is_over(now) {
-            // It was replaced since it was written.
+            // The message was replaced since it was written.
             return Ok(());
         }
         let mark = Retained { content: Content::Nothing, ..retained.clone() };
         self.stage(topic, Some(&retained), Some(mark).filter(|mark| !mark.is_over(now)), now)
     }
 
-    /// What is older than any rule keeps may be forgotten: of it, a reader is told a gap whatever the topic was.
+    /// The floor below which topics may be forgotten, as older than any rule keeps: a reader from below it gets a gap
+    /// for any topic.
     fn forget_floor(&self, now: UnixMillis) -> u64 {
         let oldest = self.shared.rules.load().all().map(|rule| rule.history.max_age).max().unwrap_or_default();
         self.shared.ages().floor(now, oldest)
@@ -167,14 +168,14 @@ impl Applier {
         let (shared, applied) = (std::sync::Arc::clone(&self.shared), self.upkeep.synced);
         let mut error = None;
         let freed = shared.archive.clean(Offset(applied), &mut |record| {
-            // When in doubt it stays.
+            // A record stays when in doubt.
             error.is_some()
                 || self.is_wanted(record, now).unwrap_or_else(|e| {
                     error = Some(e);
                     true
                 })
         });
-        // What can't be cleaned is tried again later; nothing else waits for it.
+        // A log that can't be cleaned is tried again later; nothing else waits for it.
         let freed = freed.unwrap_or_else(|error| {
             tracing::error!(%error, "the log can't be cleaned; trying again");
             0
@@ -186,7 +187,8 @@ impl Applier {
         error.map_or(Ok(freed), Err)
     }
 
-    /// What the log lets go must be gone in tables that survive a power cut, or be let go again by replaying.
+    /// Makes removals durable before the log drops their records: these must be gone in synced tables, or be removed
+    /// again by a replay.
     fn secure(&mut self, now: UnixMillis) -> Result<(), StoreError> {
         if self.upkeep.unwritten {
             self.write_checkpoint(now)?;
@@ -198,19 +200,23 @@ impl Applier {
         Ok(())
     }
 
-    /// Whether the log must keep a record: it is above its topic's floor and not past its time, or what is retained
+    /// Whether the log must keep a record: it is above its topic's floor and not expired, or a retained message or mark
     /// follows from it.
     fn is_wanted(&mut self, record: &Record, now: UnixMillis) -> Result<bool, StoreError> {
-        let Some(message) = record.message() else { return Ok(true) };
+        let Some(entry) = record.entry() else { return Ok(true) };
         let is_will = self.wills.has(record.offset, now);
-        Ok(is_will || self.is_retained(record, message, now)? || self.is_history(record, message, now)?)
+        if is_will || self.is_retained(record, entry, now)? {
+            return Ok(true);
+        }
+        entry.message().map_or(Ok(false), |message| self.is_history(record, message, now))
     }
 
-    /// Whether a record made its topic's retained message, or took it away, or marks what a session has published, and
-    /// that must be known.
-    fn is_retained(&mut self, record: &Record, message: &Message, now: UnixMillis) -> Result<bool, StoreError> {
-        let own = message.retain.then(|| message.topic.clone());
-        let once = message.once.as_ref().and_then(|once| system::once_topic(&once.session, once.tag));
+    /// Whether a record set its topic's retained message, or removed it, or marks a session's publish, and that must
+    /// still be known.
+    fn is_retained(&mut self, record: &Record, entry: &Entry, now: UnixMillis) -> Result<bool, StoreError> {
+        let own = entry.is_retained().then(|| entry.topic().clone());
+        let once = entry.message().and_then(|message| message.once.as_ref());
+        let once = once.and_then(|once| system::once_topic(&once.session, once.tag));
         for topic in own.into_iter().chain(once) {
             let retained = self.retained_in(&topic)?;
             if retained.is_some_and(|retained| retained.offset == record.offset && !retained.is_over(now)) {
@@ -221,15 +227,14 @@ impl Applier {
     }
 
     fn is_history(&mut self, record: &Record, message: &Message, now: UnixMillis) -> Result<bool, StoreError> {
-        if message.topic.is_internal() {
-            return Ok(false);
-        }
         let offset = record.offset.0;
         let state = self.shared.state(&message.topic)?;
         let is_kept = |state: &TopicState| offset > state.floor && !message.is_expired(now);
         let Some(state) = state.filter(is_kept) else { return Ok(false) };
         let history = history_of(self.shared.rules.load().of(&message.topic));
-        if offset <= self.shared.room_floor() || is_over_age(record.time, history.max_age, self.shared.times(now).1) {
+        if offset <= self.shared.room_floor()
+            || is_over_age(record.time, history.max_age, self.shared.times(now, history.max_age).1)
+        {
             self.let_go(&message.topic, offset, now)?;
             return Ok(false);
         }
@@ -240,12 +245,12 @@ impl Applier {
         })
     }
 
-    /// Up to where tables that survive a power cut are true.
+    /// The offset up to which synced tables have the log.
     pub(crate) fn synced(&self) -> u64 {
         self.upkeep.synced
     }
 
-    /// Notes that a topic has lost everything up to here by age, or for want of room.
+    /// Removes all messages of a topic up to an offset, by age or because room is short.
     fn let_go(&mut self, topic: &Topic, up_to: u64, now: UnixMillis) -> Result<(), StoreError> {
         self.upkeep.unwritten = true;
         let mut result = Ok(());

@@ -15,14 +15,14 @@ use everywire_base::topic::Filter;
 
 fn back(world: &World, topic: &str, before: Option<u64>, max_records: usize) -> Page {
     let before = before.map(Offset);
-    world.read(&[(topic, 0)], ReadKind::Backwards { before, max_records, max_bytes: 1 << 20 })
+    world.read(&[(topic, 0)], ReadKind::Backwards { before, max_records, max_bytes: 1 << 20, with_recalled: false })
 }
 
 fn offsets(page: &Page) -> Vec<u64> {
     page.records.iter().map(|record| record.offset.0).collect()
 }
 
-/// All pages, from the newest on, put together in order.
+/// All pages, from the newest back, joined in order.
 fn all_back(world: &World, topic: &str, max_records: usize) -> Vec<u64> {
     let (mut all, mut before) = (Vec::new(), None);
     loop {
@@ -55,7 +55,7 @@ fn the_last_messages_come_in_order_and_say_where_to_go_on() {
     assert_eq!(offsets(&back(&world, "none", None, 2)), Vec::<u64>::new());
 }
 
-/// Sealed chunks of the index, written or not, and the open one.
+/// The pages come from sealed chunks of the index, written or not, and from the open one.
 #[test]
 fn pages_backwards_are_all_there_is() {
     let mut world = World::in_memory(Rules::default());
@@ -108,7 +108,8 @@ fn bytes_bound_a_page_backwards_too() {
     });
     let page = |before: Option<u64>, max_bytes| {
         let before = before.map(Offset);
-        let page = world.read(&[("a", 0)], ReadKind::Backwards { before, max_records: 100, max_bytes });
+        let page =
+            world.read(&[("a", 0)], ReadKind::Backwards { before, max_records: 100, max_bytes, with_recalled: false });
         (offsets(&page), page.upto.0)
     };
     assert_eq!(page(None, 95), (vec![4, 5], 4));
@@ -125,6 +126,7 @@ fn a_page_backwards_never_scans_the_log() {
     let scans = world.kept.scans.load(Ordering::Relaxed);
     assert_eq!(all_back(&world, "rare", 3).len(), 10);
     assert_eq!(world.kept.scans.load(Ordering::Relaxed), scans);
-    let wild = world.read(&[("#", 0)], ReadKind::Backwards { before: None, max_records: 3, max_bytes: 1000 });
+    let wild = world
+        .read(&[("#", 0)], ReadKind::Backwards { before: None, max_records: 3, max_bytes: 1000, with_recalled: false });
     assert!(wild.records.is_empty(), "one topic at a time");
 }

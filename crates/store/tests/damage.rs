@@ -1,4 +1,4 @@
-//! Whatever happens to a file of the store, the next start has what there was: by rebuilding it from the log.
+//! Harm to any file of the store: the next start has all that there was, by rebuilding it from the log.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 mod common;
@@ -37,7 +37,7 @@ fn rules() -> Rules {
     Rules::new(vec![TopicRule { filter: Filter::parse("#").unwrap(), history, ..TopicRule::fallback() }])
 }
 
-/// A store with sealed chunks, removals, and something in each of its files; and the log that it is of.
+/// A store with sealed chunks, removals, and content in each of its files; and its log.
 fn fill(directory: &Path) -> (World, Arc<Kept>) {
     let path = directory.to_owned();
     let mut world = World::new(Box::new(move || Box::new(FjallTables::open(&path).unwrap())), rules());
@@ -91,14 +91,14 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What is done to a file.
+/// The harm that is done to a file.
 #[derive(Clone, Copy, Debug)]
 enum Harm {
     Missing,
     Empty,
-    /// Cut after so many of 16 parts.
+    /// Cut after this many of 16 parts.
     Cut(usize),
-    /// One bit, at so many of 200 parts, is the other way.
+    /// One bit is flipped, after this many of 200 parts.
     Flipped(usize),
 }
 
@@ -118,7 +118,7 @@ fn harm(path: &Path, harm: Harm) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Starts on a harmed copy, and says what there is, also after it went on.
+/// Starts on a harmed copy; returns what users notice, also after it went on.
 fn start(model: &Path, path: &Path, world: &World, how: Harm) -> (Seen, bool) {
     let directory = tempfile::tempdir().unwrap();
     copy(model, directory.path());
@@ -162,7 +162,7 @@ fn whatever_happens_to_a_file_the_store_is_the_same() {
     walk(2);
 }
 
-/// Takes minutes: `cargo test --release -p everywire-store --test damage -- --ignored --nocapture`.
+/// The test takes minutes: `cargo test --release -p everywire-store --test damage -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes minutes"]
 fn whatever_happens_to_a_file_at_200_places_the_store_is_the_same() {

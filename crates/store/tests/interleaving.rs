@@ -1,7 +1,7 @@
 //! A reader beside the applier, at every place where the one may overtake the other: each call of the tables.
 //!
-//! All short histories of a session are tried, with its marks and a retained message of the public's. A page must be what
-//! was retained at the offset that it names: before the applier's turn or after it, never in between.
+//! All short histories of a session are tried, with its marks and a public retained message. A page must have the
+//! messages that were retained at the offset that it names: before the applier's turn or after it, never in between.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 mod common;
@@ -12,11 +12,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{World, message, topic};
+use common::{World, message, retained, topic};
 use everywire_base::ask::{Interest, Page, Read, ReadKind};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Offset, Partition};
-use everywire_base::id::Ticket;
+use everywire_base::id::ReplyTo;
 use everywire_base::record::{Durability, Message, Once};
 use everywire_base::rules::{History, Rules, TopicRule};
 use everywire_base::topic::Filter;
@@ -26,11 +26,11 @@ use everywire_store::{MemoryTables, Store};
 type Hook = Box<dyn FnMut()>;
 
 thread_local! {
-    /// What happens at the next call of the tables, and at all others.
+    /// The action at each call of the tables.
     static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
 }
 
-/// Something else happens here; not while that is going on.
+/// Runs the action, unless it is running already.
 fn here() {
     let hook = HOOK.with(|hook| hook.borrow_mut().take());
     if let Some(mut happen) = hook {
@@ -96,28 +96,27 @@ enum Op {
     Write(u64),
     /// It is removed with this generation.
     Remove(u64),
-    /// It publishes something exactly once, which is retained too.
+    /// It publishes a message exactly once, which is retained too.
     Publish,
-    /// It releases the number of that.
+    /// It releases the number of that message.
     Release,
 }
 
 const OPS: [Op; 6] = [Op::Write(1), Op::Write(2), Op::Remove(1), Op::Remove(2), Op::Publish, Op::Release];
 
 fn append(world: &mut World, op: Op) {
-    let retained = |name, body, generation| Message { retain: true, generation, ..message(name, body) };
     let until = UnixMillis(world.now.0 + 3_600_000);
-    let once = Some(Box::new(Once { session: topic(SESSION), tag: 5, until }));
-    let message = match op {
-        Op::Write(generation) => retained(SESSION, "state", generation),
-        Op::Remove(generation) => retained(SESSION, "", generation),
-        Op::Publish => Message { once, ..retained("t", "x", 0) },
-        Op::Release => retained(MARK, "", 0),
+    let once = Some(Box::new(Once { session: topic(SESSION), tag: 5, generation: 0, until }));
+    let entry = match op {
+        Op::Write(generation) => retained(SESSION, generation, "state"),
+        Op::Remove(generation) => retained(SESSION, generation, ""),
+        Op::Publish => Message { once, retain: true, ..message("t", "x") }.into(),
+        Op::Release => retained(MARK, 0, ""),
     };
-    world.append(message, Durability::Fsync);
+    world.append(entry, Durability::Fsync);
 }
 
-/// What is retained after these, by topic.
+/// The retained messages after these operations, by topic.
 fn model(ops: &[Op]) -> BTreeMap<&'static str, u64> {
     let (mut all, mut highest) = (BTreeMap::new(), 0);
     for (nth, op) in ops.iter().enumerate() {
@@ -142,15 +141,15 @@ fn model(ops: &[Op]) -> BTreeMap<&'static str, u64> {
     all
 }
 
-/// As a hub reads a session and its marks; a pattern; and a greeting.
+/// The reads: as a hub reads a session and its marks; a pattern; and a greeting.
 const READS: [&[&str]; 3] = [&[SESSION, "$sessions/u/1/+"], &["$sessions/#"], &["t", "#"]];
 
 fn read(store: &Store, filters: &[&str], now: UnixMillis) -> Page {
     let interest = |f: &&str| Interest { filter: Filter::parse(f).unwrap(), since: Offset::BEGINNING };
     let interests = filters.iter().map(interest).collect();
     let kind = ReadKind::Retained { after: None, max_records: 100 };
-    let (ticket, partition, applied) = (Ticket::default(), Partition(0), Offset::BEGINNING);
-    store.read(&Read { ticket, partition, interests, applied, kind }, now)
+    let (reply_to, partition, applied) = (ReplyTo::Nobody, Partition(0), Offset::BEGINNING);
+    store.read(&Read { reply_to, partition, interests, applied, kind }, now)
 }
 
 fn check(page: &Page, filters: &[&str], ops: &[Op], cut: usize) {
@@ -163,18 +162,18 @@ fn check(page: &Page, filters: &[&str], ops: &[Op], cut: usize) {
     expected.retain(|name, _| matches(name));
     let name = |name: &str| [SESSION, MARK, "t"].into_iter().find(|other| *other == name).unwrap();
     let found: BTreeMap<_, _> =
-        page.records.iter().map(|r| (name(r.message().unwrap().topic.as_str()), r.offset.0)).collect();
+        page.records.iter().map(|r| (name(r.entry().unwrap().topic().as_str()), r.offset.0)).collect();
     assert_eq!(found, expected, "{filters:?} in {ops:?} from {cut} as of {upto}");
 }
 
-/// A session is written, and three things follow; some of that is applied before.
+/// The histories: a session is written, and three operations follow; some of these are applied before.
 fn histories() -> impl Iterator<Item = (Vec<Op>, usize)> {
     let op = |n: usize, at: u32| OPS[n / OPS.len().pow(at) % OPS.len()];
     let all = (0..OPS.len().pow(3)).map(move |n| vec![Op::Write(1), op(n, 0), op(n, 1), op(n, 2)]);
     all.flat_map(|ops| (1..4).map(move |cut| (ops.clone(), cut)))
 }
 
-/// A world that has applied what comes before the cut; and written it, in every other one.
+/// A world that has applied the operations before the cut; and written them, in every other one.
 fn begin(ops: &[Op], cut: usize) -> World {
     let tables = Hooked::default();
     let mut world = World::new(Box::new(move || Box::new(tables.clone())), Rules::default());
@@ -203,7 +202,8 @@ fn a_reader_in_the_midst_of_the_appliers_turn_sees_the_state_before_it_or_after_
     }
 }
 
-/// The newest message of a topic that keeps one is always there: replaced by the next, it isn't merely lost.
+/// The newest message of a topic that keeps one is always there: a message that the next one replaces isn't merely
+/// lost.
 #[test]
 fn a_page_of_the_newest_message_is_never_empty() {
     let history = History { max_messages: 1, ..History::default() };
@@ -215,12 +215,12 @@ fn a_page_of_the_newest_message_is_never_empty() {
     let (store, now, is_over) = (world.store.clone(), world.now, Arc::new(AtomicBool::new(false)));
     let over = Arc::clone(&is_over);
     let reader = std::thread::spawn(move || {
-        let kind = ReadKind::History { after: Offset(0), up_to: Offset(u64::MAX), max_records: 10, max_bytes: 1 << 20 };
+        let kind = common::history(0, 10, 1 << 20);
         let interest = |f: &str| Interest { filter: Filter::parse(f).unwrap(), since: Offset::BEGINNING };
-        let (ticket, partition, applied) = (Ticket::default(), Partition(0), Offset::BEGINNING);
+        let (reply_to, partition, applied) = (ReplyTo::Nobody, Partition(0), Offset::BEGINNING);
         let reads = [&["a"][..], &["a", "b"]].map(|filters| {
             let interests = filters.iter().copied().map(interest).collect();
-            Read { ticket, partition, interests, applied, kind: kind.clone() }
+            Read { reply_to, partition, interests, applied, kind: kind.clone() }
         });
         let mut empty = 0;
         while !over.load(Ordering::Acquire) {
@@ -240,7 +240,7 @@ fn a_page_of_the_newest_message_is_never_empty() {
 
 #[test]
 fn an_applier_in_the_midst_of_a_readers_page_changes_it_as_a_whole_or_not_at_all() {
-    // From one record on: the others follow one by one, wherever the page is.
+    // One record is applied before: the others follow one by one, at each place of the page.
     for (ops, cut) in histories().filter(|(_, cut)| *cut == 1) {
         for (filters, writes) in READS.into_iter().flat_map(|filters| [(filters, false), (filters, true)]) {
             let world = Rc::new(RefCell::new(begin(&ops, cut)));

@@ -1,4 +1,4 @@
-//! The store against a plain list of all that was ever published: random publishes, readers, rules, crashes.
+//! The store against a plain list of all messages that were ever published: random publishes, readers, rules, crashes.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 mod common;
@@ -67,13 +67,13 @@ struct Told {
     time: u64,
     size: u64,
     expires: Option<UnixMillis>,
-    /// Whether a crash may have made the store forget that it was lost.
+    /// Whether a crash may have made the store forget that the message was lost.
     vague: bool,
 }
 
 struct Model {
     topics: BTreeMap<&'static str, Vec<Told>>,
-    /// Nothing up to here is kept.
+    /// The offset up to which nothing is kept, by topic.
     floors: BTreeMap<&'static str, u64>,
     retained: BTreeMap<&'static str, (u64, Option<UnixMillis>)>,
     bounds: (u64, u64),
@@ -95,7 +95,7 @@ impl Model {
         }
     }
 
-    /// What a reader gets; what it has lost for certain; what it may be told as lost.
+    /// The messages that a reader gets; the highest certain loss; the highest loss that may be reported.
     fn read(&self, filters: &[&str], after: u64, since: u64, now: UnixMillis) -> (Vec<u64>, u64, u64) {
         let filters: Vec<_> = filters.iter().map(|f| Filter::parse(f).unwrap()).collect();
         let (mut offsets, mut certain, mut possible) = (Vec::new(), 0, 0);

@@ -1,4 +1,4 @@
-//! Retained messages by pages, records by their offsets, and the marks of what sessions publish exactly once.
+//! Retained messages by pages, records by their offsets, and the marks of messages that sessions publish exactly once.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 mod common;
@@ -18,14 +18,14 @@ fn retain(world: &mut World, name: &str, body: &str) -> Offset {
     world.append(Message { retain: true, ..message(name, body) }, Durability::Fsync)
 }
 
-/// All pages of at most so many.
+/// All pages of at most `max_records`.
 fn pages(world: &World, filters: &[&str], max_records: usize) -> Vec<Vec<String>> {
     let interests: Vec<_> = filters.iter().map(|filter| (*filter, 0)).collect();
     let (mut pages, mut after) = (Vec::new(), None);
     loop {
         let page = world.read(&interests, ReadKind::Retained { after, max_records });
         assert!(!page.failed);
-        pages.push(page.records.iter().map(|r| r.message().unwrap().topic.to_string()).collect());
+        pages.push(page.records.iter().map(|r| r.entry().unwrap().topic().to_string()).collect());
         after = page.next;
         if after.is_none() {
             return pages;
@@ -41,7 +41,7 @@ fn retained_messages_come_by_pages_and_each_once() {
     }
     world.settle();
     world.restart(true);
-    // Half of them in the tables, the others changed since.
+    // Half of the messages are in the tables, the others changed since.
     for n in 25..75 {
         retain(&mut world, &format!("room/{n}"), if n % 5 == 0 { "" } else { "y" });
     }
@@ -94,7 +94,7 @@ fn what_a_session_publishes_once_leaves_a_mark_until_its_time() {
     let session = topic("$sessions/ann/phone");
     let until = UnixMillis(world.now.0 + 1000);
     for (tag, durability) in [(7, Durability::Fsync), (9, Durability::None)] {
-        let once = Some(Box::new(Once { session: session.clone(), tag, until }));
+        let once = Some(Box::new(Once { session: session.clone(), tag, generation: 0, until }));
         world.append(Message { once, ..message("a", "x") }, durability);
     }
     world.settle();
@@ -110,18 +110,19 @@ fn what_a_session_publishes_once_leaves_a_mark_until_its_time() {
     assert_eq!(pages(&world, &["$sessions/ann/phone/+"], 10), [Vec::<String>::new()]);
 }
 
-/// What has a lane of its own among the readers: nothing that must look at more than an index.
+/// The reads that have a lane of their own among the readers: those that need only an index.
 #[test]
 fn reads_of_exact_topics_are_short_and_those_of_patterns_are_not() {
     use everywire_base::ask::{Interest, Read};
     use everywire_base::cursor::Partition;
-    use everywire_base::id::Ticket;
+    use everywire_base::id::ReplyTo;
     use everywire_base::topic::Filter;
     use everywire_store::Store;
 
-    let history = ReadKind::History { after: Offset(0), up_to: Offset(9), max_records: 1, max_bytes: 1 };
+    let history =
+        ReadKind::History { after: Offset(0), up_to: Offset(9), max_records: 1, max_bytes: 1, with_recalled: false };
     let retained = ReadKind::Retained { after: None, max_records: 1 };
-    let backwards = ReadKind::Backwards { before: None, max_records: 1, max_bytes: 1 };
+    let backwards = ReadKind::Backwards { before: None, max_records: 1, max_bytes: 1, with_recalled: false };
     let many: Vec<String> = (0..100).map(|n| format!("t/{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let cases: [(&[&str], &ReadKind, bool); 9] = [
@@ -138,8 +139,8 @@ fn reads_of_exact_topics_are_short_and_those_of_patterns_are_not() {
     for (filters, kind, is_short) in cases {
         let interest = |f: &&str| Interest { filter: Filter::parse(f).unwrap(), since: Offset(0) };
         let interests = filters.iter().map(interest).collect();
-        let (ticket, partition, applied) = (Ticket::default(), Partition(0), Offset(0));
-        let read = Read { ticket, partition, interests, applied, kind: kind.clone() };
+        let (reply_to, partition, applied) = (ReplyTo::Nobody, Partition(0), Offset(0));
+        let read = Read { reply_to, partition, interests, applied, kind: kind.clone() };
         assert_eq!(Store::is_short(&read), is_short, "{filters:?} {kind:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The bound of the disk: the oldest messages of all topics go, their readers are told, and what is retained stays.
+//! The bound of the disk: the oldest messages of all topics go, their readers get a gap, and retained messages stay.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use common::{World, message};
 use everywire_base::record::{Durability, Message};
 use everywire_base::rules::Rules;
 
-/// A log in which a record counts as a byte, with so many allowed.
+/// A log in which a record counts as a byte, with this many allowed.
 fn bounded(limit: u64) -> World {
     let mut world = World::in_memory(Rules::default());
     world.applier.as_mut().unwrap().set_disk_limit(limit);
@@ -29,7 +29,7 @@ fn the_oldest_of_all_topics_go_and_their_readers_are_told() {
     for n in 0..60 {
         world.append(message(&format!("t/{}", n % 5), "x"), Durability::Fsync);
     }
-    // Each step looks at the room, cleans, and writes what it came to.
+    // Each step checks the bound, cleans, and writes the result.
     (0..10).for_each(|_| world.pass(10_000));
     assert!(kept(&world) <= 40, "{} are left", kept(&world));
     assert!(world.store.metrics().disk_limit_reached.load(Ordering::Relaxed) > 0, "it is counted");

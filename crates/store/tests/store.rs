@@ -1,4 +1,4 @@
-//! What a reader of the store would notice, over tables in memory.
+//! The behaviour of the store that a reader would notice, over tables in memory.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 mod common;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Forgetful, World, message, topic};
+use common::{Forgetful, World, message, retained, topic};
 use everywire_base::ask::{Lost, Read, ReadKind};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Epoch, Offset, Partition};
 use everywire_base::id::MessageId;
-use everywire_base::record::{Durability, Message};
+use everywire_base::record::{Durability, Message, Once};
 use everywire_base::rules::{History, Rules, TopicRule};
 use everywire_base::topic::Filter;
 use everywire_store::tables::{Batch, Table, Tables, TablesError, Take};
@@ -278,7 +278,7 @@ fn a_store_of_another_log_is_made_anew() {
     world.publish("a", "x");
     world.restart(true);
     world.kept.records.lock().unwrap().clear();
-    world.epoch = Epoch(8);
+    world.lineage.lock().unwrap().epoch = Epoch(8);
     world.last = 0;
     world.applier = None;
     world.reopen();
@@ -312,20 +312,20 @@ fn readers_go_on_while_the_applier_works() {
     let now = world.now;
     let reader = std::thread::spawn(move || {
         let interests = [everywire_base::ask::Interest { filter: Filter::parse("a").unwrap(), since: Offset(0) }];
-        let kind =
-            ReadKind::History { after: Offset(0), up_to: Offset(u64::MAX), max_records: 1000, max_bytes: 1 << 20 };
-        let read = everywire_base::ask::Read {
-            ticket: everywire_base::id::Ticket::default(),
+        let mut read = everywire_base::ask::Read {
+            reply_to: everywire_base::id::ReplyTo::Nobody,
             partition: Partition(0),
             interests: Arc::new(interests),
             applied: Offset::BEGINNING,
-            kind,
+            kind: common::history(0, 1000, 1 << 20),
         };
         let mut upto = Offset(0);
         while upto < Offset(2000) {
             let page = store.read(&read, now);
             assert!(page.records.len() <= 50 && page.upto >= upto && !page.failed);
-            upto = page.upto;
+            // A page ends before a loss; the reader goes on behind that.
+            upto = page.upto.max(page.lost.map_or(Offset(0), |lost| lost.up_to));
+            read.kind = common::history(upto.0, 1000, 1 << 20);
         }
     });
     world.settle();
@@ -398,7 +398,7 @@ fn a_full_disk_stops_the_store_and_room_on_it_brings_it_back() {
     assert_eq!((info.count, info.head), (5, Offset(40)));
 }
 
-/// Tables that say that they are damaged, until they are cleared.
+/// Tables that report damage, until they are cleared.
 #[derive(Clone, Default)]
 struct Spoilt(Forgetful, Arc<AtomicBool>);
 
@@ -439,7 +439,26 @@ impl Tables for Spoilt {
     }
 }
 
-/// What a reader finds damaged is made anew at once, and nobody is told half of it meanwhile.
+#[test]
+fn a_damaged_retained_message_hides_no_other() {
+    let mut world = World::in_memory(Rules::default());
+    for n in 0..40 {
+        let retained = Message { retain: true, ..message(&format!("a/{n:02}"), "x") };
+        world.append(retained, Durability::Fsync);
+    }
+    world.append(retained("$sessions/u/1", 0, "x"), Durability::Fsync);
+    world.settle();
+    *world.kept.damaged.lock().unwrap() = Some((8, 9));
+    let expected: Vec<u64> = (1..=40).filter(|offset| ![8, 9].contains(offset)).collect();
+    assert_eq!(world.retained(&["a/#"]), expected);
+    assert_eq!(world.retained(&["a/06", "a/07", "a/09"]), [7, 10]);
+    *world.kept.damaged.lock().unwrap() = Some((41, 41));
+    let session = [("$sessions/u/1", 0)];
+    let page = world.read(&session, ReadKind::Retained { after: None, max_records: 9 });
+    assert!(page.failed, "no new session is made in place of one that can't be seen");
+}
+
+/// Tables that a reader finds damaged are made anew at once, and no reader gets half of them meanwhile.
 #[test]
 fn tables_that_turn_out_to_be_damaged_are_made_anew() {
     let tables = Spoilt::default();
@@ -468,7 +487,7 @@ fn tables_that_turn_out_to_be_damaged_are_made_anew() {
     assert_eq!(world.store.retained().total(), 10);
 }
 
-/// Who reads there is refused; all others go on, and so does the next start.
+/// A reader of the damaged part is refused; all others go on, and so does the next start.
 #[test]
 fn a_damaged_part_of_the_log_harms_only_who_reads_there() {
     let mut world = World::in_memory(keeps(100));
@@ -522,16 +541,16 @@ fn a_clock_that_lies_neither_deletes_history_nor_keeps_it_for_ever() {
     assert_eq!(world.all(&[("a", 0)], 0, 10).0.len(), 1, "what is from the future that was none has aged too");
 }
 
-/// What a read must have seen is waited for, and never left out.
+/// A read waits for the records that it must have seen, and never leaves them out.
 #[test]
 fn a_read_beyond_what_is_applied_waits_or_fails() {
     let mut world = World::in_memory(Rules::default());
     world.publish("a", "1");
     world.settle();
     let interests = Arc::new([]);
-    let (ticket, partition) = (everywire_base::id::Ticket::default(), Partition(0));
+    let (reply_to, partition) = (everywire_base::id::ReplyTo::Nobody, Partition(0));
     let mut read = Read {
-        ticket,
+        reply_to,
         partition,
         interests,
         applied: Offset(1),
@@ -548,25 +567,25 @@ fn a_read_beyond_what_is_applied_waits_or_fails() {
     assert!(waiter.join().unwrap());
 }
 
-/// What a session publishes once carries the generation of its owner: its topic has none.
+/// A message that a session publishes once carries the generation of its owner; its topic has none.
 #[test]
-fn a_message_with_a_generation_replaces_what_is_retained_like_any_other() {
+fn a_message_that_a_session_publishes_once_replaces_what_is_retained_like_any_other() {
     let mut world = World::in_memory(Rules::default());
     for (offset, generation) in [(1, 7), (2, 3), (3, 0)] {
-        let message = Message { retain: true, generation, ..message("t", "x") };
-        world.append(message, Durability::Fsync);
+        let until = UnixMillis(world.now.0 + 1000);
+        let once = Some(Box::new(Once { session: topic("$sessions/u/1"), tag: offset as u16, generation, until }));
+        world.append(Message { retain: true, once, ..message("t", "x") }, Durability::Fsync);
         world.settle();
         assert_eq!(world.retained(&["t"]), [offset]);
     }
 }
 
-/// Who was taken over may write late: that is nobody's state any more.
+/// A former owner may write late: that is no longer the session's state.
 #[test]
 fn a_retained_message_of_a_lower_generation_replaces_nothing() {
     let mut world = World::in_memory(Rules::default());
     let mut write = |generation, body: &str| {
-        let message = Message { retain: true, generation, ..message("$sessions/u/1", body) };
-        world.append(message, Durability::Fsync);
+        world.append(retained("$sessions/u/1", generation, body), Durability::Fsync);
         world.settle();
         world.retained(&["$sessions/u/1"])
     };

@@ -1,4 +1,4 @@
-//! One suite for every kind of tables, and what only those on the disk must do.
+//! The suite for every kind of tables, and the tests of those on the disk.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 use std::fs;
@@ -150,7 +150,7 @@ fn whatever_is_overwritten_the_directory_opens_and_works() {
     }
 }
 
-/// The journal's file is long from the beginning, and nearly all of it is a hole: that is not what the disk has less.
+/// The journal's file is long from the beginning, but nearly all of it is a hole, which takes no room on the disk.
 #[test]
 fn empty_tables_take_little() {
     let directory = tempfile::tempdir().unwrap();

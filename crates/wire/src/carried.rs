@@ -1,19 +1,20 @@
-//! Protocols that speak in whole messages, and what carries them.
+//! Protocols that speak in whole messages, and their carriers.
 //!
-//! The native protocol is the same on TCP and on WebSocket, XMPP nearly so (RFC 7395): what differs is how a message
-//! stands among the bytes. So a [`Carried`] protocol takes and gives messages, and its carrier, itself a
+//! The native protocol is the same on TCP and on WebSocket, XMPP nearly so (RFC 7395): only the framing of a message
+//! among the bytes differs. So a [`Carried`] protocol takes and gives messages, and its carrier, itself a
 //! [`Wire`](crate::Wire), frames them: it keeps the connection alive, and closes it in its own words.
 
 use everywire_base::clock::Monotonic;
 use everywire_base::id::AskId;
 use everywire_base::parcel::{Delivery, Format, Parcel, Taken};
 use everywire_base::reason::Reason;
+use everywire_base::signal::{Said, Signal};
 
 use crate::{Answer, Context};
 
 /// A protocol that speaks in whole messages. Its verbs are those of [`Wire`](crate::Wire).
 pub trait Carried {
-    /// The connection is open: messages may be sent.
+    /// Begins, since the connection is open: messages may be sent.
     fn begin(&mut self, cx: &mut Carrier<'_, '_>) -> Flow;
 
     /// Takes a whole message.
@@ -22,29 +23,29 @@ pub trait Carried {
     /// Takes the answer to an ask.
     fn answer(&mut self, cx: &mut Carrier<'_, '_>, ask: AskId, answer: Answer) -> Flow;
 
-    /// Takes a delivery, or says that there is no room for it.
+    /// Takes a delivery, or says that there is no room for it; the driver has seen that the outbox isn't full.
     fn push(&mut self, cx: &mut Carrier<'_, '_>, delivery: &Delivery<'_>) -> Taken;
 
-    /// This turn's deliveries and answers are over.
+    /// Notes that this turn's deliveries and answers are over.
     fn settle(&mut self, cx: &mut Carrier<'_, '_>) -> Flow;
 
-    /// When [`Carried::tick`] is wanted, if ever.
+    /// The time at which [`Carried::tick`] is wanted, if ever.
     fn deadline(&self) -> Option<Monotonic>;
 
-    /// The deadline has passed.
+    /// Acts after the deadline has passed.
     fn tick(&mut self, cx: &mut Carrier<'_, '_>) -> Flow;
 
     /// Says goodbye in the protocol's words; the carrier closes the connection after it.
     fn farewell(&mut self, cx: &mut Carrier<'_, '_>, reason: &Reason);
 
-    /// Bytes of something that has not come whole, as [`Wire::holds`](crate::Wire::holds).
+    /// The bytes of a message that has not come whole, as [`Wire::holds`](crate::Wire::holds).
     fn holds(&self) -> usize;
 
-    /// What the connection speaks, for metrics and the registry: `ws`, `tcp`, …
+    /// The name of the protocol, for metrics and the registry: `ws`, `tcp`, …
     fn name(&self) -> &'static str;
 }
 
-/// What a message is made of.
+/// The kind of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// UTF-8.
@@ -53,7 +54,7 @@ pub enum Kind {
     Binary,
 }
 
-/// How it goes on with a carried protocol.
+/// The next state of a carried protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Flow {
     /// It takes messages.
@@ -64,7 +65,7 @@ pub enum Flow {
     Closed(Reason),
 }
 
-/// How messages stand among the bytes of a connection.
+/// The framing of messages among the bytes of a connection.
 pub trait Framing {
     /// Names the framing in [`Format::framing`]; two that write a message differently have different names.
     fn name(&self) -> &'static str;
@@ -73,11 +74,11 @@ pub trait Framing {
     fn frame(&self, kind: Kind, message: &[u8], out: &mut Vec<u8>);
 }
 
-/// What a carried protocol sees and writes to during one verb.
+/// The values that a carried protocol sees and writes to during one verb.
 pub struct Carrier<'a, 'b> {
-    /// What every wire sees.
+    /// The context that every wire sees.
     pub cx: &'a mut Context<'b>,
-    /// What frames its messages.
+    /// The framing of its messages.
     pub framing: &'a dyn Framing,
 }
 
@@ -99,8 +100,14 @@ impl Carrier<'_, '_> {
         self.cx.out.share(&rendition);
     }
 
-    /// Whether the outbox is full, so that a delivery must wait.
-    pub fn is_full(&self) -> bool {
-        self.cx.out.len() >= self.cx.limits.outbox_bytes
+    /// Sends a signal, encoded and framed once for all who take it in this format and framing.
+    pub fn pass(&mut self, signal: &Signal, name: &'static str, kind: Kind, make: impl FnOnce(&Said, &mut Vec<u8>)) {
+        let framing = self.framing;
+        let rendition = signal.rendition(Format { name, framing: framing.name() }, |said, out| {
+            let mut message = Vec::with_capacity(128);
+            make(said, &mut message);
+            framing.frame(kind, &message, out);
+        });
+        self.cx.out.share(&rendition);
     }
 }

@@ -1,5 +1,5 @@
 //! The test kit for wires: a [`Bench`] that drives one wire in virtual time as a driver would, a [`Node`] that answers
-//! what it asks, both together as a [`Pair`], and golden tables ([`golden`]) that are read by people and by tests.
+//! its asks, both together as a [`Pair`], and golden tables ([`golden`]) that are read by people and by tests.
 //!
 //! Nothing here knows a protocol. Nothing sleeps: time is a number that [`Pair::advance`] moves.
 
@@ -28,13 +28,13 @@ impl Pair {
         Self { bench, node: Node::default() }
     }
 
-    /// Sends bytes to the wire, and lets all happen that follows from them.
+    /// Sends bytes to the wire, and runs all that follows from them.
     pub fn send(&mut self, bytes: &[u8]) {
         self.bench.send(bytes);
         self.run();
     }
 
-    /// The peer ends its side.
+    /// Ends the peer's side.
     pub fn end(&mut self) {
         self.bench.end();
         self.run();
@@ -51,7 +51,7 @@ impl Pair {
         self.bench.move_clock(until);
     }
 
-    /// The server ends the connection.
+    /// Ends the connection from the server's side.
     pub fn farewell(&mut self, reason: &Reason) {
         self.bench.farewell(reason);
         self.run();
@@ -68,7 +68,7 @@ impl Pair {
 pub enum Cut {
     /// All at once.
     Whole,
-    /// Two pieces, the first of so many bytes.
+    /// Two pieces, and the length of the first.
     At(usize),
     /// One byte after the other.
     EveryByte,
@@ -90,7 +90,7 @@ impl Cut {
 }
 
 /// Feeds an input whole, byte by byte, and cut at every byte, each time to a fresh pair, and panics if the wire says,
-/// publishes, or ends otherwise than with the whole. Gives back what it says.
+/// publishes, or ends otherwise than with the whole. Gives its output.
 pub fn cut_at_every_byte(make: impl Fn() -> Pair, input: &[u8]) -> Vec<u8> {
     let play = |cut: Cut| {
         let mut pair = make();

@@ -1,4 +1,4 @@
-//! What waits to be written to one socket: shared renditions and the small owned heads between them.
+//! The bytes that wait to be written to one socket: shared renditions and the small owned heads between them.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -25,7 +25,7 @@ impl Segment {
     }
 }
 
-/// The bytes that wait for a socket, oldest first. Empty ones own no memory.
+/// The bytes that wait for a socket, oldest first. An empty outbox owns no memory.
 #[derive(Default, Debug)]
 pub struct Outbox {
     segments: VecDeque<Segment>,
@@ -39,7 +39,7 @@ pub struct Outbox {
 const COPIED: usize = 96;
 
 impl Outbox {
-    /// How many bytes wait.
+    /// The number of bytes that wait.
     pub fn len(&self) -> usize {
         self.bytes
     }
@@ -57,7 +57,7 @@ impl Outbox {
         }
     }
 
-    /// Appends whatever `write` appends to the buffer that it is given; it must not touch what stands there.
+    /// Appends the bytes that `write` appends to its buffer; it must not touch those that stand there.
     pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let tail = self.tail();
         let before = tail.len();

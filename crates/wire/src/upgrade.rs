@@ -1,5 +1,5 @@
-//! From an HTTP request to another protocol (RFC 9110 §7.8): what the HTTP wire hands over, so that wires need not know
-//! each other.
+//! The upgrade from an HTTP request to another protocol (RFC 9110 §7.8): the request that the HTTP wire hands over, so
+//! that wires need not know each other.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ pub trait Upgrade: Send + Sync {
     /// Whether the path is one of its own.
     fn serves(&self, path: &str) -> bool;
 
-    /// Answers the request. Either it writes the whole response `101` and gives the wire that goes on, or it has written
-    /// nothing and says why not. The client's address, origin and credentials have been checked.
+    /// Answers the request. It writes the whole response `101` and gives the wire that goes on, or writes nothing and
+    /// gives the refusal. The client's address, origin and credentials have been checked.
     fn upgrade(&self, cx: &mut Context<'_>, request: &UpgradeRequest<'_>) -> Result<Box<dyn Wire>, Denied>;
 }
 
@@ -43,12 +43,12 @@ impl UpgradeRequest<'_> {
     }
 }
 
-/// Why a request is not taken over: what the HTTP wire answers.
+/// The refusal of an upgrade, which the HTTP wire answers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Denied {
     /// The status code.
     pub status: u16,
-    /// What is wrong and what to do, for people.
+    /// A text for people: the fault, and the way to mend it.
     pub detail: Box<str>,
     /// Header fields that the status asks for.
     pub fields: Vec<(&'static str, &'static str)>,

@@ -1,5 +1,5 @@
-//! Commands in lines, for `nc`: `SUB FILTER`, `PUB TOPIC TEXT`, `QUIT`. Answers: `OK …`, `ERR …`; what comes by itself:
-//! `MSG TOPIC TEXT`, `GAP TOPIC`, `BYE REASON`.
+//! Commands in lines, for `nc`: `SUB FILTER`, `PUB TOPIC TEXT`, `QUIT`. Answers: `OK …`, `ERR …`. Lines without a
+//! command: `MSG TOPIC TEXT`, `GAP TOPIC`, `BYE REASON`.
 
 use std::io::Write as _;
 
@@ -9,7 +9,7 @@ use everywire_base::id::AskId;
 use everywire_base::parcel::{Delivery, Format, Parcel, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::record::Message;
-use everywire_base::terms::Greet;
+use everywire_base::terms::RetainHandling;
 use everywire_base::topic::{Filter, Topic};
 use everywire_wire::{Answer, Ask, Context, Input, Listen, Peer, Progress, Then, Wire};
 
@@ -24,7 +24,7 @@ impl Listen for Lines {
     }
 }
 
-/// One client. It owns two numbers; whatever waits is the driver's and the hub's.
+/// The wire of one client. It owns two numbers; everything that waits is in the driver and the hub.
 #[derive(Default)]
 struct Line {
     next_ask: u32,
@@ -38,9 +38,9 @@ impl Line {
         self.waiting += 1;
     }
 
-    /// A client that has asked much is not read until it was answered.
+    /// A client with too many unanswered asks, or too many unread answers, is not read until there are fewer.
     fn then(&self, cx: &Context<'_>) -> Then {
-        if self.waiting < cx.limits.pipelined_asks { Then::Open } else { Then::Paused }
+        if self.waiting < cx.limits.pipelined_asks && cx.has_room() { Then::Open } else { Then::Paused }
     }
 
     fn command(&mut self, cx: &mut Context<'_>, line: &[u8]) -> Result<(), String> {
@@ -49,7 +49,7 @@ impl Line {
         match command {
             "SUB" => {
                 let filter = Filter::parse(rest).map_err(|e| e.to_string())?;
-                let subscribe = Subscribe { greet: Greet::Always, ..Subscribe::to([filter]) };
+                let subscribe = Subscribe { retained: RetainHandling::Always, ..Subscribe::to([filter]) };
                 self.ask(cx, Ask::Subscribe(subscribe));
             }
             "PUB" => {
@@ -104,16 +104,13 @@ impl Wire for Line {
     }
 
     fn push(&mut self, cx: &mut Context<'_>, delivery: &Delivery<'_>) -> Taken {
-        if cx.out.len() >= cx.limits.outbox_bytes {
-            return Taken::Full;
-        }
         match delivery {
-            // Made once for all who speak this protocol on this worker.
+            // The line is made once for all connections of this protocol on this worker.
             Delivery::Message(parcel, _) | Delivery::Retained(parcel, _) => {
                 cx.out.share(&parcel.rendition(Format::bare("line"), render));
             }
             Delivery::Gap(gap) => say(cx, format_args!("GAP {}", gap.topic)),
-            Delivery::Release(_) => {}
+            Delivery::Release(_) | Delivery::Signal(_) | Delivery::Conversation(_) => {}
         }
         Taken::Yes
     }

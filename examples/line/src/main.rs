@@ -5,7 +5,7 @@ mod line;
 use std::sync::Arc;
 use std::thread;
 
-use everywire_node::{Bind, Config, Listener, Node, StartError};
+use everywire_node::{Bind, Config, Listener, Node, Speaks, StartError};
 
 fn main() -> Result<(), StartError> {
     let node = start(8080, 7000)?;
@@ -19,8 +19,10 @@ fn main() -> Result<(), StartError> {
 
 fn start(http: u16, line: u16) -> Result<Node, StartError> {
     let at = |port| Bind { address: ([127, 0, 0, 1], port).into(), configured: true };
-    let listeners = vec![Listener { name: "line", bind: at(line), wires: Arc::new(line::Lines) }];
-    Node::start(Config { http: Some(at(http)), listeners, ..Config::default() })
+    let listener = |port, speaks| Listener { bind: at(port), speaks, tls: false };
+    let lines = Speaks::Other("line", Arc::new(line::Lines));
+    let listeners = vec![listener(http, Speaks::Http), listener(line, lines)];
+    Node::start(Config { listeners, ..Config::default() })
 }
 
 #[cfg(test)]

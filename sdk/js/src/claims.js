@@ -1,7 +1,7 @@
 import { bytes } from './shared.js';
 
 /**
- * What a JWT says; nothing is proved by it.
+ * The claims of a JWT; they prove nothing.
  * @param {string | undefined} token
  * @returns {any}
  */

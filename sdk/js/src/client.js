@@ -1,10 +1,10 @@
 /**
- * The client that applications see. What not everybody needs is loaded beside it: the outbox, the cursors that are kept
+ * The client that applications see. Parts that not every page needs are loaded later: the outbox, the cursors that are kept
  * by name, the connection that tabs share.
  *
+ * @import { Query } from './address.js'
  * @import { Events, Message, Options, Page, Presence, Published, PublishOptions, State, StateEvent, SubscribeOptions, Subscription, Wire } from './types.js'
  */
-import { unpacked } from './link.js';
 import { Links } from './links.js';
 import { Problem, backoff, bytes } from './shared.js';
 import { Reader } from './subscription.js';
@@ -22,7 +22,7 @@ export class Everywire {
   #wire;
   /** @type {Map<string, Set<(event: any) => void>>} */
   #listeners = new Map();
-  /** What begins and ends reading: the links, or the tabs together; nothing until those are loaded. @type {{ start(): void, left(reader: Reader): void } | undefined} */
+  /** The starter of reading: the links, or the tabs together; undefined until the tabs' module is loaded. @type {{ start(): void, left(reader: Reader): void } | undefined} */
   #line;
   #links;
   #settings;
@@ -45,11 +45,11 @@ export class Everywire {
     this.#links = new Links(this.#settings, {
       state: (event) => this.#moved(event),
       problem: this.#tell,
-      gap: (gap) => this.#emit('gap', gap),
+      event: (kind, event) => this.#emit(/** @type {keyof Events} */ (kind), event),
     });
     if (options.share && world.navigator?.locks && world.BroadcastChannel) this.#share().catch(() => {});
     else this.#line = this.#links;
-    // At once, so that it is there when the network isn't.
+    // The outbox is loaded at once, so that it is there when the network isn't.
     this.#tend('wake');
     this.#listen('addEventListener');
   }
@@ -68,7 +68,7 @@ export class Everywire {
 
   #offline = () => this.#links.offline();
 
-  /** What the parts that are loaded later need. */
+  /** The settings for the parts that are loaded later. */
   get #parts() {
     const { base, ...settings } = this.#settings;
     return { ...settings, prefix: `everywire:${base.href}:`, problem: this.#tell };
@@ -79,9 +79,11 @@ export class Everywire {
     if (this.#state === 'closed') return;
     const tabs = new Tabs(this.#parts.prefix, this.#links, {
       moved: (event) => this.#moved(event),
+      heard: (kind, event) => this.#emit(/** @type {keyof Events} */ (kind), event),
       read: (topics, handle, after) => this.#read(topics, handle, { after }, () => {}),
     });
     this.on('state', (event) => tabs.moved(event));
+    for (const kind of /** @type {(keyof Events)[]} */ (['signal', 'conversation'])) this.on(kind, (event) => tabs.pass(kind, event));
     this.#line = tabs;
     this.start();
   }
@@ -91,8 +93,10 @@ export class Everywire {
   #outbox = this.#part(async () => new (await import('./outbox.js')).Outbox({
     ...this.#parts,
     post: ({ topic, type, text, isBinary, options }, key) => this.#post(topic, isBinary ? bytes(text) : text, { ...options, type, key }),
-    changed: (waiting) => this.#emit('outbox', { waiting }),
+    changed: (waiting, reason) => this.#emit('outbox', { waiting, reason }),
   }));
+
+  #past = this.#part(() => import('./past.js'));
 
   /**
    * Loads a part of the client once, when it is asked for; again and again while the network doesn't bring it.
@@ -117,7 +121,7 @@ export class Everywire {
     return () => (part ??= attempt());
   }
 
-  /** Lets what waits be sent, or ends that. @param {'wake' | 'close'} what */
+  /** Sends the waiting messages, or ends that. @param {'wake' | 'close'} what */
   async #tend(what) {
     if (this.#settings.outbox) await this.#outbox().then((outbox) => outbox[what](), () => {});
   }
@@ -131,12 +135,12 @@ export class Everywire {
     return this.#wire;
   }
 
-  /** Who the server says that this is. */
+  /** The user, as the server says. */
   get user() {
     return this.#links.user;
   }
 
-  /** Where the server is. */
+  /** The address of the server. */
   get url() {
     return this.#settings.base.href;
   }
@@ -148,7 +152,7 @@ export class Everywire {
     this.#line?.start();
   }
 
-  /** Ends everything; what waits in a kept outbox is sent at the next start. */
+  /** Ends everything; messages that wait in a kept outbox are sent at the next start. */
   async close() {
     for (const reader of this.#links.readers) reader.close();
     this.#links.stop({ state: 'closed' });
@@ -163,6 +167,25 @@ export class Everywire {
    */
   async use(wire) {
     await this.#links.use(wire);
+  }
+
+  /**
+   * Asks the server's API with this client's token; a refusal is thrown as a {@link Problem}.
+   * @param {string} path  Relative to the server: `v1/…`.
+   * @param {Query} [query]
+   * @param {RequestInit} [options]
+   * @returns {Promise<Response>}
+   */
+  ask(path, query = {}, options) {
+    return this.#links.ask(path, query, options);
+  }
+
+  /**
+   * Sends a frame of the native protocol if WebSocket runs: for signals that may get lost, such as typing.
+   * @param {object} frame
+   */
+  send(frame) {
+    this.#links.current?.send?.(frame);
   }
 
   /**
@@ -216,7 +239,7 @@ export class Everywire {
    * Publishes; resolves when the server promises to keep the message. While there is no connection it waits in the
    * outbox.
    * @param {string} topic
-   * @param {unknown} body  A string, bytes, or what JSON can say.
+   * @param {unknown} body  A string, bytes, or a value that JSON can hold.
    * @param {PublishOptions} [options]
    * @returns {Promise<Published>}
    */
@@ -229,38 +252,34 @@ export class Everywire {
     return this.#post(topic, content, { ...options, type, signal });
   }
 
-  /** @param {string} topic @param {any} body @param {PublishOptions} options @returns {Promise<Published>} */
-  async #post(topic, body, { event, type = '', key, ttl, retain, signal }) {
+  /** @param {string} topic @param {any} body @param {Omit<PublishOptions, 'queue'>} options @returns {Promise<Published>} */
+  async #post(topic, body, { type = '', key, retain, signal, ...query }) {
     /** @type {Record<string, string>} */
     const headers = { 'Content-Type': type };
     if (key) headers['Idempotency-Key'] = key;
-    const response = await this.#links.ask('v1/messages', { topic, event, ttl, retain: retain ? 1 : undefined }, { method: 'POST', headers, body, signal });
+    const response = await this.ask('v1/messages', { topic, ...query, retain: retain ? 1 : undefined }, { method: 'POST', headers, body, signal });
     return { id: '', cursor: '', ...await response.json() };
   }
 
   /**
-   * A page of what is kept: before a cursor, after one, or the latest.
+   * A page of kept messages: before a cursor, after one, or the latest.
    * @template [T=unknown]
    * @param {string} topic
-   * @param {{ before?: string, after?: string, limit?: number }} [options]
+   * @param {{ before?: string, after?: string, limit?: number, fold?: boolean }} [where]  `fold` applies edits, recalls and
+   *   reactions to the messages that they are about.
    * @returns {Promise<Page<T>>}
    */
-  async history(topic, { before = undefined, after = undefined, limit = undefined } = {}) {
-    if (!after) before ??= 'latest';
-    const response = await this.#links.ask('v1/messages', { topic, before, after, limit });
-    const cursor = response.headers.get('Everywire-Cursor') ?? '';
-    const page = response.status === 200 ? await response.json() : { before };
-    if (before && page.before === undefined) throw new Problem(501, 'this server can’t read backwards: it is of an older version');
-    return { cursor, gap: false, more: false, ...page, messages: (page.messages ?? []).map(unpacked) };
+  async history(topic, where = {}) {
+    return (await this.#past()).history(this, topic, where);
   }
 
   /**
-   * Who follows a topic.
+   * The subscribers of a topic.
    * @param {string} topic
    * @returns {Promise<Presence>}
    */
   async presence(topic) {
-    return (await this.#links.ask('v1/presence', { topic })).json();
+    return (await this.#past()).presence(this, topic);
   }
 
   /** @param {StateEvent} event */

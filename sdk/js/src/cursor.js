@@ -1,7 +1,7 @@
-/** What the client knows of cursors and filters; applications needn't. */
+/** Functions for cursors and filters; applications don't need them. */
 
 /**
- * How far `a` lies behind `b` in the log; NaN if they can't be compared: other log, other form.
+ * The distance from `b` to `a` in the log; NaN if they can't be compared, as cursors of different logs or forms.
  * @param {string | undefined} a
  * @param {string | undefined} b
  */
@@ -16,9 +16,12 @@ export function distance(a, b) {
  * @param {string} topic
  */
 export function takes(filter, topic) {
+  const isOfUsers = topic.startsWith('user/');
+  // Everything of one's own: the inbox and the rooms.
+  if (filter === '$conversations') return isOfUsers || topic.startsWith('room/');
+  if (/^[+#]/.test(filter) && (isOfUsers || topic[0] === '$')) return false;
   const levels = topic.split('/');
   const parts = filter.split('/');
-  if (/^[+#]/.test(filter) && /^(\$|user\/)/.test(topic)) return false;
-  return parts.every((part, i) => part === '#' || (i < levels.length && (part === '+' || part === levels[i])))
+  return parts.every((part, i) => part === '#' || part === levels[i] || (part === '+' && i < levels.length))
     && (parts.at(-1) === '#' || parts.length === levels.length);
 }

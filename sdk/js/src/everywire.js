@@ -9,6 +9,7 @@ export { Problem } from './shared.js';
 /** @typedef {import('./types.js').Published} Published */
 /** @typedef {import('./types.js').PublishOptions} PublishOptions */
 /** @typedef {import('./types.js').Presence} Presence */
+/** @typedef {import('./types.js').Signal} Signal */
 /** @typedef {import('./types.js').Events} Events */
 /**
  * @template [T=unknown]

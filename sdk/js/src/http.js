@@ -1,6 +1,6 @@
 /**
- * The wires for where WebSocket doesn't get through, loaded with the first try of one. Each is a function that reads for its
- * link's readers until it fails, and calls `link.live()` as soon as something of substance came.
+ * The wires for networks that WebSocket doesn't get through, loaded with the first try of one. Each is a function that reads for its
+ * link's readers until it fails, and calls `link.live()` as soon as an answer has come through.
  *
  * @import { Reader } from './subscription.js'
  * @import { Link } from './link.js'
@@ -10,9 +10,9 @@ import { claims } from './claims.js';
 import { Problem } from './shared.js';
 import { EventStreamParser } from './sse.js';
 
-/** How long a long poll hangs, in seconds; the first one less, since a wire has little time to prove itself. */
+/** The time for which a long poll hangs, in seconds; less for the first one, since a wire has little time to prove itself. */
 const [WAIT_S, FIRST_WAIT_S] = [20, 2];
-/** How long a stream and a short answer may be silent: two heartbeats of 15 s. */
+/** The longest silence of a stream, two heartbeats of 15 s, and of a short answer. */
 const [STREAM_MS, ANSWER_MS] = [32_000, 10_000];
 
 /** @type {Record<string, (link: Link) => Promise<unknown>>} */
@@ -41,7 +41,7 @@ export const WIRES = {
 };
 
 /**
- * One request for all readers, begun anew when they change; before it those that stand elsewhere catch up by pages.
+ * One request for all readers, begun anew when they change; before it the readers at other places catch up by pages.
  * @template T
  * @param {Link} link
  * @param {(readers: Reader[]) => Promise<T>} ask
@@ -52,7 +52,7 @@ async function turn(link, ask) {
   const { readers } = link;
   try {
     const [first, ...others] = readers;
-    // Together only from one place: a stream has one cursor.
+    // All readers must be at one place: a stream has one cursor.
     if (others.some(({ at }) => at !== first.at)) {
       for (const reader of readers) {
         while (await page(link, [reader], reader.at ? {} : { after: 'latest' }));
@@ -100,7 +100,7 @@ async function read(link, path, readers, query, silenceMs) {
 async function page(link, readers, { wait = 0, after = link.place(readers) ?? 'latest' }) {
   const response = await read(link, 'v1/messages', readers, { after, wait: wait || undefined }, wait * 1000 + ANSWER_MS);
   const { messages = [], cursor = response.headers.get('Everywire-Cursor'), gap, more } = response.status === 200 ? await response.json() : {};
-  if (gap) link.links.host.gap({ topic: readers.flatMap(({ topics }) => topics).join(' '), after, earliest: messages[0]?.cursor ?? cursor });
+  if (gap) link.links.host.event('gap', { topic: readers.flatMap(({ topics }) => topics).join(' '), after, earliest: messages[0]?.cursor ?? cursor });
   await link.take(messages, readers, cursor);
   return more === true;
 }
@@ -116,8 +116,10 @@ async function stream(link, readers) {
     for (const { id, event, data } of parser.push(text.decode(part.value, { stream: true }))) {
       const content = data === null ? null : JSON.parse(data);
       // Applications may name their events like the server's; but only a message has an id.
-      if (!content?.id && event === 'gap') link.links.host.gap(content);
-      else if (!content?.id && event === 'close') throw Problem.ended(content);
+      if (content && !content.id) {
+        if (event === 'close') throw Problem.ended(content);
+        link.links.host.event(event, content);
+      }
       link.live();
       await link.take(content?.id ? [content] : [], readers, id);
     }
@@ -127,8 +129,8 @@ async function stream(link, readers) {
 }
 
 /**
- * Finds out which of many readers is refused, since a request for all is refused as a whole; tells whether some were and
- * others not.
+ * Finds out which of many readers is refused, since a request for all is refused as a whole. Says whether some were
+ * refused and others not.
  * @param {Links} links @param {Reader[]} readers
  */
 export async function single(links, readers) {

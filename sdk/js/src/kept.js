@@ -1,5 +1,5 @@
 /**
- * What outlives the page: a store that doesn't fail, and the cursors that are kept in it by name. Loaded with the outbox,
+ * The data that outlives the page: a store that doesn't fail, and the cursors that are kept in it by name. Loaded with the outbox,
  * and with the first subscription that has a name.
  *
  * @import { Store } from './types.js'
@@ -15,7 +15,7 @@ const browserStore = {
 };
 
 /**
- * A store that goes on in memory when the one under it fails, which is told once; the browser's unless one is given.
+ * A store that goes on in memory when the one under it fails, and reports that once. Without a given store it is on the browser's.
  * @param {Store | undefined} store
  * @param {{ prefix: string, problem: (error: unknown) => void }} settings
  * @returns {Store}
@@ -52,7 +52,7 @@ export class Cursors {
     this.#store = safeStore(settings.cursors || undefined, settings);
   }
 
-  /** Lets a reader go on where it stood, and keeps where it stands from now on. @param {Reader} reader */
+  /** Lets a reader go on from its kept cursor, and keeps its cursor from now on. @param {Reader} reader */
   async begin(reader) {
     const key = `cursor/${reader.name}`;
     const kept = await this.#store.get(key);

@@ -8,7 +8,7 @@
 import { distance } from './cursor.js';
 import { Problem, bytes } from './shared.js';
 
-/** So many messages may wait for a handler before a wire stops reading. */
+/** The number of messages that wait for a handler when a wire stops reading. */
 const WAITING_MOST = 256;
 
 /** @typedef {Message<any> & { body_base64?: string }} Envelope */
@@ -20,16 +20,18 @@ export class Link {
   isLive = false;
   /** The request under way, begun anew when the readers change. */
   request = new AbortController();
-  /** How long it may be silent. */
+  /** The longest silence. */
   silenceMs = 25_000;
-  /** How long it may be silent after a ping that isn't answered yet. */
+  /** The longest silence after a ping that isn't answered yet. */
   pingMs = 0;
   /** The token in place of one that was refused. @type {string | undefined} */
   refused;
-  /** What is asked if it is silent. @type {(() => void) | undefined} */
+  /** The question to ask if it is silent. @type {(() => void) | undefined} */
   ping;
   /** The token has a fresh successor. @type {() => unknown} */
   renew = () => this.changed();
+  /** Sends a frame, on wires that have them. @type {((frame: object) => unknown) | undefined} */
+  send;
   /** A reader is gone. @type {(reader: Reader) => void} */
   left = () => this.changed();
   #abort = new AbortController();
@@ -48,7 +50,7 @@ export class Link {
     return [...this.links.readers];
   }
 
-  /** The place from which all of them miss nothing. @param {Reader[]} readers */
+  /** The earliest place of the readers: from there none misses anything. @param {Reader[]} readers */
   place(readers) {
     return readers.reduce((least, { at }) => (distance(at, least) < 0 ? at : least), readers[0].at);
   }
@@ -77,7 +79,7 @@ export class Link {
     this.pingMs = 0;
   }
 
-  /** Ends a line on which nothing comes any more. @param {number} time @param {boolean} hasJumped  The clock, as after sleep. */
+  /** Ends a link on which nothing comes any more. @param {number} time @param {boolean} hasJumped  The clock, as after sleep. */
   check(time, hasJumped) {
     const silentMs = time - this.heardAt;
     const isSilent = silentMs > (this.pingMs || this.silenceMs);

@@ -1,10 +1,11 @@
 /**
- * Which wire runs. The wires start one after the other, each a third of `probeMs` after the one before or as soon as
- * that one failed; the first that brings something runs, and a better one that still proves itself takes over. As
+ * The choice of the wire that runs. The wires start one after the other, each a third of `probeMs` after the one before or as soon as
+ * that one failed; the first that brings an answer runs, and a better one that proves itself later takes over. As
  * every message has its place in the log, two wires at once do no harm.
  *
  * @import { Query } from './address.js'
- * @import { Gap, StateEvent, Wire } from './types.js'
+ * @import { Session } from './session.js'
+ * @import { StateEvent, Wire } from './types.js'
  * @import { Token } from './token.js'
  * @import { Reader } from './subscription.js'
  */
@@ -29,6 +30,7 @@ const JUMP_MS = 10_000;
  * @property {() => Promise<Token>} [tokens]  In place of `token`: a function gives it.
  * @property {string} [device]
  * @property {string} [label]
+ * @property {boolean} [session]
  * @property {typeof fetch} fetch
  * @property {any} WebSocket
  * @property {() => number} now
@@ -36,19 +38,21 @@ const JUMP_MS = 10_000;
  * @typedef {object} Host
  * @property {(event: StateEvent) => void} state
  * @property {(error: unknown) => void} problem
- * @property {(gap: Gap) => void} gap
+ * @property {(kind: string, event: any) => void} event  An event for the application, passed on unchanged: gaps, signals.
  */
 
 export class Links {
-  /** What is read. @type {Set<Reader>} */
+  /** The readers of the application. @type {Set<Reader>} */
   readers = new Set();
-  /** Who the server says that this is. @type {string | undefined} */
+  /** The user, as the server says. @type {string | undefined} */
   user;
+  /** @type {Session | undefined} */
+  session;
   /** @type {Map<Wire, Link>} */
   #tries = new Map();
-  /** Until when a wire counts as broken. @type {Map<Wire, number>} */
+  /** The time until which a wire counts as broken. @type {Map<Wire, number>} */
   #verdicts = new Map();
-  /** What failed in this round. @type {Map<Wire, Problem>} */
+  /** The problems of the wires that failed in this round. @type {Map<Wire, Problem>} */
   #failed = new Map();
   /** @type {Link | undefined} */
   current;
@@ -258,7 +262,7 @@ export class Links {
     this.#again = setTimeout(() => this.#round(), retryMs);
   }
 
-  /** Looks after what time alone brings. */
+  /** Checks whatever depends on the time. */
   #tick() {
     if (!this.isRunning) return;
     const { now, wires } = this.settings;

@@ -1,5 +1,5 @@
 /**
- * What waits to be published, in order, each with the next ordered key `seq:PRODUCER:N`: the server counts without
+ * The messages that wait to be published, in order, each with the next ordered key `seq:PRODUCER:N`: the server counts without
  * holes, so that a message is published once however often it is sent, for 7 days.
  *
  * @import { Published, PublishOptions, Store } from './types.js'
@@ -8,7 +8,7 @@ import { safeStore } from './kept.js';
 import { Problem, backoff } from './shared.js';
 
 const DAY_MS = 24 * 3_600_000;
-/** So many tabs have a place of their own in the store. */
+/** The number of tabs that have a place of their own in the store. */
 const SLOTS = 8;
 
 /**
@@ -23,16 +23,16 @@ const SLOTS = 8;
  * @typedef {{ producer: string, next: number, entries: Entry[] }} Queue
  * @typedef {{ resolve: (published: Published) => void, reject: (problem: Problem) => void }} Waiter
  *
- * @typedef {object} Outside  What the client gives.
- * @property {string} prefix  Of the keys in the store and of the locks by which tabs divide the places in it.
+ * @typedef {object} Outside  The functions and settings that the client gives.
+ * @property {string} prefix  The prefix of the keys in the store, and of the locks by which tabs divide the places in it.
  * @property {false | { store?: Store, max?: number, ttlMs?: number }} [outbox]
  * @property {[number, number]} retryMs
  * @property {() => number} now
  * @property {(entry: Entry, key: string) => Promise<Published>} post
- * @property {(waiting: number) => void} changed
+ * @property {(waiting: number, reason?: string) => void} changed  The reason for waiting, if a try has failed.
  * @property {(error: unknown) => void} problem
  *
- * @typedef {Omit<Outside, 'outbox' | 'changed'> & { store: Store, max: number, ttlMs: number, changed: () => void }} Settings
+ * @typedef {Omit<Outside, 'outbox' | 'changed'> & { store: Store, max: number, ttlMs: number, changed: (reason?: string) => void }} Settings
  */
 
 export class Outbox {
@@ -52,7 +52,7 @@ export class Outbox {
       store: safeStore(store, outside),
       max,
       ttlMs: Math.min(ttlMs, 7 * DAY_MS),
-      changed: () => outside.changed(this.waiting),
+      changed: (/** @type {string | undefined} */ reason) => outside.changed(this.waiting, reason),
     };
     this.#opened = this.#open();
   }
@@ -68,7 +68,7 @@ export class Outbox {
       const release = locks ? await take(locks, this.#settings.prefix + name) : () => {};
       if (!release) continue;
       const queue = await new Lane(this.#settings, name).open();
-      // A tab keeps one place; another one only until what was left there is sent.
+      // A tab keeps one place; it keeps another one only until the messages left there are sent.
       if (this.#queues.length > 0 && queue.waiting === 0) release();
       else {
         if (this.#queues.length > 0) queue.drained = release;
@@ -105,11 +105,11 @@ export class Outbox {
   }
 }
 
-/** For one tab too many: its queue is in memory only. @type {Store} */
+/** The store of a tab without a place: its queue is in memory only. @type {Store} */
 const nowhere = { get: async () => null, set: async () => {} };
 
 /**
- * Takes a lock if it is free; resolves with what gives it back.
+ * Takes a lock if it is free; resolves with the function that gives it back.
  * @param {LockManager} locks @param {string} name
  * @returns {Promise<(() => void) | undefined>}
  */
@@ -169,17 +169,17 @@ class Lane {
   async add(entry, signal) {
     signal?.throwIfAborted();
     this.#queue.entries.push(entry);
+    // The entry may be answered while the store still takes it.
+    const published = new Promise((resolve, reject) => { this.#waiters.set(entry, { resolve, reject }); });
+    published.catch(() => {});
+    const takeBack = () => {
+      const at = this.#queue.entries.indexOf(entry);
+      if (at > 0 || (at === 0 && !this.#wasSent)) this.#remove(entry, new Problem(0, 'taken back'));
+    };
+    signal?.addEventListener('abort', takeBack);
     await this.#save();
-    return new Promise((resolve, reject) => {
-      this.#waiters.set(entry, { resolve, reject });
-      const takeBack = () => {
-        const at = this.#queue.entries.indexOf(entry);
-        if (at > 0 || (at === 0 && !this.#wasSent)) this.#remove(entry, new Problem(0, 'taken back'));
-      };
-      signal?.addEventListener('abort', takeBack);
-      if (signal?.aborted) takeBack();
-      this.#send();
-    });
+    this.#send();
+    return published;
   }
 
   async #save() {
@@ -247,6 +247,7 @@ class Lane {
       this.#wasSent = false;
     } else if (problem.isPassing) {
       const ms = problem.retryAfterMs ?? backoff(this.#failures++, this.#settings.retryMs);
+      this.#settings.changed(problem.reason);
       await new Promise((resolve) => {
         const timer = setTimeout(resolve, ms);
         this.wake = () => { clearTimeout(timer); resolve(0); };

@@ -1,4 +1,4 @@
-/** What the parts of the client share: one module, so that bundlers make one file of it. */
+/** The code that all parts of the client share. It is one module, so that bundlers make one file of it. */
 
 /** A refusal of the server (RFC 9457), or a server that can't be reached (status 0). */
 export class Problem extends Error {
@@ -8,7 +8,7 @@ export class Problem extends Error {
   topic;
   /** Whether the server said not to come back. */
   isFinal = false;
-  /** Which number an ordered key should have had. @type {number | undefined} */
+  /** The number that an ordered key should have had. @type {number | undefined} */
   expected;
 
   /**
@@ -24,7 +24,7 @@ export class Problem extends Error {
     Object.assign(this, more);
   }
 
-  /** Whether the same may succeed later. */
+  /** Whether the same call may succeed later. */
   get isPassing() {
     const { status, isFinal } = this;
     return !isFinal && (status === 0 || status === 408 || status === 429 || status >= 500);
@@ -32,8 +32,10 @@ export class Problem extends Error {
 
   /** @param {Response} response */
   static async of(response) {
-    const text = await response.text().catch(() => '');
-    let [reason, expected] = [text.length < 300 && !text.startsWith('<') && text || response.statusText || `HTTP ${response.status}`, undefined];
+    // An answer that is cut off may come whole the next time.
+    const text = await response.text().catch((error) => { throw Problem.from(error); });
+    let reason = text.length < 300 && !text.startsWith('<') && text || response.statusText || `HTTP ${response.status}`;
+    let expected;
     try {
       const problem = JSON.parse(text);
       reason = problem.detail ?? problem.title ?? reason;

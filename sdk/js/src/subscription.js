@@ -6,17 +6,17 @@ import { Problem, backoff } from './shared.js';
 const RETRY_MS = [250, 10_000];
 
 /**
- * What the application reads. `at` is how far messages have been taken into the queue, `cursor` how far they were
- * handled: wires go on at the first, a new start at the second.
+ * The reader of a subscription. `at` is the position up to which messages were taken into the queue, `cursor` the one up to
+ * which they were handled: wires go on from the first, a new start from the second.
  */
 export class Reader {
   /** @type {string | undefined} */
   cursor;
-  /** Where reading goes on: a cursor, `earliest`, or now. @type {string | undefined} */
+  /** The position from which reading goes on: a cursor, `earliest`, or now. @type {string | undefined} */
   at;
   /** The wire's link that has confirmed it. @type {object | undefined} */
   link;
-  /** Keeps how far messages were handled. @type {((cursor: string) => void) | undefined} */
+  /** Keeps the position up to which messages were handled. @type {((cursor: string) => void) | undefined} */
   keep;
   isClosed = false;
   /** @type {{ message?: Message<any>, cursor?: string }[]} */
@@ -72,7 +72,7 @@ export class Reader {
     this.#resolve();
   }
 
-  /** Takes a message unless it had come before, or is for others. @param {Message<any>} message */
+  /** Takes a message unless it came before, or is for other readers. @param {Message<any>} message */
   offer(message) {
     const isMine = this.topics.some((filter) => takes(filter, message.topic));
     if (message.retained) {
@@ -102,7 +102,7 @@ export class Reader {
     this.#wake();
   }
 
-  /** How many messages wait to be handled. */
+  /** The number of messages that wait to be handled. */
   get waiting() {
     return this.#queue.length;
   }
@@ -112,7 +112,7 @@ export class Reader {
     if (this.#queue.length > 0 && !this.isClosed) await new Promise((resolve) => this.#drained.push(() => resolve(0)));
   }
 
-  /** What was read; a message is handled when the next is asked for. */
+  /** The messages; one counts as handled when the next is asked for. */
   async *[Symbol.asyncIterator]() {
     try {
       while (!this.isClosed) {

@@ -1,6 +1,6 @@
 /**
- * One connection for all tabs: who has the lock leads; it reads for the others and passes on what comes. When it ends,
- * the browser gives the lock to the next, and everybody tells that one what it wants, and from where.
+ * One connection for all tabs. The tab with the lock leads: it reads for the others and passes messages on. When it ends,
+ * the browser gives the lock to the next tab, and each tab tells that one its topics, and its position.
  *
  * @import { Message, StateEvent } from './types.js'
  * @import { Reader } from './subscription.js'
@@ -13,7 +13,9 @@ export class Tabs {
   #channel;
   #life = new AbortController();
   isLeader = false;
-  /** What this tab reads for others, by tab and number. @type {Map<string, Reader>} */
+  /** Whether it has the lock of its name. */
+  #isKnown = false;
+  /** The readers of this tab that read for others, by tab and number. @type {Map<string, Reader>} */
   #proxies = new Map();
   /** @type {Map<Reader, number>} */
   #numbers = new Map();
@@ -27,6 +29,7 @@ export class Tabs {
   /**
    * @typedef {object} Client
    * @property {(event: StateEvent) => void} moved
+   * @property {(kind: string, event: any) => void} heard
    * @property {(topics: string[], handle: (message: Message<any>) => unknown, after: string | undefined) => Reader} read
    *
    * @param {string} prefix @param {Links} links @param {Client} client
@@ -38,8 +41,12 @@ export class Tabs {
     this.#channel = new BroadcastChannel(`${prefix}tabs`);
     this.#channel.onmessage = ({ data }) => this.#heard(data);
     const { signal } = this.#life;
-    // While a tab lives it has a lock of its name: the leader waits for it to learn of the tab's end.
-    this.#lock(`${prefix}tab/${this.#id}`, () => {});
+    // While a tab lives it has a lock of its name: the leader waits for it to learn of the tab's end. Until it has it, the leader
+    // would take it for one that has ended.
+    this.#lock(`${prefix}tab/${this.#id}`, () => {
+      this.#isKnown = true;
+      this.start();
+    });
     this.#lock(`${prefix}leader`, () => {
       if (signal.aborted) return;
       this.isLeader = true;
@@ -68,8 +75,9 @@ export class Tabs {
     else this.#follow();
   }
 
-  /** Asks the leader for what this tab reads and hasn't asked for. */
+  /** Asks the leader for the topics that this tab reads and hasn't asked for. */
   #follow() {
+    if (!this.#isKnown) return;
     for (const reader of this.#links.readers) {
       if (this.#numbers.has(reader)) continue;
       this.#numbers.set(reader, ++this.#count);
@@ -97,6 +105,11 @@ export class Tabs {
     }
   }
 
+  /** Passes an event from the leader to the other tabs. @param {string} kind @param {any} event */
+  pass(kind, event) {
+    if (this.isLeader) this.#say({ kind, heard: event });
+  }
+
   /** @param {any} words */
   #heard(words) {
     if (this.isLeader) {
@@ -108,6 +121,7 @@ export class Tabs {
       this.#numbers.clear();
       this.#follow();
     } else if (words.event) this.#client.moved(words.event);
+    else if (words.heard) this.#client.heard(words.kind, words.heard);
     if (words.to !== this.#id) return;
     const [reader] = [...this.#numbers].find(([, number]) => number === words.want) ?? [];
     if (!reader) return;

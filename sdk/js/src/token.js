@@ -1,5 +1,5 @@
 /**
- * A token that a function gives: one question at a time, again before it ends. Loaded for those who have such a function.
+ * A token that a function gives: one question at a time, again before it ends. Loaded for clients that have such a function.
  *
  * @import { TokenSource } from './types.js'
  */

@@ -7,23 +7,25 @@
 import { addressOf } from './address.js';
 import { Problem } from './shared.js';
 
-/** As many frames may wait for a slow handler; beyond that the socket is closed, and reading goes on by cursor. */
+/** The most frames that may wait for a slow handler; beyond that the socket is closed, and reading goes on by cursor. */
 const FRAMES_MOST = 5000;
 
 /** Reads until it fails; after a 401 once more with another token. @param {Link} link */
 export async function ws(link) {
+  const { links } = link;
+  if (links.settings.session) links.session ??= new (await import('./session.js')).Session();
   for (;;) {
-    const token = await link.links.token();
+    const token = await links.token();
     const problem = await socket(link, token).catch(Problem.from);
     if (problem.status !== 401 || link.refused === token) throw problem;
-    link.refused = await link.links.token(token);
+    link.refused = await links.token(token);
     if (link.refused === token) throw problem;
   }
 }
 
 /** Reads until it fails. @param {Link} link @param {string | undefined} token @returns {Promise<never>} */
 async function socket(link, token) {
-  const { settings, host } = link.links;
+  const { settings, host, session } = link.links;
   const address = addressOf(settings, 'v1/ws');
   address.protocol = address.protocol.replace('http', 'ws');
   const socket = new settings.WebSocket(address.href);
@@ -33,7 +35,7 @@ async function socket(link, token) {
 
   /** @param {object} frame */
   const send = (frame) => socket.readyState === 1 && socket.send(JSON.stringify(frame));
-  const enter = () => { isEntering = true; send({ hello: { token, device: settings.device } }); };
+  const enter = () => { isEntering = true; send({ hello: { token, device: settings.device, session: session?.wish } }); };
   const subscribe = () => {
     if (isEntering) return;
     for (const reader of link.readers) {
@@ -48,7 +50,6 @@ async function socket(link, token) {
     const topics = gone.topics.filter((topic) => !others.has(topic));
     if (topics[0]) send({ unsubscribe: { id: ++id, topics } });
   };
-  link.changed = subscribe;
   link.ping = () => send({ ping: {} });
   link.renew = async () => { token = await link.links.token(); enter(); };
 
@@ -70,7 +71,6 @@ async function socket(link, token) {
       link.refused = undefined;
       link.live();
     },
-    gap: host.gap,
     close: (close) => { throw Problem.ended(close); },
     ping: () => send({ pong: {} }),
     error({ id, code, reason, topic, retry_after_ms }) {
@@ -85,18 +85,25 @@ async function socket(link, token) {
     },
   };
 
+  link.send = send;
+  session?.extend(link, frame, send);
+
   try {
     return await new Promise((_, reject) => {
       /** Frames are handled one after the other, up to the first that fails. */
       let handled = Promise.resolve();
-      socket.onopen = () => (token || settings.device ? enter() : subscribe());
+      socket.onopen = () => {
+        // What is sent before is lost.
+        link.changed = subscribe;
+        (token || settings.device || session ? enter : subscribe)();
+      };
       socket.onmessage = (/** @type {{ data: string }} */ { data }) => {
         link.heard();
         if (++waiting > FRAMES_MOST) socket.close();
         handled = handled.then(async () => {
           link.signal.throwIfAborted();
           const [[name, content]] = Object.entries(JSON.parse(data));
-          await frame[name]?.(content);
+          await (frame[name] ? frame[name](content) : host.event(name, content));
           waiting -= 1;
         });
         handled.catch(reject);

@@ -1,5 +1,5 @@
 /**
- * What a JWT says; nothing is proved by it.
+ * The claims of a JWT; they prove nothing.
  * @param {string | undefined} token
  * @returns {any}
  */

@@ -8,13 +8,13 @@ export class Everywire {
     get state(): State;
     /** The wire that runs. */
     get wire(): Wire | undefined;
-    /** Who the server says that this is. */
+    /** The user, as the server says. */
     get user(): string | undefined;
-    /** Where the server is. */
+    /** The address of the server. */
     get url(): string;
     /** Connects, if there is something to read; after a refusal it tries again. */
     start(): void;
-    /** Ends everything; what waits in a kept outbox is sent at the next start. */
+    /** Ends everything; messages that wait in a kept outbox are sent at the next start. */
     close(): Promise<void>;
     /**
      * Changes to a wire without losing a message: the one that runs ends when the new one has proved itself.
@@ -22,6 +22,19 @@ export class Everywire {
      * @returns {Promise<void>}
      */
     use(wire: Wire | "auto"): Promise<void>;
+    /**
+     * Asks the server's API with this client's token; a refusal is thrown as a {@link Problem}.
+     * @param {string} path  Relative to the server: `v1/…`.
+     * @param {Query} [query]
+     * @param {RequestInit} [options]
+     * @returns {Promise<Response>}
+     */
+    ask(path: string, query?: Query, options?: RequestInit): Promise<Response>;
+    /**
+     * Sends a frame of the native protocol if WebSocket runs: for signals that may get lost, such as typing.
+     * @param {object} frame
+     */
+    send(frame: object): void;
     /**
      * @template {keyof Events} K
      * @param {K} kind
@@ -43,25 +56,27 @@ export class Everywire {
      * Publishes; resolves when the server promises to keep the message. While there is no connection it waits in the
      * outbox.
      * @param {string} topic
-     * @param {unknown} body  A string, bytes, or what JSON can say.
+     * @param {unknown} body  A string, bytes, or a value that JSON can hold.
      * @param {PublishOptions} [options]
      * @returns {Promise<Published>}
      */
     publish(topic: string, body: unknown, { queue, signal, ...options }?: PublishOptions): Promise<Published>;
     /**
-     * A page of what is kept: before a cursor, after one, or the latest.
+     * A page of kept messages: before a cursor, after one, or the latest.
      * @template [T=unknown]
      * @param {string} topic
-     * @param {{ before?: string, after?: string, limit?: number }} [options]
+     * @param {{ before?: string, after?: string, limit?: number, fold?: boolean }} [where]  `fold` applies edits, recalls and
+     *   reactions to the messages that they are about.
      * @returns {Promise<Page<T>>}
      */
-    history<T = unknown>(topic: string, { before, after, limit }?: {
+    history<T = unknown>(topic: string, where?: {
         before?: string;
         after?: string;
         limit?: number;
+        fold?: boolean;
     }): Promise<Page<T>>;
     /**
-     * Who follows a topic.
+     * The subscribers of a topic.
      * @param {string} topic
      * @returns {Promise<Presence>}
      */
@@ -70,6 +85,7 @@ export class Everywire {
 }
 import type { State } from './types.js';
 import type { Wire } from './types.js';
+import type { Query } from './address.js';
 import type { Events } from './types.js';
 import type { Message } from './types.js';
 import type { SubscribeOptions } from './types.js';

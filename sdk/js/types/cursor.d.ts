@@ -1,6 +1,6 @@
-/** What the client knows of cursors and filters; applications needn't. */
+/** Functions for cursors and filters; applications don't need them. */
 /**
- * How far `a` lies behind `b` in the log; NaN if they can't be compared: other log, other form.
+ * The distance from `b` to `a` in the log; NaN if they can't be compared, as cursors of different logs or forms.
  * @param {string | undefined} a
  * @param {string | undefined} b
  */

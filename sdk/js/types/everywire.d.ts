@@ -8,6 +8,7 @@ export type Gap = import("./types.js").Gap;
 export type Published = import("./types.js").Published;
 export type PublishOptions = import("./types.js").PublishOptions;
 export type Presence = import("./types.js").Presence;
+export type Signal = import("./types.js").Signal;
 export type Events = import("./types.js").Events;
 export type Message<T = unknown> = import("./types.js").Message<T>;
 export type Page<T = unknown> = import("./types.js").Page<T>;

@@ -1,6 +1,6 @@
 /**
- * Finds out which of many readers is refused, since a request for all is refused as a whole; tells whether some were and
- * others not.
+ * Finds out which of many readers is refused, since a request for all is refused as a whole. Says whether some were
+ * refused and others not.
  * @param {Links} links @param {Reader[]} readers
  */
 export function single(links: Links, readers: Reader[]): Promise<boolean>;

@@ -1,5 +1,5 @@
 /**
- * A store that goes on in memory when the one under it fails, which is told once; the browser's unless one is given.
+ * A store that goes on in memory when the one under it fails, and reports that once. Without a given store it is on the browser's.
  * @param {Store | undefined} store
  * @param {{ prefix: string, problem: (error: unknown) => void }} settings
  * @returns {Store}
@@ -16,7 +16,7 @@ export class Cursors {
         prefix: string;
         problem: (error: unknown) => void;
     });
-    /** Lets a reader go on where it stood, and keeps where it stands from now on. @param {Reader} reader */
+    /** Lets a reader go on from its kept cursor, and keeps its cursor from now on. @param {Reader} reader */
     begin(reader: Reader): Promise<void>;
     #private;
 }

@@ -5,16 +5,18 @@ export class Link {
     isLive: boolean;
     /** The request under way, begun anew when the readers change. */
     request: AbortController;
-    /** How long it may be silent. */
+    /** The longest silence. */
     silenceMs: number;
-    /** How long it may be silent after a ping that isn't answered yet. */
+    /** The longest silence after a ping that isn't answered yet. */
     pingMs: number;
     /** The token in place of one that was refused. @type {string | undefined} */
     refused: string | undefined;
-    /** What is asked if it is silent. @type {(() => void) | undefined} */
+    /** The question to ask if it is silent. @type {(() => void) | undefined} */
     ping: (() => void) | undefined;
     /** The token has a fresh successor. @type {() => unknown} */
     renew: () => unknown;
+    /** Sends a frame, on wires that have them. @type {((frame: object) => unknown) | undefined} */
+    send: ((frame: object) => unknown) | undefined;
     /** A reader is gone. @type {(reader: Reader) => void} */
     left: (reader: Reader) => void;
     signal: AbortSignal;
@@ -23,7 +25,7 @@ export class Link {
     heardAt: number;
     probe: number;
     get readers(): Reader[];
-    /** The place from which all of them miss nothing. @param {Reader[]} readers */
+    /** The earliest place of the readers: from there none misses anything. @param {Reader[]} readers */
     place(readers: Reader[]): string | undefined;
     /** The readers have changed. */
     changed(): void;
@@ -31,7 +33,7 @@ export class Link {
     end(problem: Problem): void;
     live(): void;
     heard(): void;
-    /** Ends a line on which nothing comes any more. @param {number} time @param {boolean} hasJumped  The clock, as after sleep. */
+    /** Ends a link on which nothing comes any more. @param {number} time @param {boolean} hasJumped  The clock, as after sleep. */
     check(time: number, hasJumped: boolean): void;
     /**
      * Hands messages on, then waits for slow handlers.

@@ -10,6 +10,7 @@
  * @property {() => Promise<Token>} [tokens]  In place of `token`: a function gives it.
  * @property {string} [device]
  * @property {string} [label]
+ * @property {boolean} [session]
  * @property {typeof fetch} fetch
  * @property {any} WebSocket
  * @property {() => number} now
@@ -17,15 +18,17 @@
  * @typedef {object} Host
  * @property {(event: StateEvent) => void} state
  * @property {(error: unknown) => void} problem
- * @property {(gap: Gap) => void} gap
+ * @property {(kind: string, event: any) => void} event  An event for the application, passed on unchanged: gaps, signals.
  */
 export class Links {
     /** @param {Settings} settings @param {Host} host */
     constructor(settings: Settings, host: Host);
-    /** What is read. @type {Set<Reader>} */
+    /** The readers of the application. @type {Set<Reader>} */
     readers: Set<Reader>;
-    /** Who the server says that this is. @type {string | undefined} */
+    /** The user, as the server says. @type {string | undefined} */
     user: string | undefined;
+    /** @type {Session | undefined} */
+    session: Session | undefined;
     /** @type {Link | undefined} */
     current: Link | undefined;
     /** @type {Wire | undefined} */
@@ -67,6 +70,7 @@ export type Settings = {
     tokens?: (() => Promise<Token>) | undefined;
     device?: string | undefined;
     label?: string | undefined;
+    session?: boolean | undefined;
     fetch: typeof fetch;
     WebSocket: any;
     now: () => number;
@@ -74,12 +78,15 @@ export type Settings = {
 export type Host = {
     state: (event: StateEvent) => void;
     problem: (error: unknown) => void;
-    gap: (gap: Gap) => void;
+    /**
+     * An event for the application, passed on unchanged: gaps, signals.
+     */
+    event: (kind: string, event: any) => void;
 };
 import type { Reader } from './subscription.js';
+import type { Session } from './session.js';
 import { Link } from './link.js';
 import type { Wire } from './types.js';
 import type { StateEvent } from './types.js';
 import type { Query } from './address.js';
 import type { Token } from './token.js';
-import type { Gap } from './types.js';

@@ -10,16 +10,16 @@
  * @typedef {{ producer: string, next: number, entries: Entry[] }} Queue
  * @typedef {{ resolve: (published: Published) => void, reject: (problem: Problem) => void }} Waiter
  *
- * @typedef {object} Outside  What the client gives.
- * @property {string} prefix  Of the keys in the store and of the locks by which tabs divide the places in it.
+ * @typedef {object} Outside  The functions and settings that the client gives.
+ * @property {string} prefix  The prefix of the keys in the store, and of the locks by which tabs divide the places in it.
  * @property {false | { store?: Store, max?: number, ttlMs?: number }} [outbox]
  * @property {[number, number]} retryMs
  * @property {() => number} now
  * @property {(entry: Entry, key: string) => Promise<Published>} post
- * @property {(waiting: number) => void} changed
+ * @property {(waiting: number, reason?: string) => void} changed  The reason for waiting, if a try has failed.
  * @property {(error: unknown) => void} problem
  *
- * @typedef {Omit<Outside, 'outbox' | 'changed'> & { store: Store, max: number, ttlMs: number, changed: () => void }} Settings
+ * @typedef {Omit<Outside, 'outbox' | 'changed'> & { store: Store, max: number, ttlMs: number, changed: (reason?: string) => void }} Settings
  */
 export class Outbox {
     /** @param {Outside} outside */
@@ -59,11 +59,11 @@ export type Waiter = {
     reject: (problem: Problem) => void;
 };
 /**
- * What the client gives.
+ * The functions and settings that the client gives.
  */
 export type Outside = {
     /**
-     * Of the keys in the store and of the locks by which tabs divide the places in it.
+     * The prefix of the keys in the store, and of the locks by which tabs divide the places in it.
      */
     prefix: string;
     outbox?: false | {
@@ -74,14 +74,17 @@ export type Outside = {
     retryMs: [number, number];
     now: () => number;
     post: (entry: Entry, key: string) => Promise<Published>;
-    changed: (waiting: number) => void;
+    /**
+     * The reason for waiting, if a try has failed.
+     */
+    changed: (waiting: number, reason?: string) => void;
     problem: (error: unknown) => void;
 };
 export type Settings = Omit<Outside, "outbox" | "changed"> & {
     store: Store;
     max: number;
     ttlMs: number;
-    changed: () => void;
+    changed: (reason?: string) => void;
 };
 import type { PublishOptions } from './types.js';
 import type { Published } from './types.js';

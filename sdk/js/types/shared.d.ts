@@ -1,4 +1,4 @@
-/** What the parts of the client share: one module, so that bundlers make one file of it. */
+/** The code that all parts of the client share. It is one module, so that bundlers make one file of it. */
 /** A refusal of the server (RFC 9457), or a server that can't be reached (status 0). */
 export class Problem extends Error {
     /** @param {Response} response */
@@ -30,11 +30,11 @@ export class Problem extends Error {
     topic: string | undefined;
     /** Whether the server said not to come back. */
     isFinal: boolean;
-    /** Which number an ordered key should have had. @type {number | undefined} */
+    /** The number that an ordered key should have had. @type {number | undefined} */
     expected: number | undefined;
     status: number;
     reason: string;
-    /** Whether the same may succeed later. */
+    /** Whether the same call may succeed later. */
     get isPassing(): boolean;
 }
 export function backoff(failures: number, [first, most]: [first: number, most: number]): number;

@@ -7,7 +7,7 @@ export type Wire = "ws" | "sse" | "longpoll" | "poll";
  */
 export type State = "idle" | "connecting" | "open" | "waiting" | "refused" | "closed";
 /**
- * Where something outlives the page: both may fail, the client then goes on in memory.
+ * A store that outlives the page. Both functions may fail: the client then goes on in memory.
  */
 export type Store = {
     get: (key: string) => Promise<string | null>;
@@ -25,11 +25,11 @@ export type TokenSource = (why: "start" | "expiring" | "refused") => Promise<str
  */
 export type Options = {
     /**
-     * Which wires to try, the best first.
+     * The wires to try, the best first.
      */
     wires?: Wire[] | undefined;
     /**
-     * How long a wire has to bring something before it counts as broken; 3,000.
+     * The time in which a wire must bring an answer before it counts as broken; 3,000.
      */
     probeMs?: number | undefined;
     /**
@@ -41,7 +41,12 @@ export type Options = {
      */
     device?: string | undefined;
     /**
-     * 128 random bits as text: `GET /v1/lab?label=` then counts what this client costs.
+     * Over WebSocket messages come again until they were handled here, and the server knows
+     * that they were: `explain` shows it. On the other wires the cursor alone ensures that nothing is lost.
+     */
+    session?: boolean | undefined;
+    /**
+     * 128 random bits as text: `GET /v1/lab?label=` then counts the cost of this client.
      */
     label?: string | undefined;
     /**
@@ -49,7 +54,7 @@ export type Options = {
      */
     token?: string | TokenSource | undefined;
     /**
-     * What waits to be published: at most
+     * The messages that wait to be published: at most
      * `max` (1,000) messages, each for `ttlMs` (a day; at most 7 days). `false` publishes at once or fails.
      */
     outbox?: false | {
@@ -58,7 +63,7 @@ export type Options = {
         ttlMs?: number;
     } | undefined;
     /**
-     * Where subscriptions with a `name` keep their cursor; the browser's storage unless given.
+     * The store of the cursors of subscriptions with a `name`; the browser's storage unless given.
      */
     cursors?: false | Store | undefined;
     /**
@@ -71,7 +76,7 @@ export type Options = {
      */
     WebSocket?: any;
     /**
-     * How long a broken wire is left out before it is tried again behind the running one; 10 minutes.
+     * The time for which a broken wire is left out before it is tried again behind the running one; 10 minutes.
      */
     verdictMs?: number | undefined;
     /**
@@ -84,7 +89,7 @@ export type Options = {
     now?: (() => number) | undefined;
 };
 /**
- * What a {@link Problem} says.
+ * The fields of a {@link Problem}.
  */
 export type Problems = {
     status: number;
@@ -132,6 +137,10 @@ export type PublishOptions = {
     ttl?: number | undefined;
     retain?: boolean | undefined;
     /**
+     * The id of the message that it answers.
+     */
+    ref?: string | undefined;
+    /**
      * `false`: at once or fail.
      */
     queue?: boolean | undefined;
@@ -165,6 +174,29 @@ export type Presence = {
     anonymous: number;
 };
 /**
+ * An event that isn't kept: a client that was away doesn't get it later. Over WebSocket and SSE.
+ */
+export type Signal = {
+    /**
+     * `room/R` or `user/P`.
+     */
+    conversation: string;
+    kind: "typing" | "read" | "received" | "entered" | "left" | "here" | "away" | "role";
+    user: string;
+    /**
+     * Of a user who enters or leaves a room.
+     */
+    nick?: string | undefined;
+    /**
+     * The position up to which the user has read.
+     */
+    cursor?: string | undefined;
+    /**
+     * One's own in a room, when that has changed.
+     */
+    role?: "none" | "owner" | "admin" | "member" | "invited" | "banned" | undefined;
+};
+/**
  * The types that the client shows; this file has no code.
  */
 export type StateEvent = {
@@ -172,7 +204,7 @@ export type StateEvent = {
     wire?: Wire | undefined;
     reason?: string | undefined;
     /**
-     * How long until it tries again.
+     * The time until the next try.
      */
     retryMs?: number | undefined;
 };
@@ -183,20 +215,44 @@ export type Events = {
     state: StateEvent;
     gap: Gap;
     problem: import("./shared.js").Problem;
+    /**
+     * `reason` says why the last try to send them failed.
+     */
     outbox: {
         waiting: number;
+        reason?: string;
     };
+    signal: Signal;
+    /**
+     * One of the user's own conversations changed; `everywire/rooms` reads it.
+     */
+    conversation: any;
 };
 export type Message<T = unknown> = {
     id: string;
     topic: string;
     cursor: string;
     time: string;
+    /**
+     * The user who published it, or an alias.
+     */
     from?: string | undefined;
+    /**
+     * The nick of the author, if `from` is an alias.
+     */
+    nick?: string | undefined;
+    /**
+     * Of the copy in the sender's own inbox: to whom it was sent.
+     */
+    to?: string | undefined;
     event?: string | undefined;
+    /**
+     * The id of the message that it answers or changes.
+     */
+    ref?: string | undefined;
     type?: string | undefined;
     /**
-     * A string, or what the JSON says; `undefined` where there are `bytes`.
+     * A string, or the value of the JSON; `undefined` where there are `bytes`.
      */
     body: T;
     /**
@@ -212,7 +268,7 @@ export type Page<T = unknown> = {
     messages: Message<T>[];
     cursor: string;
     /**
-     * Where the page before this one ends.
+     * The cursor at which the page before this one ends.
      */
     before?: string | undefined;
     gap: boolean;

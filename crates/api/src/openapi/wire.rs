@@ -1,5 +1,5 @@
-//! The description of the HTTP wire's routes. The functions are never called: they carry the description of what the
-//! wire (`everywire-http`) does. Where the two differ, the wire and `docs/http.md` are right and this is a bug.
+//! The description of the HTTP wire's routes. The functions are never called: they carry the description of the wire
+//! (`everywire-http`). Where the two differ, the wire and `docs/http.md` are right and this is a bug.
 
 #![expect(dead_code, reason = "descriptions, never called nor built")]
 
@@ -21,12 +21,21 @@ pub(crate) struct Envelope {
     /// Its position.
     #[schema(example = "k3f9:1289")]
     cursor: String,
-    /// When it was published: RFC 3339, UTC, milliseconds.
+    /// The time at which it was published: RFC 3339, UTC, milliseconds.
     #[schema(example = "2026-11-22T20:12:01.345Z")]
     time: String,
-    /// Who published it.
+    /// The user who published it; an alias in a room that hides its users.
     #[schema(example = "alice")]
     from: Option<String>,
+    /// The nick of its author, if `from` is an alias.
+    nick: Option<String>,
+    /// With `fold=1`: the user behind an alias, for admins and owners.
+    author: Option<String>,
+    /// The user to whom it was sent, if it is the copy in its sender's own inbox.
+    to: Option<String>,
+    /// The id of the message that it answers or changes.
+    #[serde(rename = "ref")]
+    about: Option<String>,
     /// The name of the event.
     #[schema(example = "chat")]
     event: Option<String>,
@@ -39,6 +48,12 @@ pub(crate) struct Envelope {
     body: Option<serde_json::Value>,
     /// The body, if it isn't UTF-8 text.
     body_base64: Option<String>,
+    /// With `fold=1`: whether its text was changed.
+    edited: Option<bool>,
+    /// With `fold=1`: whether it was recalled; then it has no body.
+    recalled: Option<bool>,
+    /// With `fold=1`: the reactions, and for each the users.
+    reactions: Option<std::collections::BTreeMap<String, Vec<String>>>,
     /// Only in streams: it is the topic's retained message, outside the order.
     retained: Option<bool>,
 }
@@ -48,9 +63,9 @@ pub(crate) struct Envelope {
 pub(crate) struct Gap {
     /// The topic that lost messages.
     topic: String,
-    /// Where the reader was.
+    /// The last position of the reader.
     after: Option<String>,
-    /// Where it goes on.
+    /// The position at which reading goes on.
     earliest: String,
 }
 
@@ -66,7 +81,7 @@ pub(crate) struct Published {
     /// Its position.
     #[schema(example = "k3f9:1289")]
     cursor: String,
-    /// What the acknowledgement promises: `fsync`, `memory` or `none`.
+    /// The durability of the acknowledgement: `fsync`, `replicated`, `memory` or `none`.
     #[schema(value_type = String, example = "fsync")]
     durability: Durability,
     /// `true` if it had been published before, under the same ordered key; then `id` and `cursor` may be absent.
@@ -83,7 +98,7 @@ pub(crate) struct Batch {
 /// A message of a batch.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BatchMessage {
-    /// Where to.
+    /// The topic to publish to.
     #[schema(example = "room/42")]
     topic: String,
     /// A string, or any JSON.
@@ -98,13 +113,16 @@ pub(crate) struct BatchMessage {
     event: Option<String>,
     /// The idempotency key.
     key: Option<String>,
-    /// Seconds after which it is not delivered any more.
+    /// The number of seconds after which it is not delivered any more.
     ttl: Option<u64>,
     /// Whether it becomes the topic's retained message.
     retain: Option<bool>,
+    /// The id of the message that it answers.
+    #[serde(rename = "ref")]
+    about: Option<String>,
 }
 
-/// What became of a message of a batch: the fields of an acknowledgement, or of a problem.
+/// The result of a message of a batch: the fields of an acknowledgement, or of a problem.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BatchResult {
     /// 200, or the error's status.
@@ -115,7 +133,7 @@ pub(crate) struct BatchResult {
     topic: Option<String>,
     /// Its position.
     cursor: Option<String>,
-    /// What the acknowledgement promises.
+    /// The durability of the acknowledgement.
     durability: Option<String>,
     /// `true` if it had been published before, under the same ordered key.
     duplicate: Option<bool>,
@@ -123,7 +141,7 @@ pub(crate) struct BatchResult {
     expected: Option<u64>,
     /// The error's status in words.
     title: Option<String>,
-    /// What is wrong.
+    /// The fault.
     detail: Option<String>,
 }
 
@@ -132,28 +150,31 @@ pub(crate) struct BatchResult {
 pub(crate) struct Page {
     /// In order.
     messages: Vec<Envelope>,
-    /// Ask again with this as `after`.
+    /// The cursor to ask again with, as `after`.
     #[schema(example = "k3f9:1289")]
     cursor: String,
     /// Whether messages after the asked cursor were lost.
     gap: bool,
     /// Whether there are further ones already.
     more: bool,
-    /// Backwards: where the page before this one ends.
+    /// Backwards: the position at which the page before this one ends.
     before: Option<String>,
 }
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct PublishParams {
-    /// Where to: 1 to 1,024 bytes of UTF-8 without NUL, `+`, `#`; levels split by `/`.
+    /// The topic to publish to: 1 to 1,024 bytes of UTF-8 without NUL, `+`, `#`; levels split by `/`.
     topic: String,
     /// The name of the event.
     event: Option<String>,
-    /// Seconds after which it is not delivered any more.
+    /// The number of seconds after which it is not delivered any more.
     ttl: Option<u64>,
     /// `1`: it becomes the topic's retained message; with an empty body it removes it.
     retain: Option<String>,
+    /// The id of the message that it answers.
+    #[param(rename = "ref")]
+    about: Option<String>,
 }
 
 #[derive(IntoParams)]
@@ -168,10 +189,11 @@ struct PublishHeaders {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ReadParams {
-    /// Topics or filters, each as a parameter of its own; `#` is written `%23`; `+` is a space within a level, and else itself.
+    /// Topics or filters, each as a parameter of its own; `#` is written `%23`; `+` is a space within a level, and else
+    /// itself.
     #[param(style = Form, explode)]
     topic: Vec<String>,
-    /// A cursor, `earliest` or `latest`. Without it a plain read starts at the earliest kept message, and whatever
+    /// A cursor, `earliest` or `latest`. Without it a plain read starts at the earliest kept message, and a read that
     /// waits or streams starts now.
     after: Option<String>,
 }
@@ -179,12 +201,15 @@ struct ReadParams {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct PollParams {
-    /// At most so many messages: 100 unless given, at most 1,000.
+    /// The most messages: 100 unless given, at most 1,000.
     limit: Option<u32>,
     /// Long polling: how many seconds to hang until there is a message; 20 without a value, at most 60.
     wait: Option<u32>,
-    /// Reads one topic backwards: the last messages before this cursor, or before `latest`; not with `after` and `wait`.
+    /// Reads one topic backwards: the last messages before this cursor, or before `latest`; not with `after` and
+    /// `wait`.
     before: Option<String>,
+    /// `1`: one topic, each message with its changes folded in, the changes themselves left out; not with `wait`.
+    fold: Option<u32>,
 }
 
 #[derive(IntoParams)]
@@ -200,14 +225,15 @@ struct EventsParams {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct PadParams {
-    /// The first line is so many bytes long (at most 8,192), for proxies that hold the first bytes back.
+    /// The number of bytes of the first line (at most 8,192), for proxies that hold the first bytes back.
     pad: Option<u32>,
 }
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 struct EventsHeaders {
-    /// The last `id:`: resumes after it, in place of `after`; one that is no cursor of this log is a gap.
+    /// The last `id:`. The stream resumes after it, in place of `after`; a value that is no cursor of this log gives a
+    /// gap.
     #[param(rename = "Last-Event-ID")]
     last_event_id: Option<String>,
 }
@@ -251,7 +277,7 @@ pub(crate) fn poll() {}
 ))]
 pub(crate) fn events() {}
 
-/// The same as newline-delimited JSON.
+/// The stream of messages as newline-delimited JSON.
 #[utoipa::path(get, path = "/v1/stream", tag = "receive", params(ReadParams, PadParams), responses(
     (status = 200, description = "An envelope a line until one side closes; besides them an empty line (heartbeat), `{\"gap\":{…}}` and `{\"close\":{…}}`", body = Envelope, content_type = "application/x-ndjson"),
     (status = 400, description = "A topic, the cursor or a parameter is malformed", body = Problem, content_type = "application/problem+json"),
@@ -307,6 +333,9 @@ mod tests {
             cursor: String::new(),
             time: String::new(),
             from: Some(String::new()),
+            nick: Some(String::new()),
+            to: Some(String::new()),
+            about: Some(String::new()),
             event: Some(String::new()),
             content_type: Some(String::new()),
             body: Some(1.into()),
@@ -316,7 +345,7 @@ mod tests {
             |value: &serde_json::Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
         let described = serde_json::to_value(super::Envelope::schema()).unwrap();
         let mut expected = keys(&serde_json::to_value(real).unwrap());
-        expected.insert("retained".into());
+        expected.extend(["author", "retained", "edited", "recalled", "reactions"].map(Into::into));
         assert_eq!(keys(&described["properties"]), expected);
     }
 }

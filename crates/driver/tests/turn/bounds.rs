@@ -1,11 +1,12 @@
-//! What one client can make the server hold, and for how long; how much of a turn it can have.
+//! Bounds of one client: the bytes that it can make the server hold, the time, and its share of a turn.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use everywire_base::limits::Limits;
 
-use crate::packets::{connect, mqtt, native, packet, publish, text};
+use crate::packets::{connect, http, mqtt, native, packet, publish, text};
 use crate::recorder::Recorder;
 use crate::setup::{MOST_CONNECTIONS, World};
 
@@ -188,4 +189,29 @@ fn what_an_ended_connection_has_asked_is_seen_to_before_it_is_forgotten() {
     world.script().end(client);
     world.turns(10);
     assert_eq!(world.messages().len(), 200, "all, and no will");
+}
+
+#[test]
+fn reads_that_wait_for_room_cost_a_turn_little_and_all_go_in_the_end() {
+    const CLIENTS: usize = 40;
+    let mut world = World::new(Limits::default(), http);
+    world.client();
+    world.turns(2);
+    let publish = "POST /v1/messages?topic=t HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx";
+    world.script().send(0, publish.as_bytes());
+    world.turns(4);
+    world.is_shut.store(true, Ordering::Relaxed);
+    for _ in 0..CLIENTS {
+        let client = world.client();
+        let poll = "GET /v1/messages?topic=t&after=earliest HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        world.script().send(client, poll.as_bytes());
+    }
+    let tries = |world: &World| world.tries.swap(0, Ordering::Relaxed);
+    world.turns(2);
+    assert!(tries(&world) >= CLIENTS, "each is tried at once");
+    world.turns(100);
+    assert!(tries(&world) <= 100 * CLIENTS / 2, "what was refused is not tried as a whole in every turn");
+    world.is_shut.store(false, Ordering::Relaxed);
+    world.turns(10);
+    assert_eq!(tries(&world), CLIENTS, "each goes once");
 }

@@ -1,4 +1,4 @@
-//! How connections end: what came before the end is read first, whichever side ends, and however.
+//! Ends of connections: the bytes before the end are read first, whichever side ends, and however.
 
 use std::sync::Arc;
 use std::time::Duration;

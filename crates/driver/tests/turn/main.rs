@@ -1,4 +1,4 @@
-//! The worker's turn on a scripted network: what is done in which order, and how much of it.
+//! The worker's turn on a scripted network: the order of its work, and the amounts.
 
 #[cfg(test)]
 mod bounds;
@@ -16,3 +16,5 @@ mod recorder;
 mod setup;
 #[cfg(test)]
 mod timers;
+#[cfg(test)]
+mod unread;

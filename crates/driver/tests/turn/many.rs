@@ -9,7 +9,7 @@ use everywire_native_frames::{Ack, ClientFrame, Encode as _, Hello, Ping, Pong, 
 use crate::packets::{connect, http, mqtt, native, packet, publish, text};
 use crate::setup::World;
 
-/// Bytes of one segment: what is read at once.
+/// The bytes of one segment, which are read at once.
 const SEGMENT: usize = 64 << 10;
 
 /// A client that sends an opening and then as many of one thing as one segment holds; it must still be served.

@@ -16,14 +16,14 @@ use everywire_driver::net::{Event, Net};
 pub(crate) struct Link {
     to_server: VecDeque<u8>,
     to_client: Vec<u8>,
-    /// How many bytes fit towards the client.
+    /// The number of bytes that fit towards the client.
     window: usize,
     ended: bool,
     reset: bool,
     pub(crate) closed: bool,
     index: Option<u32>,
     news: bool,
-    /// How often it was read.
+    /// The number of times that it was read.
     pub(crate) reads: u32,
 }
 
@@ -33,10 +33,12 @@ pub(crate) struct Script {
     links: Vec<Link>,
     waiting: VecDeque<usize>,
     now_ms: u64,
-    /// How many events one wait tells at most.
+    /// The most events that one wait tells.
     pub(crate) events_at_once: usize,
-    /// How accepting fails, if it does.
+    /// The error code with which accepting fails, if it does.
     pub(crate) refuses: Option<i32>,
+    /// The time that the worker would have slept; `None` is until it is woken.
+    pub(crate) sleep: Option<Duration>,
 }
 
 impl Script {
@@ -56,19 +58,19 @@ impl Script {
         self.links[client].news = true;
     }
 
-    /// The client is gone: what it sent can still be read, but nothing can be written.
+    /// Resets a connection: the client's bytes can still be read, but nothing can be written.
     pub(crate) fn reset(&mut self, client: usize) {
         self.links[client].reset = true;
         self.links[client].news = true;
     }
 
-    /// So many bytes fit towards the client until it reads.
+    /// Sets the number of bytes that fit towards the client until it reads.
     pub(crate) fn set_window(&mut self, client: usize, window: usize) {
         self.links[client].window = window;
         self.links[client].news = true;
     }
 
-    /// Takes what the server has sent.
+    /// Takes the bytes that the server has sent.
     pub(crate) fn receive(&mut self, client: usize) -> Vec<u8> {
         self.links[client].news = true;
         std::mem::take(&mut self.links[client].to_client)
@@ -94,6 +96,7 @@ impl ScriptNet {
             now_ms: 1_000_000,
             events_at_once: usize::MAX,
             refuses: None,
+            sleep: None,
         }));
         (Self(Rc::clone(&script)), script)
     }
@@ -112,8 +115,9 @@ impl Net for ScriptNet {
         Now { monotonic: Monotonic(now), wall: UnixMillis(1_795_000_000_000 + now) }
     }
 
-    fn wait(&mut self, _: Option<Duration>, events: &mut Vec<Event>) {
+    fn wait(&mut self, sleep: Option<Duration>, events: &mut Vec<Event>) {
         let mut script = self.0.borrow_mut();
+        script.sleep = sleep;
         let most = script.events_at_once;
         if !script.waiting.is_empty() {
             events.push(Event::Accept(0));

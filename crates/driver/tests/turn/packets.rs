@@ -1,4 +1,4 @@
-//! What clients send.
+//! Packets of clients.
 
 use std::sync::Arc;
 

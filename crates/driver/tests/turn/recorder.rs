@@ -1,4 +1,4 @@
-//! A wire that writes down what it is told, and does what the test wants.
+//! A wire that records what it is told, and does what the test wants.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
 use everywire_wire::{Answer, Context, Input, Listen, Peer, Progress, Then, Wire};
 
-/// What the wires of a listener were told, and how they behave.
+/// The record of what the wires of a listener were told, and their behaviour.
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) told: Vec<String>,
@@ -16,13 +16,15 @@ pub(crate) struct State {
     pub(crate) paused: bool,
     /// They use this many bytes at once at most.
     pub(crate) bite: Option<usize>,
-    /// They want what they did not use in the next turn.
+    /// They want the bytes that they did not use in the next turn.
     pub(crate) later: bool,
-    /// How many bytes of what they have used they hold.
+    /// The number of bytes with which they answer each read.
+    pub(crate) answers: usize,
+    /// The number of used bytes that they hold.
     pub(crate) holds: usize,
     /// They go on after the end of their peer's side, and write when they are ticked.
     pub(crate) stays: bool,
-    /// When they want to be ticked.
+    /// The time at which they want to be ticked.
     pub(crate) deadline: Option<Monotonic>,
 }
 
@@ -35,7 +37,7 @@ impl Recorder {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what was told.
+    /// Takes the record.
     pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.state().told)
     }
@@ -52,7 +54,7 @@ impl Listen for Recorder {
 }
 
 impl Wire for Recorder {
-    fn read(&mut self, _: &mut Context<'_>, input: Input<'_>) -> Progress {
+    fn read(&mut self, cx: &mut Context<'_>, input: Input<'_>) -> Progress {
         let bytes = match input {
             Input::Bytes(bytes) => bytes,
             Input::End(bytes) => {
@@ -65,6 +67,7 @@ impl Wire for Recorder {
         };
         let used = bytes.len().min(self.state().bite.unwrap_or(usize::MAX));
         self.state().told.push(format!("read {}", String::from_utf8_lossy(&bytes[..used])));
+        cx.out.copy(&vec![b'.'; self.state().answers]);
         let is_later = self.state().later && used < bytes.len();
         Progress { used, then: if is_later { Then::Later } else { self.then() } }
     }

@@ -30,7 +30,7 @@ pub(crate) fn publish(world: &mut World, numbers: std::ops::Range<u32>) {
     }
 }
 
-/// What each has got, and how often each message came.
+/// The number of messages that each member got, and how often each message came.
 pub(crate) fn count(world: &mut World, members: &[Member]) -> (BTreeMap<u32, usize>, Vec<usize>) {
     let mut got = BTreeMap::new();
     for (worker, index, _) in members {

@@ -11,24 +11,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use everywire_base::ask::{
-    Ack, AckError, Append, Login, Lost, Page, PublishError, Published, Read, ReadKind, SessionWish, Subscribe,
-    Subscribed, Unsubscribe, Welcome,
+    Ack, AckError, Answer, Append, Login, Lost, Outcome, Page, PublishError, Published, Read, ReadKind, SessionWish,
+    Subscribe, Subscribed, Unsubscribe, Welcome,
 };
 use everywire_base::clock::{Monotonic, Now, UnixMillis};
 use everywire_base::cursor::{Cursor, Epoch, Lineage, Offset, Partition};
-use everywire_base::id::{AskId, Nameplate, Slot};
+use everywire_base::id::{AskId, NodeLife, ReplyTo, Slot};
 use everywire_base::identity::Identity;
 use everywire_base::limits::Limits;
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::quota::{Account, Quota};
 use everywire_base::reason::Reason;
-use everywire_base::record::{Durability, Entry, Message, Once, Record};
+use everywire_base::record::{Durability, Entry, Message, Once, Record, System};
 use everywire_base::registry::{Fate, TraceQuestion};
+use everywire_base::roster::{Life, Roster};
 use everywire_base::rules::{Logins, Refusal, Rules};
-use everywire_base::system::{self, Kick, Seen, Whom};
-use everywire_base::terms::Greet;
+use everywire_base::signal::Said;
+use everywire_base::system::{self, Kick, NodeChange, Seen, Whom};
+use everywire_base::terms::RetainHandling;
 use everywire_base::topic::{Filter, Topic};
-use everywire_hub::{Deliver, Hub, Origin, Said, Setup};
+use everywire_hub::{Deliver, Hub, Origin, Setup};
 use everywire_log::hint::RetainedHint;
 use everywire_log::tail::TailWriter;
 
@@ -43,9 +45,9 @@ pub(crate) struct World {
     pub(crate) writer: TailWriter,
     pub(crate) records: Vec<Arc<Record>>,
     pub(crate) retained: BTreeMap<Topic, Arc<Record>>,
-    /// The generations of what was removed.
+    /// The generations of the removed retained messages.
     removed: BTreeMap<Topic, u64>,
-    /// Up to where the store has applied the log.
+    /// The offset up to which the store has applied the log.
     pub(crate) applied: Offset,
     /// Whether the test says when the store applies and answers.
     pub(crate) is_slow: bool,
@@ -55,28 +57,30 @@ pub(crate) struct World {
     pub(crate) hint: Arc<RetainedHint>,
     /// Whether the log takes records.
     pub(crate) takes: bool,
-    /// What pages of history say to be lost.
+    /// The loss that pages of history tell.
     pub(crate) lost: Option<Lost>,
     setup: Setup,
 }
 
-/// What reached the clients of one worker.
+/// The values that reached the clients of one worker.
 #[derive(Default)]
 pub(crate) struct Clients {
     pub(crate) messages: HashMap<u32, Vec<String>>,
     pub(crate) ended: HashMap<u32, Reason>,
     pub(crate) welcomes: HashMap<(u32, u32), Result<Welcome, Refusal>>,
     pub(crate) subscribed: HashMap<(u32, u32), Subscribed>,
-    /// How messages came, and tags that were released.
+    /// The messages as they came, and the tags that were released.
     pub(crate) deliveries: HashMap<u32, Vec<Got>>,
     /// Connections that the hub has ended in this turn, and that are closed at its end.
     closing: Vec<Slot>,
-    /// Whether they are closed later: what has come on their sockets is read first.
+    /// Whether they are closed later: the bytes on their sockets are read first.
     pub(crate) reads_on: bool,
     /// Whether their outboxes are full.
     pub(crate) is_full: bool,
+    /// Signals.
+    pub(crate) signals: HashMap<u32, Vec<Said>>,
     /// Other answers.
-    pub(crate) said: Vec<(u32, u32, Said)>,
+    pub(crate) said: Vec<(u32, u32, Answer)>,
 }
 
 /// A delivery.
@@ -94,14 +98,18 @@ impl Deliver for Clients {
             return Taken::Full;
         }
         let got = match delivery {
-            Delivery::Message(parcel, manner) | Delivery::Retained(parcel, manner) => {
+            Delivery::Message(parcel, options) | Delivery::Retained(parcel, options) => {
                 let body = String::from_utf8(parcel.message().body.to_vec()).unwrap();
                 self.messages.entry(slot.index).or_default().push(body.clone());
-                let tag = manner.tag.map_or(0, std::num::NonZeroU16::get);
-                Got::Message(body, manner.qos, tag, manner.again, manner.retain, manner.identifiers.to_vec())
+                let tag = options.tag.map_or(0, std::num::NonZeroU16::get);
+                Got::Message(body, options.qos, tag, options.dup, options.retain, options.identifiers.to_vec())
             }
             Delivery::Release(tag) => Got::Release(tag.get()),
-            Delivery::Gap(_) => return Taken::Yes,
+            Delivery::Signal(signal) => {
+                self.signals.entry(slot.index).or_default().push(signal.said().clone());
+                return Taken::Yes;
+            }
+            Delivery::Gap(_) | Delivery::Conversation(_) => return Taken::Yes,
         };
         self.deliveries.entry(slot.index).or_default().push(got);
         Taken::Yes
@@ -137,12 +145,13 @@ impl World {
         let setup = Setup {
             tails: vec![Arc::clone(writer.tail())],
             lineages: vec![Arc::new(Lineage { epoch: EPOCH, ..Lineage::default() })],
+            rooms: Arc::default(),
             retained: Arc::clone(&hint),
             limits: Arc::clone(&limits),
             rules: Arc::new(rules.clone()),
             worker: 0,
-            plate: Nameplate { node: "n".into(), boot: 0 },
-            draw: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed))),
+            life: NodeLife { node: "n".into(), boot: 0 },
+            random: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::Relaxed))),
         };
         let mut world = Self {
             hubs: Vec::new(),
@@ -164,21 +173,40 @@ impl World {
         world
     }
 
-    /// The node dies: nothing but the log is left.
+    /// Lets the node die: nothing but the log is left.
     pub(crate) fn kill(&mut self) {
         self.hubs.clear();
         self.clients.clear();
     }
 
-    /// Another life of the node.
+    /// Begins another life of the node.
     pub(crate) fn start(&mut self) {
-        self.setup.plate.boot += 1;
+        self.setup.life.boot += 1;
         let hub = |worker| Hub::new(Setup { worker, ..self.setup.clone() });
         self.hubs = vec![hub(0), hub(1)];
         self.clients = vec![Clients::default(), Clients::default()];
     }
 
-    /// The node goes down in order: it ends all these connections, and hears no more of the log.
+    /// Makes the second worker one of another node, which shares the log.
+    pub(crate) fn part(&mut self) {
+        let life = NodeLife { node: "m".into(), boot: 9 };
+        let mut roster = Roster::default();
+        for (writer, life) in [(1, &self.setup.life), (2, &life)] {
+            let (node, boot) = ((*life.node).into(), life.boot);
+            roster.insert(writer, Life { node, boot, floor: Offset(0), beat: Offset(0), ..Life::default() });
+        }
+        self.hubs[1] = Hub::new(Setup { worker: 1, life, ..self.setup.clone() });
+        self.setup.rooms.set_roster(roster.clone());
+        self.hubs.iter_mut().for_each(|hub| hub.set_roster(roster.clone()));
+    }
+
+    /// Appends a change of the second node to the log.
+    pub(crate) fn say(&mut self, change: &NodeChange) {
+        self.append(system::record(system::node_topic("m").unwrap(), change, false), Durability::None);
+        self.settle();
+    }
+
+    /// Takes the node down in order: it ends all these connections, and hears no more of the log.
     pub(crate) fn stop(&mut self, all: &[(usize, u32)]) {
         self.hubs.iter_mut().for_each(Hub::drain);
         for (worker, index) in all {
@@ -196,14 +224,15 @@ impl World {
         self.settle();
     }
 
-    pub(crate) fn append(&mut self, message: Message, durability: Durability) -> Offset {
+    pub(crate) fn append(&mut self, entry: impl Into<Entry>, durability: Durability) -> Offset {
         let offset = self.writer.tail().head().next();
-        let entry = Entry::Message(message.clone());
-        let record = Record { partition: Partition(0), offset, time: self.now.wall, durability, entry };
-        let record = Arc::new(record);
-        if message.topic.as_str().starts_with(system::SESSIONS) && !message.retain {
-            self.claims.insert(message.topic, offset);
+        let content = entry.into().into();
+        let record = Arc::new(Record { partition: Partition(0), offset, time: self.now.wall, durability, content });
+        if let Some(own) = record.system().filter(|own| own.topic.as_str().starts_with(system::SESSIONS) && !own.retain)
+        {
+            self.claims.insert(own.topic.clone(), offset);
         }
+        self.setup.rooms.take(&record);
         self.records.push(Arc::clone(&record));
         self.writer.push(vec![record]);
         if !self.is_slow {
@@ -213,24 +242,24 @@ impl World {
     }
 
     /// Whether the log refuses what a session publishes once, since another connection has claimed it.
-    pub(crate) fn is_fenced(&self, message: &Message) -> bool {
-        let claimed = |once: &Once| self.claims.get(&once.session).is_some_and(|at| message.generation < at.0);
-        message.generation > 0 && message.once.as_deref().is_some_and(claimed)
+    pub(crate) fn is_fenced(&self, entry: &Entry) -> bool {
+        let claimed = |once: &Once| self.claims.get(&once.session).is_some_and(|at| once.generation < at.0);
+        let once = entry.message().and_then(|message| message.once.as_deref());
+        once.is_some_and(|once| once.generation > 0 && claimed(once))
     }
 
-    /// The store applies all that there is.
+    /// Lets the store apply all records.
     pub(crate) fn apply(&mut self) {
         let from = self.records.partition_point(|record| record.offset <= self.applied);
         for record in self.records.split_off(from) {
-            let message = record.message().unwrap();
-            if let Some(once) = &message.once {
+            let entry = record.entry().unwrap();
+            if let Some(once) = entry.message().and_then(|message| message.once.as_ref()) {
                 let mark = system::once_topic(&once.session, once.tag).unwrap();
-                let entry = Entry::Message(Message { retain: true, ..Message::new(mark.clone(), "mark") });
-                self.retain(&mark, 0, &Arc::new(Record { entry, ..Record::clone(&record) }));
+                let content = System::new(mark.clone(), "mark", true).into();
+                self.retain(&mark, 0, &Arc::new(Record { content, ..Record::clone(&record) }));
             }
-            if message.retain {
-                let generation = if message.topic.is_internal() { message.generation } else { 0 };
-                self.retain(&message.topic, generation, &record);
+            if entry.is_retained() {
+                self.retain(entry.topic(), generation_of(&record), &record);
             }
             self.applied = record.offset;
             self.records.push(record);
@@ -239,11 +268,11 @@ impl World {
     }
 
     fn retain(&mut self, topic: &Topic, generation: u64, record: &Arc<Record>) {
-        let found = self.retained.get(topic).and_then(|r| r.message()).map_or(0, |m| m.generation);
+        let found = self.retained.get(topic).map_or(0, |record| generation_of(record));
         if generation < found.max(self.removed.get(topic).copied().unwrap_or_default()) && topic.is_internal() {
             return;
         }
-        if record.message().unwrap().body.is_empty() {
+        if record.entry().unwrap().body().is_empty() {
             self.removed.insert(topic.clone(), generation);
             if self.retained.remove(topic).is_some() {
                 self.hint.remove(topic);
@@ -260,7 +289,7 @@ impl World {
         offset
     }
 
-    /// Until nothing happens any more.
+    /// Goes on until nothing happens any more.
     pub(crate) fn settle(&mut self) {
         for _ in 0..1000 {
             let mut busy = false;
@@ -281,33 +310,41 @@ impl World {
         for append in appends {
             if self.takes {
                 let durability = append.draft.durability;
-                let offset = self.append(append.draft.message, durability);
+                let offset = self.append(append.draft.entry, durability);
                 let (epoch, partition, time) = (EPOCH, Partition(0), now.wall);
                 let published = Published { epoch, partition, offset, time, durability, duplicate: false };
-                self.hubs[worker].appended(append.ticket, &Ok(published), now);
+                self.hubs[worker].appended(append.reply_to, &Ok(published), now);
             } else {
-                self.hubs[worker].appended(append.ticket, &Err(PublishError::DiskFull), now);
+                self.hubs[worker].appended(append.reply_to, &Err(PublishError::DiskFull), now);
             }
         }
         busy
     }
 
-    /// What the hub appends comes into the log, and nobody hears of it yet.
+    /// Lets the log answer a connection's message.
+    pub(crate) fn answer_publish(&mut self, worker: usize, reply_to: ReplyTo, refused: Option<PublishError>) {
+        let (epoch, partition, offset, time) = (EPOCH, Partition(0), self.writer.tail().head(), self.now.wall);
+        let published = Published { epoch, partition, offset, time, durability: Durability::Fsync, duplicate: false };
+        let result = refused.map_or(Ok(published), Err);
+        self.hubs[worker].published(&Outcome { reply_to, result }, self.now);
+    }
+
+    /// Takes the hub's appends into the log; nobody hears of them yet.
     pub(crate) fn pass_appends(&mut self, worker: usize) {
         for append in std::mem::take(self.hubs[worker].appends()) {
-            self.append(append.draft.message, append.draft.durability);
+            self.append(append.draft.entry, append.draft.durability);
         }
     }
 
-    /// A turn after which what the hub appends is not in the log yet.
+    /// Does a turn whose appends are not in the log yet.
     pub(crate) fn step(&mut self, worker: usize) -> bool {
         let (now, hub, clients) = (self.now, &mut self.hubs[worker], &mut self.clients[worker]);
         let busy = hub.turn(now, clients);
         self.setup.tails[0].has_read(worker, hub.marks()[0]);
         while let Some((slot, ask, said)) = hub.answers().pop_front() {
             match said {
-                Said::Welcomed(welcome) => drop(clients.welcomes.insert((slot.index, ask.0), welcome)),
-                Said::Subscribed(subscribed) => drop(clients.subscribed.insert((slot.index, ask.0), subscribed)),
+                Answer::Welcomed(welcome) => drop(clients.welcomes.insert((slot.index, ask.0), welcome)),
+                Answer::Subscribed(subscribed) => drop(clients.subscribed.insert((slot.index, ask.0), subscribed)),
                 other => clients.said.push((slot.index, ask.0, other)),
             }
         }
@@ -327,11 +364,11 @@ impl World {
         busy || had_reads
     }
 
-    /// The store answers a read.
+    /// Answers a read of the store.
     pub(crate) fn answer(&mut self, worker: usize, read: &Read) {
         let now = self.now;
-        let takes = |r: &Record| read.interests.iter().any(|i| i.filter.matches(&r.message().unwrap().topic));
-        let alive = |r: &&Arc<Record>| takes(r) && !r.message().unwrap().is_expired(now.wall);
+        let takes = |r: &Record| read.interests.iter().any(|i| i.filter.matches(r.entry().unwrap().topic()));
+        let alive = |r: &&Arc<Record>| takes(r) && !r.entry().unwrap().is_expired(now.wall);
         let (records, upto) = match &read.kind {
             ReadKind::Retained { .. } => (self.retained.values().filter(alive).cloned().collect(), self.applied),
             ReadKind::History { after, up_to, max_records, .. } => {
@@ -346,14 +383,14 @@ impl World {
                 (self.records.iter().filter(meant).cloned().collect(), Offset(0))
             }
         };
-        let (ticket, partition) = (read.ticket, read.partition);
+        let (reply_to, partition) = (read.reply_to, read.partition);
         let failed = self.applied < read.applied;
-        let page = Page { ticket, partition, records, upto, next: None, lost: self.lost.clone(), failed };
+        let page = Page { reply_to, partition, records, upto, next: None, lost: self.lost.clone(), failed };
         self.hubs[worker].page(&page, now, &mut self.clients[worker]);
     }
 
     pub(crate) fn login(&mut self, worker: usize, index: u32, identity: Option<Arc<Identity>>, session: SessionWish) {
-        let login = Login { identity, agent: Some("test/1".into()), inbox: true, session, will: None };
+        let login = Login { identity, agent: Some("test/1".into()), inbox: true, session, ..Login::default() };
         self.hubs[worker].login(slot(index), AskId(1), login, self.now);
         self.settle();
     }
@@ -371,7 +408,7 @@ impl World {
 
     pub(crate) fn subscribe(&mut self, worker: usize, index: u32, filter: &str) -> Subscribed {
         let filters = [Filter::parse(filter).unwrap()];
-        let subscribe = Subscribe { greet: Greet::Always, ..Subscribe::to(filters) };
+        let subscribe = Subscribe { retained: RetainHandling::Always, ..Subscribe::to(filters) };
         self.hubs[worker].subscribe_for(slot(index), AskId(2), &subscribe, self.now);
         self.settle();
         self.clients[worker].subscribed.remove(&(index, 2)).expect("an answer")
@@ -395,7 +432,7 @@ impl World {
 
     pub(crate) fn kick(&mut self, whom: Whom) {
         let kick = Kick { whom, reason: "enough".into() };
-        self.append(system::message(Topic::parse(system::KICK).unwrap(), &kick, false), Durability::None);
+        self.append(system::record(Topic::parse(system::KICK).unwrap(), &kick, false), Durability::None);
         self.settle();
     }
 
@@ -440,7 +477,7 @@ impl World {
         done
     }
 
-    /// What has come to a client since it was last asked.
+    /// The deliveries that have come to a client since it was last asked.
     pub(crate) fn came(&mut self, worker: usize, index: u32) -> Vec<Got> {
         self.clients[worker].messages.remove(&index);
         self.clients[worker].deliveries.remove(&index).unwrap_or_default()
@@ -454,4 +491,9 @@ impl World {
         };
         self.came(worker, index).into_iter().filter_map(message).collect()
     }
+}
+
+/// The generation of a record of the server's own.
+fn generation_of(record: &Record) -> u64 {
+    record.system().map_or(0, |system| system.generation)
 }

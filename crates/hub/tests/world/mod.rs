@@ -46,7 +46,7 @@ pub(crate) fn at(offset: u64) -> Start {
     Start::After(Cursor::single(EPOCH, Offset(offset)))
 }
 
-/// What a test can choose about a world.
+/// The properties of a world that a test can choose.
 pub(crate) struct Shape {
     pub(crate) partitions: usize,
     pub(crate) limits: Limits,
@@ -75,24 +75,26 @@ pub(crate) struct World {
     pub(crate) limits: Arc<Limits>,
 }
 
-/// What the hub doesn't own: the log, the store, the peers.
+/// The parts that the hub doesn't own: the log, the store, the peers.
 pub(crate) struct Outside {
     pub(crate) now: Now,
     /// All records, for each partition.
     pub(crate) records: Vec<Vec<Arc<Record>>>,
-    /// How far the store is.
+    /// The offset that the store has come to, for each partition.
     pub(crate) applied: Vec<Offset>,
     /// The highest trimmed offset of each topic, for each partition.
     pub(crate) floors: Vec<BTreeMap<Topic, Offset>>,
     pub(crate) retained: HashMap<Topic, Arc<Record>>,
+    /// The offsets of recalled messages.
+    pub(crate) recalled: Vec<Offset>,
     pub(crate) peers: HashMap<Slot, Peer>,
     /// The last read of each connection that still counts.
     pub(crate) asked: HashMap<Slot, AskId>,
-    /// How many messages were taken.
+    /// The number of messages that were taken.
     pub(crate) messages: u64,
     /// The cursors of retained messages.
     pub(crate) cursors: Vec<Cursor>,
-    /// What happened, for tests that look at it.
+    /// The events, for tests that look at them.
     pub(crate) seen: Vec<String>,
     pub(crate) settled: Vec<Slot>,
     pub(crate) ended: Vec<(Slot, Reason)>,
@@ -104,11 +106,11 @@ pub(crate) struct Peer {
     pub(crate) position: Vec<Offset>,
     /// Trimmed records up to here may be missing: a gap was said, or reading began at the earliest kept.
     pub(crate) excused: Vec<Offset>,
-    /// Where no page has come yet after "earliest".
+    /// The partitions of which no page has come yet after "earliest".
     pub(crate) opening: Vec<bool>,
     /// A gap must come before any message.
     pub(crate) owed: bool,
-    /// How many deliveries still fit.
+    /// The number of deliveries that still fit.
     pub(crate) room: usize,
     pub(crate) full: bool,
 }
@@ -122,12 +124,13 @@ impl World {
         let hub = Hub::new(Setup {
             tails: writers.iter().map(|w| Arc::clone(w.tail())).collect(),
             lineages: writers.iter().map(|_| Arc::clone(&lineage)).collect(),
+            rooms: Arc::default(),
             retained: Arc::clone(&hint),
             limits: Arc::clone(&limits),
             rules: Arc::new(Rules::new(shape.rules)),
             worker: 3,
-            plate: everywire_base::id::Nameplate::default(),
-            draw: Arc::new(|| 4),
+            life: everywire_base::id::NodeLife::default(),
+            random: Arc::new(|| 4),
         });
         let outside = Outside {
             now: Now { monotonic: Monotonic(1000), wall: UnixMillis(1000) },
@@ -135,6 +138,7 @@ impl World {
             applied: vec![Offset(shape.last); shape.partitions],
             floors: vec![BTreeMap::new(); shape.partitions],
             retained: HashMap::new(),
+            recalled: Vec::new(),
             peers: HashMap::new(),
             asked: HashMap::new(),
             messages: 0,
@@ -155,14 +159,14 @@ impl World {
     }
 
     /// Appends a message, `step` above the head.
-    pub(crate) fn publish_message(&mut self, partition: usize, step: u64, message: Message) -> Offset {
+    pub(crate) fn publish_message(&mut self, partition: usize, step: u64, entry: impl Into<Entry>) -> Offset {
         let offset = Offset(self.head(partition).0 + step);
         let record = Arc::new(Record {
             partition: Partition(partition as u16),
             offset,
             time: self.outside.now.wall,
             durability: Durability::Fsync,
-            entry: Entry::Message(message),
+            content: entry.into().into(),
         });
         self.outside.records[partition].push(Arc::clone(&record));
         self.writers[partition].push(vec![record]);
@@ -179,7 +183,7 @@ impl World {
 
     /// Trims a topic up to an offset.
     pub(crate) fn trim(&mut self, partition: usize, topic: &Topic, up_to: Offset) {
-        let of_topic = |r: &&Arc<Record>| r.offset <= up_to && r.message().unwrap().topic == *topic;
+        let of_topic = |r: &&Arc<Record>| r.offset <= up_to && r.entry().unwrap().topic() == topic;
         if let Some(last) = self.outside.records[partition].iter().filter(of_topic).map(|r| r.offset).max() {
             let floor = self.outside.floors[partition].entry(topic.clone()).or_default();
             *floor = last.max(*floor);
@@ -253,9 +257,12 @@ impl World {
         self.hub.turn(self.outside.now, &mut self.outside)
     }
 
-    /// A page comes from the store.
+    /// Hands a page of the store's to the hub.
     pub(crate) fn page(&mut self, page: &Page) {
-        let (slot, partition) = (page.ticket.slot, usize::from(page.partition.0));
+        let partition = usize::from(page.partition.0);
+        let Some((slot, _)) = page.reply_to.connection() else {
+            return self.hub.page(page, self.outside.now, &mut self.outside);
+        };
         let was_opening = self.outside.peers.get(&slot).is_some_and(|p| p.opening[partition]);
         self.outside.opened(page);
         let before = self.outside.messages;
@@ -265,7 +272,7 @@ impl World {
         peer.opening[partition] |= was_opening && self.outside.messages == before;
     }
 
-    /// Gives a peer room for so many deliveries.
+    /// Gives a peer room for this many deliveries.
     pub(crate) fn room(&mut self, slot: Slot, deliveries: usize) {
         if let Some(peer) = self.outside.peers.get_mut(&slot) {
             peer.room = deliveries;
@@ -324,14 +331,14 @@ impl Peer {
     }
 
     fn wants(&self, partition: usize, record: &Record) -> bool {
-        let topic = &record.message().unwrap().topic;
+        let topic = record.entry().unwrap().topic();
         self.filters.iter().any(|(f, sinces)| sinces[partition] < record.offset && f.matches(topic))
     }
 }
 
 impl Outside {
     fn is_trimmed(&self, partition: usize, record: &Record) -> bool {
-        let floor = self.floors[partition].get(&record.message().unwrap().topic);
+        let floor = self.floors[partition].get(record.entry().unwrap().topic());
         floor.is_some_and(|floor| record.offset <= *floor)
     }
 
@@ -341,8 +348,8 @@ impl Outside {
         let from = records.partition_point(|r| r.offset <= peer.position[partition]);
         let due = |r: &&Arc<Record>| {
             let excused = r.offset <= peer.excused[partition] && self.is_trimmed(partition, r);
-            let expired = r.message().unwrap().is_expired(self.now.wall);
-            peer.wants(partition, r) && !excused && !expired
+            let expired = r.entry().unwrap().is_expired(self.now.wall);
+            peer.wants(partition, r) && !excused && !expired && !self.recalled.contains(&r.offset)
         };
         records[from..].iter().take_while(|r| r.offset <= up_to).find(due).map(|r| r.offset)
     }
@@ -353,12 +360,12 @@ impl Outside {
         self.floors[partition].iter().filter(|(t, _)| matching(t)).map(|(_, o)| *o).max().unwrap_or_default()
     }
 
-    /// Does what a store does.
+    /// Reads a page as a store does.
     pub(crate) fn read(&mut self, read: &Read) -> Page {
-        self.asked.insert(read.ticket.slot, read.ticket.ask);
+        self.asked.extend(read.reply_to.connection());
         let partition = usize::from(read.partition.0);
         let mut page = Page {
-            ticket: read.ticket,
+            reply_to: read.reply_to,
             partition: read.partition,
             records: Vec::new(),
             upto: Offset(0),
@@ -369,7 +376,7 @@ impl Outside {
         let ReadKind::History { after, up_to, max_records, .. } = read.kind else {
             let matching = |r: &&Arc<Record>| {
                 r.partition == read.partition
-                    && read.interests.iter().any(|i| i.filter.matches(&r.message().unwrap().topic))
+                    && read.interests.iter().any(|i| i.filter.matches(r.entry().unwrap().topic()))
             };
             page.records = self.retained.values().filter(matching).cloned().collect();
             page.records.sort_by_key(|r| r.offset);
@@ -377,10 +384,10 @@ impl Outside {
         };
         let up_to = up_to.min(self.applied[partition]).max(after);
         let wanted = |r: &&Arc<Record>| {
-            let topic = &r.message().unwrap().topic;
+            let topic = r.entry().unwrap().topic();
             read.interests.iter().any(|i| i.since < r.offset && i.filter.matches(topic))
                 && !self.is_trimmed(partition, r)
-                && !r.message().unwrap().is_expired(self.now.wall)
+                && !r.entry().unwrap().is_expired(self.now.wall)
         };
         let window = self.records[partition].iter().filter(|r| r.offset > after && r.offset <= up_to);
         page.records = window.filter(wanted).take(max_records).cloned().collect();
@@ -393,24 +400,21 @@ impl Outside {
         page
     }
 
-    /// A page is about to reach the hub: what it found missing is where "the earliest kept" begins.
+    /// Notes that a page is about to reach the hub: records that it found missing lie before "the earliest kept".
     fn opened(&mut self, page: &Page) {
-        if self.asked.get(&page.ticket.slot) != Some(&page.ticket.ask) {
-            // The hub has changed its mind, and will ignore it.
-            return;
-        }
+        // Else the hub has changed its mind, and will ignore it.
+        let is_wanted = |(slot, ask): &(Slot, AskId)| self.asked.get(slot) == Some(ask);
+        let Some((slot, _)) = page.reply_to.connection().filter(is_wanted) else { return };
         let partition = usize::from(page.partition.0);
-        let Some(peer) = self.peers.get(&page.ticket.slot).filter(|p| p.opening[partition] && !page.failed) else {
-            return;
-        };
+        let Some(peer) = self.peers.get(&slot).filter(|p| p.opening[partition] && !page.failed) else { return };
         let floor = self.floor_of(peer, partition);
-        if let Some(peer) = self.peers.get_mut(&page.ticket.slot) {
+        if let Some(peer) = self.peers.get_mut(&slot) {
             peer.opening[partition] = false;
             peer.excused[partition] = peer.excused[partition].max(floor);
         }
     }
 
-    /// What expires says how long it still lives, as of now.
+    /// Checks that a message that expires says the time that it still lives, as of now.
     fn check_rendition(&self, parcel: &Parcel) {
         let now = self.now.wall.0.to_string();
         let made = parcel.rendition(Format::bare("now"), |_, out| out.extend(now.as_bytes()));
@@ -425,6 +429,7 @@ impl Outside {
         assert!(peer.wants(partition, record), "{slot:?} got {} which it didn't want", record.offset);
         let due = self.due(peer, partition, Offset(record.offset.0 - 1));
         assert!(due.is_none(), "{slot:?} got {} but not {due:?} before", record.offset);
+        assert!(!self.recalled.contains(&record.offset), "{slot:?} got {} which was recalled", record.offset);
         self.peers.get_mut(&slot).unwrap().position[partition] = record.offset;
     }
 
@@ -469,6 +474,7 @@ impl Deliver for Outside {
                 self.take_message(slot, parcel.record());
                 self.seen.push(format!("{index}:{}", parcel.record().offset));
             }
+            Delivery::Signal(_) | Delivery::Conversation(_) => {}
             Delivery::Release(_) => panic!("nothing is acknowledged by tags"),
             Delivery::Retained(parcel, _) => {
                 self.check_rendition(parcel);

@@ -1,6 +1,6 @@
-//! A disk that keeps some descriptors in reserve, so that the log goes on when others have used up those of the process.
+//! A disk that keeps some descriptors in reserve, so that the log goes on when all others of the process are used up.
 //!
-//! A descriptor of the reserve is closed when a file can't be opened for want of one, and taken again when there are some.
+//! A descriptor of the reserve is closed when none is left to open a file with, and taken again when there are some.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ const RESERVE: usize = 8;
 /// A disk with a reserve of descriptors.
 pub(crate) struct Reserve {
     disk: Arc<dyn Disk>,
-    /// The file that the descriptors are of: it is never removed.
+    /// The file whose descriptors are held: it is never removed.
     name: &'static str,
     held: Mutex<Vec<Arc<dyn DiskFile>>>,
 }
@@ -37,7 +37,7 @@ impl Reserve {
     fn open_one(&self, open: impl Fn() -> io::Result<Arc<dyn DiskFile>>) -> io::Result<Arc<dyn DiskFile>> {
         let mut held = self.held();
         let mut opened = open();
-        // Whatever else opens files may be faster: then another one goes.
+        // Other parts of the process may take the freed descriptor first: then another one is freed.
         while opened.as_ref().is_err_and(are_used_up) && held.pop().is_some() {
             opened = open();
         }
@@ -51,7 +51,7 @@ impl Reserve {
     }
 }
 
-/// Whether it is for want of descriptors, of the process or of the system.
+/// Whether the error is that no descriptors are left, of the process or of the system.
 fn are_used_up(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = error.raw_os_error();

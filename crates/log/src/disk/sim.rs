@@ -1,7 +1,7 @@
-//! A disk in memory that fails on purpose: it loses and tears what was not synced, is full, fails, and rots.
+//! A disk in memory that fails on purpose: it loses and tears bytes that were not synced, is full, fails, and rots.
 //!
 //! Everything follows from the calls and the seeds, so that a run repeats. Sectors of 512 bytes are never torn: that is
-//! what disks promise. Changes of names that were not synced may be lost too, from some point on.
+//! the promise of disks. Changes of names that were not synced may be lost too, from some point on.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, ErrorKind};
@@ -34,16 +34,16 @@ struct State {
     /// Names as the running system sees them, and as they are after a crash.
     names: BTreeMap<String, u64>,
     synced_names: BTreeMap<String, u64>,
-    /// What happened to names since the last sync of the directory.
+    /// The changes of names since the last sync of the directory.
     steps: Vec<Step>,
     next_file: u64,
     capacity: Option<u64>,
-    /// The handles that are open, and how many may be.
+    /// The number of open handles, and the most that may be open.
     handles: usize,
     most_handles: Option<usize>,
     fault: Option<Fault>,
     is_locked: bool,
-    /// Counts crashes; handles and locks of before a crash are dead.
+    /// The number of crashes; handles and locks from before a crash are dead.
     life: u64,
     operations: u64,
 }
@@ -87,12 +87,12 @@ impl SimDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on files take at most so many bytes together.
+    /// Sets the most bytes that all files take together from now on.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
     }
 
-    /// From now on so many more files may be open at the same time.
+    /// Sets how many more files may be open at the same time from now on.
     pub fn set_spare_handles(&self, more: Option<usize>) {
         let mut state = self.state();
         state.most_handles = more.map(|more| state.handles + more);
@@ -108,7 +108,7 @@ impl SimDisk {
         self.state().fault = None;
     }
 
-    /// How many writes and syncs there were.
+    /// The number of writes and syncs so far.
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
@@ -118,7 +118,8 @@ impl SimDisk {
         self.state().used()
     }
 
-    /// The power fails: of what was not synced, each sector survives or is lost, as the seed says. Open handles and the lock are dead from now on.
+    /// Cuts the power: each sector that was not synced survives or is lost, as the seed says. Open handles and the lock
+    /// are dead from now on.
     pub fn crash(&self, seed: u64) {
         let mut state = self.state();
         let mut dice = seed;
@@ -132,7 +133,7 @@ impl SimDisk {
         for step in state.steps.drain(..).take(steps) {
             step.take(&mut names);
         }
-        // Numbers rather than the map's order, so that a seed repeats.
+        // Numbers give the order, not the map, so that a seed repeats.
         for number in 0..state.next_file {
             if let Some(file) = state.files.get_mut(&number) {
                 file.crash(&mut survives);
@@ -146,7 +147,7 @@ impl SimDisk {
         state.fault = None;
     }
 
-    /// The process dies, the system lives: nothing is lost, but open handles and the lock are dead from now on.
+    /// Kills the process; the system lives: nothing is lost, but open handles and the lock are dead from now on.
     pub fn kill(&self) {
         let mut state = self.state();
         state.is_locked = false;
@@ -154,7 +155,7 @@ impl SimDisk {
         state.fault = None;
     }
 
-    /// Flips one bit of a file, synced or not. Says whether the file reaches that far.
+    /// Flips one bit of a file, synced or not. Returns whether the file reaches that far.
     pub fn corrupt(&self, name: &str, at: u64, bit: u8) -> bool {
         let mut state = self.state();
         let Some(number) = state.names.get(name).copied() else { return false };
@@ -219,7 +220,7 @@ impl State {
         number
     }
 
-    /// Says whether the file that it is about exists.
+    /// Takes a step; returns whether its file exists.
     fn step(&mut self, step: Step) -> bool {
         self.steps.push(step.clone());
         step.take(&mut self.names)
@@ -234,7 +235,7 @@ impl File {
         }
         self.now[at..end].copy_from_slice(bytes);
         let sectors = at / SECTOR..end.div_ceil(SECTOR);
-        // Long runs of clean sectors are common, long lists of dirty ones are not: duplicates do no harm.
+        // Duplicates do no harm: long runs of clean sectors are common, long lists of dirty ones are not.
         self.dirty.extend(sectors);
     }
 

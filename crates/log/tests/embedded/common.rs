@@ -22,7 +22,7 @@ pub(crate) struct World {
     seen: usize,
 }
 
-/// Small enough that a test sees several segments and reservations.
+/// Options that are small enough to give a test several segments and reservations.
 pub(crate) fn options(seed: u64) -> Options {
     Options { segment_bytes: 24 << 10, reserve_offsets: 50, reserve_bytes: 4 << 10, ..Options::seeded(seed) }
 }
@@ -44,7 +44,7 @@ impl World {
         self.bell.set_now(UnixMillis(self.now));
     }
 
-    /// Submits these and takes one turn; the answers.
+    /// Submits these appends, takes one turn, and returns the answers.
     pub(crate) fn publish(&mut self, mut appends: Vec<Append>) -> Vec<Outcome> {
         self.engine.submit(&mut appends);
         assert!(appends.is_empty(), "the queue has room");

@@ -1,5 +1,5 @@
-//! The log over a disk that loses, tears, fails and rots, from seeds: what was acknowledged is there, once, in order,
-//! and no offset is ever given twice; or the log is refused.
+//! The log over a disk that loses, tears, fails and rots, by seeds: every acknowledged message is there, once, in
+//! order, and no offset is ever given twice; or the log is refused.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,17 +14,17 @@ use everywire_log::suite::{append, message};
 const SEEDS: u64 = 25;
 const LIVES: u64 = 5;
 
-/// What the test knows of the log.
+/// The state of the log as the test knows it.
 #[derive(Default)]
 struct Known {
     /// Acknowledged records by offset: the body's number and the durability.
     acknowledged: BTreeMap<Offset, (u32, Durability)>,
-    /// All offsets that were ever seen, also in answers to what was not stored.
+    /// All offsets that were ever seen, also in answers to messages that are never stored.
     given: HashSet<Offset>,
     /// Numbers whose outcome is unknown: they may be there or not.
     unknown: HashSet<u32>,
     next: u32,
-    /// Records with these numbers are not wanted any more.
+    /// The numbers of records that are not wanted any more.
     unwanted: HashSet<u32>,
 }
 
@@ -60,7 +60,7 @@ impl Known {
         !self.unwanted.contains(&number(record))
     }
 
-    /// The log was opened: everything that was promised is there.
+    /// Checks after an open that everything that was promised is there.
     fn check(&mut self, world: &World) {
         let kept = world.kept().unwrap();
         assert!(kept.windows(2).all(|w| w[0].offset < w[1].offset && w[0].time <= w[1].time), "in order, once");
@@ -79,6 +79,7 @@ impl Known {
                 }
                 Durability::Memory => assert!(found.is_none() || found == Some(ask)),
                 Durability::None => assert_eq!(found, None),
+                Durability::Replicated => panic!("a disk promises no copies"),
             }
         }
         for (offset, ask) in &by_offset {
@@ -109,7 +110,7 @@ fn live(world: &mut World, disk: &SimDisk, known: &mut Known, dice: &mut Dice) {
             _ => {
                 let drafts: Vec<Append> = (0..=dice.roll(30)).map(|_| known.draft(dice)).collect();
                 for outcome in world.publish(drafts) {
-                    known.answered(outcome.ticket.ask.0, outcome.result);
+                    known.answered(outcome.reply_to.ask().expect("an ask").0, outcome.result);
                 }
             }
         }
@@ -155,7 +156,7 @@ fn what_was_acknowledged_survives_crashes_failures_and_full_disks() {
     }
 }
 
-/// A log with several segments, some cleaned, whose process died or which was closed; and what it holds.
+/// A log with several segments, some cleaned, whose process died or which was closed; and its records.
 fn good_log(seed: u64) -> (SimDisk, Vec<(Offset, u32)>) {
     let (disk, mut known, mut dice) = (SimDisk::new(), Known::default(), Dice(seed));
     let mut world = World::open(&disk, seed, 1000).unwrap();
@@ -165,7 +166,7 @@ fn good_log(seed: u64) -> (SimDisk, Vec<(Offset, u32)>) {
     }
     let end = world.archive().last();
     world.archive().clean(end, &mut |record| number(record) > 40 || number(record).is_multiple_of(9)).unwrap();
-    // So that all of it was synced.
+    // The last message makes sure that all records were synced.
     world.publish_one(0, 0).ok();
     world.publish(vec![append(7, Durability::Fsync, Message { body: "7777 ".into(), ..message("t", 0) })]);
     let kept = world

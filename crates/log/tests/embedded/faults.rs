@@ -1,4 +1,4 @@
-//! One fault after the other: a full disk, failing writes, torn ends, and damage of every kind, with what is said.
+//! One fault after the other: a full disk, failing writes, torn ends, and damage of every kind, with the error texts.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ fn refusal(disk: &SimDisk) -> String {
 
 type Damage = Box<dyn Fn(&SimDisk)>;
 
-/// A log with so many records of 1,000 bytes, whose process died.
+/// A log with this many records of 1,000 bytes, whose process died.
 fn log_of(count: u32) -> SimDisk {
     let disk = SimDisk::new();
     let mut world = World::open(&disk, 1, 1000).unwrap();
@@ -60,7 +60,7 @@ fn a_full_disk_stops_publishing_and_room_brings_it_back() {
     assert_eq!(offsets(&world), acknowledged);
     assert!(world.engine.metrics().refused_disk_full.get() >= 2);
 
-    // Retention makes room, and nobody has to do anything else.
+    // Retention makes room; no other action is needed.
     let (archive, end) = (world.archive(), world.archive().last());
     for _ in 0..200 {
         archive.clean(end, &mut |record| record.offset.0 > end.0 - 20).unwrap();
@@ -73,7 +73,7 @@ fn a_full_disk_stops_publishing_and_room_brings_it_back() {
     assert!(kept.ends_with(&[end.0, back.offset.0]) && kept.len() >= 21, "{kept:?}");
 }
 
-/// Publishes one that only passes, one that is kept, and one that only passes; the results.
+/// Publishes a message that is never stored, one that is kept, and one that is never stored; returns the results.
 fn mixed(world: &mut World) -> Vec<Result<(), PublishError>> {
     let durabilities = [Durability::None, Durability::Fsync, Durability::None];
     let appends = durabilities.map(|durability| append(0, durability, message("t", 1)));
@@ -117,7 +117,7 @@ fn what_only_passes_goes_on_when_the_disk_is_full() {
     assert!(world.publish_one(1, 1).unwrap().offset > given, "no number is given twice");
 }
 
-/// The next life may find what a failed write left. It must not lie below what readers have had since.
+/// A later life may find the bytes of a failed write. They must not lie below records that readers have had since.
 #[test]
 fn nothing_goes_on_behind_a_write_that_failed() {
     for (what, fault) in [("writes fail", Fault::Write(0)), ("syncs fail", Fault::Sync(0))] {
@@ -192,7 +192,7 @@ fn a_torn_end_opens_by_itself() {
         let disk = log_of(5);
         let mut world = World::open(&disk, 2, 5000).unwrap();
         let synced = offsets(&world);
-        // Written, but not waited for.
+        // Messages with this durability are written, but nobody waits for their sync.
         let lazy = |n| append(n, Durability::Memory, message("t", n));
         world.publish(vec![append(0, Durability::Fsync, message("t", 0))]);
         for n in 1..20 {
@@ -207,7 +207,8 @@ fn a_torn_end_opens_by_itself() {
 
 #[test]
 fn damage_is_refused_with_what_where_and_what_to_do() {
-    // The middle of the last segment, the very last batch, a head, a sealed segment's foot, the small files.
+    // The damaged places are the middle of the last segment, the very last batch, a head, a sealed segment's foot, the
+    // small files.
     let last_batch = |disk: &SimDisk, name: &str| {
         let file = disk.open(name).unwrap();
         let mut bytes = vec![0; file.len().unwrap() as usize];
@@ -268,7 +269,7 @@ fn damage_in_a_sealed_segment_is_said_when_it_is_read() {
 
 #[test]
 fn a_segment_that_cannot_be_read_is_left_and_all_others_are_cleaned() {
-    // A batch's body, its length, its magic.
+    // The damaged places are a batch's body, its length, its magic.
     for (byte, bit) in [(2000, 1), (68, 5), (64, 0)] {
         let disk = log_of(200);
         let damaged = segment(&disk, 1);
@@ -290,7 +291,7 @@ fn a_segment_that_cannot_be_read_is_left_and_all_others_are_cleaned() {
 #[test]
 fn who_reads_beside_damage_is_not_touched() {
     let disk = log_of(30);
-    // The batch of offset 5 or so; its neighbours are found over the same place of the index.
+    // The batch of offset 5 or so; its neighbours are found by the same entry of the index.
     assert!(disk.corrupt(&segment(&disk, 0), 5000, 1));
     let world = World::open(&disk, 2, 5000).unwrap();
     let is_read = |offset: u64| world.archive().get(&[Offset(offset)]).is_ok_and(|records| records.len() == 1);
@@ -299,7 +300,7 @@ fn who_reads_beside_damage_is_not_touched() {
     let others: Vec<Offset> = (1..=30).filter(|offset| *offset != unread[0]).map(Offset).collect();
     assert_eq!(world.archive().get(&others).unwrap().len(), 29);
     assert!(world.archive().get(&[Offset(unread[0])]).is_err(), "who wants it is told");
-    // A scan stops before it, says so, and goes on behind.
+    // A scan stops before the damage, reports it, and goes on behind.
     let (damaged, mut at, mut seen) = (unread[0], Offset::BEGINNING, Vec::new());
     while at < Offset(30) {
         match world.archive().scan(at, Offset(30), 1 << 20) {
@@ -427,7 +428,7 @@ fn producers_are_remembered_for_days_by_their_records() {
         disk.kill();
         let mut world = World::open(&disk, 2, 1000 + days * DAY).unwrap();
         let records = world.kept().unwrap();
-        world.appender.remember_producers(&records);
+        world.appender.remember(&records);
         let answers: Vec<_> = world.publish(vec![ordered(1), ordered(3)]).into_iter().map(|o| o.result).collect();
         if remembered {
             let again = everywire_base::ask::Published { duplicate: true, ..first };

@@ -1,18 +1,18 @@
-//! Whether clients without an identity are let in, and why.
+//! The decision whether clients without an identity are let in, and its reason.
 
 use everywire_base::rules::Anonymous;
 
 use super::Settings;
 
-/// What clients without an identity may do, and what decides it, for people.
+/// The rights of clients without an identity, and the setting that decides them, for people.
 ///
-/// They are let in only while nothing says that the server is for others too: neither a listener that others can reach, nor
-/// somebody who says who people are, nor a name or an origin that is not of this machine. A proxy on this machine reaches
-/// a listener on loopback like anybody here.
+/// They are let in only while nothing says that the server is for others too. A listener that others can reach says so,
+/// a source of identities, and a name or an origin that is not of this machine. A proxy on this machine reaches a
+/// listener on loopback like any local client.
 pub(crate) fn of(settings: &Settings) -> (Anonymous, String) {
     match (settings.anonymous, closed_by(settings)) {
         (Some(false), _) => (Anonymous::Refused, "auth.anonymous = false".to_owned()),
-        // Without any other way in they may do what people with an identity may.
+        // Without any other way in, anonymous clients may do what people with an identity may.
         (Some(true), _) if !settings.auth.knows_anybody() => {
             (Anonymous::Everything, "auth.anonymous = true".to_owned())
         }
@@ -25,7 +25,7 @@ pub(crate) fn of(settings: &Settings) -> (Anonymous, String) {
     }
 }
 
-/// The same in one line.
+/// The decision and its reason in one line.
 pub(crate) fn line(settings: &Settings) -> String {
     let (anonymous, why) = of(settings);
     let are = if anonymous == Anonymous::Refused { "are not let in" } else { "are let in" };
@@ -33,7 +33,7 @@ pub(crate) fn line(settings: &Settings) -> String {
     format!("anonymous clients {are}: {why}{guests}")
 }
 
-/// Why nobody could come in, if so.
+/// The reason why nobody could come in, if so.
 pub(super) fn refusal(settings: &Settings) -> Option<String> {
     if settings.auth.knows_anybody() {
         return None;
@@ -76,7 +76,7 @@ fn is_local(host: &str) -> bool {
     is_loopback || host == "localhost" || host.ends_with(".localhost")
 }
 
-/// Whether an origin is a page of this machine. Those of apps run on other people's.
+/// Whether an origin is a page of this machine. Pages of apps run on the devices of others.
 fn is_local_page(origin: &str) -> bool {
     let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     rest.is_some_and(|rest| {

@@ -1,24 +1,24 @@
-//! What is wrong with the configuration.
+//! A fault of the configuration.
 
 use std::fmt;
 
-/// One thing that is wrong: where, and what to do about it.
+/// One fault: its place, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Complaint {
-    /// Where it stands.
+    /// The place of the fault.
     pub place: Place,
-    /// Which key, what is wrong with it, and what to do.
+    /// The key, what is wrong with it, and what to do.
     pub what: String,
 }
 
-/// Where something of the configuration stands.
+/// A place in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// In the file: its name, the line and the column, both from 1; columns count characters.
     File(String, usize, usize),
     /// In a variable of the environment.
     Environment(&'static str),
-    /// It follows from the whole.
+    /// In no single place: the fault follows from several settings.
     Whole,
 }
 

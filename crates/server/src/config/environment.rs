@@ -1,4 +1,4 @@
-//! What the environment says of keys that have no option on the command line: `EVERYWIRE_` and the key in capitals.
+//! Variables of the environment for keys that have no option on the command line: `EVERYWIRE_` and the key in capitals.
 
 use super::complaint::{Complaint, Place};
 use super::file::File;

@@ -7,13 +7,14 @@ use everywire_base::network::Network;
 use everywire_base::rules::{Rules, TopicRule};
 use toml::de::DeValue;
 
+use super::bridges::Bridges;
 use super::complaint::Complaint;
 use super::reader::{self, Fault, Fields, Reader, Value};
 use super::settings::{Auth, EngineKind, Listen, LogFormat, Mqtt, Tls};
-use super::{limits, topics, units};
+use super::{bridges, limits, topics, units};
 use crate::logs;
 
-/// What a file says; what it leaves out is `None`.
+/// The content of a configuration file; a key that it leaves out is `None`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct File {
     pub(crate) data: Option<PathBuf>,
@@ -35,10 +36,11 @@ pub struct File {
     pub(crate) log_level: Option<String>,
     pub(crate) limits: Limits,
     pub(crate) rules: Vec<TopicRule>,
+    pub(crate) bridges: Bridges,
 }
 
 impl File {
-    /// Reads a file's text and finds all that is wrong with it.
+    /// Reads a file's text and finds every fault in it.
     pub fn parse(name: &str, text: &str) -> Result<Self, Vec<Complaint>> {
         let (mut reader, document) = Reader::parse(name, text);
         let file = document_of(&mut reader, Fields::new("", document.get_ref()));
@@ -85,7 +87,7 @@ fn http<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut Fil
     }
 }
 
-/// `mqtt = "ADDR"`, or `[mqtt]` with `listen` and how it is spoken.
+/// `mqtt = "ADDR"`, or `[mqtt]` with `listen` and the settings of the protocol.
 fn mqtt<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut File) {
     match fields.raw("mqtt") {
         Some(value) if matches!(value.get_ref(), DeValue::Table(_)) => {
@@ -104,7 +106,7 @@ fn mqtt<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut Fil
     }
 }
 
-/// Seconds as two bytes hold them: their number, or a duration in quotes.
+/// Seconds of two bytes: their number, or a duration in quotes.
 fn seconds(value: &Value<'_>) -> Result<u16, Fault> {
     let seconds = match value.get_ref() {
         DeValue::Integer(_) => reader::count(value)?,
@@ -113,13 +115,13 @@ fn seconds(value: &Value<'_>) -> Result<u16, Fault> {
     within(seconds, 1)
 }
 
-/// A number of two bytes.
+/// A number of two bytes, from `least`.
 fn within(number: u64, least: u16) -> Result<u16, Fault> {
     let number = u16::try_from(number).ok().filter(|number| *number >= least);
     number.ok_or_else(|| format!("it is from {least} to 65535").into())
 }
 
-/// The least that a packet's bound may be: any CONNECT fits.
+/// The least bound of a packet: any CONNECT fits.
 const LEAST_PACKET: u64 = 64;
 /// The longest packet (MQTT-5.0 §2.1.4).
 const LONGEST_PACKET: u64 = 268_435_460;
@@ -157,6 +159,9 @@ fn sections<'t>(reader: &mut Reader<'t>, fields: &mut Fields<'_, 't>, file: &mut
     }
     if let Some(value) = fields.raw("topics") {
         file.rules = topics::read(reader, value);
+    }
+    if let Some(value) = fields.raw("bridge") {
+        file.bridges = bridges::read(reader, value, &file.limits);
     }
 }
 

@@ -17,6 +17,7 @@ use Bound::{Bytes, Count, Duration as Time};
 const BOUNDS: &[(&str, Bound)] = &[
     ("connections_per_worker", Count(|l, n| l.connections_per_worker = u32::try_from(n).unwrap_or(u32::MAX))),
     ("outbox_bytes", Bytes(|l, n| l.outbox_bytes = n)),
+    ("unread_bytes", Bytes(|l, n| l.unread_bytes = n)),
     ("receive_buffer_bytes", Bytes(|l, n| l.receive_buffer_bytes = n)),
     ("http_head_bytes", Bytes(|l, n| l.http_head_bytes = n)),
     ("http_body_bytes", Bytes(|l, n| l.http_body_bytes = n)),
@@ -48,6 +49,10 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("ordered_producers", Count(|l, n| l.ordered_producers = n)),
     ("ordered_producers_each", Count(|l, n| l.ordered_producers_each = n)),
     ("ordered_window", Time(|l, d| l.ordered_window = d)),
+    ("bridges", Count(|l, n| l.bridges = n)),
+    ("bridge_records", Count(|l, n| l.bridge_records = n)),
+    ("bridge_bytes", Bytes(|l, n| l.bridge_bytes = n)),
+    ("bridge_sources", Count(|l, n| l.bridge_sources = n)),
     ("read_queue", Count(|l, n| l.read_queue = n)),
     ("deliveries_per_turn", Count(|l, n| l.deliveries_per_turn = n)),
     ("api_calls", Count(|l, n| l.api_calls = n)),
@@ -57,6 +62,16 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("login", Time(|l, d| l.login = d)),
     ("session_window", Count(|l, n| l.session_window = n)),
     ("session_claims", Count(|l, n| l.session_claims = n)),
+    ("guards", Count(|l, n| l.rooms.guards = n)),
+    ("rooms", Count(|l, n| l.rooms.rooms = n)),
+    ("rooms_each", Count(|l, n| l.rooms.each = n)),
+    ("memberships", Count(|l, n| l.rooms.memberships = n)),
+    ("rooms_per_user", Count(|l, n| l.rooms.per_user = n)),
+    ("room_members", Count(|l, n| l.rooms.members = n)),
+    ("edit_window", Time(|l, d| l.rooms.edit_window = d)),
+    ("room_crowd", Count(|l, n| l.rooms.crowd = n)),
+    ("presence_circles", Count(|l, n| l.rooms.circles = n)),
+    ("presence_departures", Count(|l, n| l.rooms.departures = n)),
     ("session_expiry_max", Time(|l, d| l.session_expiry_max = d)),
     ("last_seen", Time(|l, d| l.last_seen = d)),
     ("will_grace", Time(|l, d| l.will_grace = d)),
@@ -69,6 +84,8 @@ const BOUNDS: &[(&str, Bound)] = &[
     ("guests_per_address", Count(|l, n| l.guests_per_address = n)),
     ("trace_records", Count(|l, n| l.trace_records = n)),
     ("trace_recipients", Count(|l, n| l.trace_recipients = n)),
+    ("retained_bytes_each", Bytes(|l, n| l.retained_bytes_each = n)),
+    ("session_bytes_each", Bytes(|l, n| l.session_bytes_each = n)),
     ("user_connections", Count(|l, n| l.per_user.connections = narrow(n))),
     ("user_publishes_per_second", Count(|l, n| l.per_user.publishes_per_second = narrow(n))),
     ("user_bytes_per_second", Bytes(|l, n| l.per_user.bytes_per_second = narrow(n))),
@@ -113,41 +130,40 @@ fn some_time(value: &Value<'_>) -> Result<Duration, Fault> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_bound_can_be_configured() {
-        let debug = format!("{:#?}", Limits::default());
-        let (mut names, mut outer) = (Vec::new(), "");
-        for (name, _) in debug.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": ")) {
-            match (name.strip_prefix("    "), name) {
-                // A bound of a quota: `user_connections` is `per_user.connections`.
-                (Some(inner), _) if outer.starts_with("per_") => names.push(format!("{}_{inner}", &outer[4..])),
-                (None, "per_user" | "per_address") => outer = name,
-                (None, name) => names.push(name.to_owned()),
-                _ => {}
-            }
-        }
-        let known: Vec<&str> = BOUNDS.iter().map(|(name, _)| *name).collect();
-        assert_eq!(known, names);
+    /// The bounds with their values, a line each.
+    fn lines_of(limits: &Limits) -> Vec<String> {
+        let text = format!("{limits:#?}");
+        let fields = text.lines().filter_map(|line| line.trim().strip_suffix(','));
+        fields.filter(|line| line.contains(": ")).map(str::to_owned).collect()
+    }
+
+    /// The lines of the bounds that a name sets.
+    fn set_by(name: &str, bound: &Bound) -> Vec<(usize, String)> {
+        let value = match bound {
+            Count(_) => "12345",
+            Bytes(_) => "\"12345B\"",
+            Time(_) => "\"12345ms\"",
+        };
+        let text = format!("{name} = {value}\n");
+        let (mut reader, table) = Reader::parse("f", &text);
+        let limits = read(&mut reader, Fields::new("limits", table.get_ref()));
+        assert_eq!(reader.finish(), []);
+        let lines = lines_of(&limits).into_iter().enumerate();
+        lines.zip(lines_of(&Limits::default())).filter(|((_, now), before)| now != before).map(|(now, _)| now).collect()
     }
 
     #[test]
-    fn each_name_sets_its_own_bound() {
+    fn each_name_sets_its_own_bound_and_every_bound_can_be_configured() {
+        let mut set = Vec::new();
         for (name, bound) in BOUNDS {
-            let value = match bound {
-                Count(_) => "12345",
-                Bytes(_) => "\"12345B\"",
-                Time(_) => "\"12345ms\"",
-            };
-            let text = format!("{name} = {value}\n");
-            let (mut reader, table) = Reader::parse("f", &text);
-            let limits = read(&mut reader, Fields::new("limits", table.get_ref()));
-            assert_eq!(reader.finish(), []);
-            let debug = format!("{limits:#?}");
-            let inner = name.split_once('_').filter(|(of, _)| matches!(*of, "user" | "address"));
-            let name = inner.map_or(*name, |(_, name)| name);
-            let is_it = |line: &str| line.trim_start().starts_with(&format!("{name}: "));
-            let mut lines = debug.lines().filter(|line| is_it(line));
-            assert!(lines.any(|line| line.contains("12345") || line.contains("12.345s")), "{name} in {debug}");
+            let [(at, line)] = &set_by(name, bound)[..] else { panic!("{name} sets one bound") };
+            let (field, value) = line.split_once(": ").expect("a field");
+            // A bound of a group has the group in its name: `user_connections` is `per_user.connections`.
+            assert!(name.ends_with(field), "{name} sets {field}");
+            assert!(value.contains("12345") || value.contains("12.345s"), "{name} becomes {value}");
+            set.push(*at);
         }
+        set.sort_unstable();
+        assert_eq!(set, (0..lines_of(&Limits::default()).len()).collect::<Vec<_>>());
     }
 }

@@ -1,5 +1,5 @@
-//! Reads tables of a TOML document and complains about each key that is unknown or wrong, with its line and column.
-//! It goes on after an error, so that all of them are said at once.
+//! Reads tables of a TOML document and complains about each key that is unknown or wrong, with its line and column. It
+//! goes on after an error, so that one run says all of them.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use super::complaint::{Complaint, Place};
 /// A value with its place.
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
 
-/// Why a value is wrong, and where in it if not as a whole.
+/// The fault of a value, and its place there unless the whole value is wrong.
 pub(crate) struct Fault {
     what: String,
     at: Option<Range<usize>>,
@@ -31,7 +31,7 @@ pub(crate) struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    /// Parses a document. What is not TOML is complained about, and the rest is read.
+    /// Parses a document. Text that is not TOML is complained about, and the rest is read.
     pub(crate) fn parse(name: &'t str, text: &'t str) -> (Self, Spanned<DeTable<'t>>) {
         let (table, errors) = DeTable::parse_recoverable(text);
         let mut reader = Self { name, text, complaints: Vec::new() };
@@ -44,10 +44,16 @@ impl<'t> Reader<'t> {
 
     /// Notes a complaint about a place in the text.
     pub(crate) fn complain(&mut self, at: Range<usize>, what: String) {
+        let complaint = self.complaint(at, what);
+        self.complaints.push(complaint);
+    }
+
+    /// A complaint about a place in the text.
+    pub(crate) fn complaint(&self, at: Range<usize>, what: String) -> Complaint {
         let before = &self.text[..self.text.floor_char_boundary(at.start)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let (line, column) = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
-        self.complaints.push(Complaint { place: Place::File(self.name.to_owned(), line, column), what });
+        Complaint { place: Place::File(self.name.to_owned(), line, column), what }
     }
 
     /// All complaints in the order of the text.
@@ -70,7 +76,7 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// The fields of one table: each is taken once, what is left is unknown.
+/// The fields of one table: each is taken once, and those left over are unknown.
 pub(crate) struct Fields<'a, 't> {
     path: String,
     table: &'a DeTable<'t>,
@@ -88,7 +94,7 @@ impl<'a, 't> Fields<'a, 't> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// A field as it stands there.
+    /// The raw value of a field.
     pub(crate) fn raw(&mut self, name: &'static str) -> Option<&'a Value<'t>> {
         if !self.known.contains(&name) {
             self.known.push(name);

@@ -1,43 +1,50 @@
-//! Everything that a server is started with: flag, environment, file, default, in that order.
+//! The settings that a server is started with: flag, environment, file, default, in that order.
 
 use std::cmp::Ordering;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_auth::KeysAt;
+use everywire_base::bridge::Bridge;
 use everywire_base::limits::Limits;
 use everywire_base::network::Network;
 use everywire_base::rules::{Anonymous, Logins, Rules, TopicRule};
 
 use super::complaint::{Complaint, Place};
 use super::file::File;
+use super::units::duration_text;
 use super::{admission, environment};
 use crate::cli::Serve;
 
-/// Who orders and keeps the messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// The engine, which orders and keeps the messages.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum EngineKind {
     /// Our own log in the data directory.
     #[default]
     Embedded,
-    /// Our own log, kept nowhere.
+    /// Our own log, in memory alone.
     Memory,
+    /// A Redis, which all nodes of the service share.
+    Redis(Arc<everywire_redis::Address>),
+    /// A Kafka, which all nodes of the service share.
+    Kafka(Arc<everywire_kafka::Address>),
 }
 
-/// Where somebody wants a listener.
+/// The setting of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
-    /// Nowhere.
+    /// The listener is off.
     Off,
-    /// There; port 0 picks a free one.
+    /// The listener is at this address; port 0 picks a free one.
     At(SocketAddr),
 }
 
-/// A listener that shall be.
+/// A listener that is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listener {
-    /// Where.
+    /// The address; port 0 picks a free one.
     pub address: SocketAddr,
     /// Whether somebody asked for it: then a port in use is an error, else a warning.
     pub configured: bool,
@@ -63,29 +70,29 @@ impl LogFormat {
     }
 }
 
-/// What a TLS listener needs.
+/// The files and addresses of TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tls {
     /// The certificate chain, PEM.
     pub cert: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
-    /// Where TLS is spoken; without it, on the HTTP listener, in place of plain HTTP.
+    /// The address of HTTPS; without it the HTTP listener speaks TLS, in place of plain HTTP.
     pub listen: Option<SocketAddr>,
-    /// Where the native protocol is spoken over TLS.
+    /// The address of the native protocol over TLS.
     pub tcp: Option<SocketAddr>,
-    /// Where MQTT is spoken over TLS.
+    /// The address of MQTT over TLS.
     pub mqtt: Option<SocketAddr>,
 }
 
-/// What the section `[mqtt]` says besides where it listens; what it leaves out has its default.
+/// The settings of the section `[mqtt]` besides its address; one that is left out has its default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mqtt {
     /// The longest keep-alive, in seconds.
     pub server_keep_alive: Option<u16>,
-    /// Messages that a client may have under way.
+    /// The most messages that a client may have under way.
     pub receive_maximum: Option<u16>,
-    /// Topic aliases both ways.
+    /// The most topic aliases, both ways.
     pub topic_alias_maximum: Option<u16>,
     /// The longest packet, in bytes.
     pub maximum_packet_size: Option<u32>,
@@ -93,7 +100,7 @@ pub struct Mqtt {
     pub session_expiry_max: Option<Duration>,
 }
 
-/// Who may say who somebody is.
+/// The sources of identities.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Auth {
     /// The secret of HS256.
@@ -102,15 +109,15 @@ pub struct Auth {
     pub jwks: Option<KeysAt>,
     /// Whether there are static users.
     pub users: Option<bool>,
-    /// The application that decides.
+    /// The application that is asked about logins.
     pub callback: Option<String>,
     /// The server's names: a token must be for one of them.
     pub audience: Option<Vec<String>>,
-    /// Who must have made a token.
+    /// The issuer that a token must name.
     pub issuer: Option<String>,
-    /// Whether people may come as guests; else as the anonymous.
+    /// Whether people may come as guests; unset, they may where anonymous clients are let in.
     pub guests: Option<bool>,
-    /// What becomes of earlier logins.
+    /// The rule for a user's earlier logins.
     pub logins: Option<Logins>,
 }
 
@@ -127,7 +134,7 @@ impl Auth {
         self.source().is_some() || self.guests == Some(true)
     }
 
-    /// The setting that says who somebody is, if one does.
+    /// The setting that names a source of identities, if one does.
     pub(crate) fn source(&self) -> Option<&'static str> {
         let sources = [
             ("auth.secret", self.secret.is_some()),
@@ -139,7 +146,7 @@ impl Auth {
     }
 }
 
-/// Everything that a server is started with.
+/// The settings that a server is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The file that was read, if one was.
@@ -156,21 +163,23 @@ pub struct Settings {
     pub tcp: Option<Listener>,
     /// The listener of MQTT; `None` if it is off.
     pub mqtt: Option<Listener>,
-    /// How MQTT is spoken, there and on WebSocket.
+    /// The settings of MQTT, on TCP and on WebSocket.
     pub mqtt_settings: Mqtt,
     /// Whether `/v1/echo` answers, for conformance tests.
     pub echo: bool,
-    /// How many workers.
+    /// The number of workers.
     pub workers: usize,
-    /// Proxies that are believed for whom they speak.
+    /// Proxies whose word is taken for the address of a client.
     pub trusted_proxies: Vec<Network>,
     /// All bounds.
     pub limits: Limits,
     /// The rules for topics.
     pub rules: Rules,
+    /// Bridges to Kafka.
+    pub bridges: Vec<Bridge>,
     /// Whether anonymous clients are let in although others can reach a listener.
     pub anonymous: Option<bool>,
-    /// Who may say who somebody is.
+    /// The sources of identities.
     pub auth: Auth,
     /// Origins whose pages may talk to the server.
     pub origins: Vec<String>,
@@ -180,16 +189,16 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// The form of log lines.
     pub log_format: LogFormat,
-    /// Which log lines: a level, or directives such as `info,everywire_hub=debug`.
+    /// The log lines to write: a level, or directives such as `info,everywire_hub=debug`.
     pub log_level: String,
-    /// What isn't wrong, but should be known.
+    /// Warnings: faults that don't forbid to start.
     pub warnings: Vec<String>,
 }
 
 /// The file that is read if none is named.
 const DEFAULT_FILE: &str = "everywire.toml";
 
-/// Where settings come from.
+/// The layers that settings come from.
 pub(crate) struct Layers<'a> {
     /// The command line; its options have the environment below them already.
     pub(crate) arguments: &'a Serve,
@@ -210,7 +219,10 @@ impl Settings {
         if !complaints.is_empty() {
             return Err(complaints);
         }
+        let engine = layers.arguments.engine.clone().or(file.engine.clone()).unwrap_or_default();
+        let bridges = std::mem::take(&mut file.bridges).with(&engine)?;
         let mut settings = merge(layers.arguments, file);
+        settings.bridges = bridges;
         settings.file = path;
         match settings.refusals() {
             refusals if refusals.is_empty() => Ok(settings),
@@ -230,12 +242,12 @@ impl Settings {
         [http, https, tcp, tcps, mqtt, mqtts].into_iter().flatten().collect()
     }
 
-    /// Whether people may come as guests: where the anonymous are let in, unless it is said.
+    /// Whether people may come as guests: by default, where anonymous clients are let in.
     pub(crate) fn takes_guests(&self) -> bool {
         self.auth.guests.unwrap_or(self.rules.anonymous != Anonymous::Refused)
     }
 
-    /// Where topics take less, or more, than MQTT announces to its clients, for people.
+    /// Warnings, for people, about topics that take shorter or longer messages than MQTT announces to its clients.
     pub(crate) fn mqtt_bounds(&self) -> Vec<String> {
         let default = u32::try_from(self.limits.message_bytes).unwrap_or(u32::MAX);
         let announced = self.mqtt_settings.maximum_packet_size.unwrap_or(default) as usize;
@@ -256,7 +268,7 @@ impl Settings {
         self.rules.all().filter_map(of_rule).collect()
     }
 
-    /// Which keys differ that a running server can't change.
+    /// The keys that differ and that a running server can't change.
     pub(crate) fn need_restart(&self, fresh: &Self) -> Vec<&'static str> {
         let checks = [
             ("node", self.node != fresh.node),
@@ -273,24 +285,26 @@ impl Settings {
             ("auth.origins", self.origins != fresh.origins),
             ("http.hosts", self.hosts != fresh.hosts),
             ("tls", self.tls != fresh.tls),
+            ("bridge", self.bridges != fresh.bridges),
             ("log.format", self.log_format != fresh.log_format),
         ];
         checks.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
-    /// The same, with the anonymous let in as before: that hangs on settings that need a restart.
+    /// The same settings, but anonymous clients are let in or not as before: that depends on settings that need a
+    /// restart.
     pub(crate) fn with_door_of(mut self, running: &Self) -> Self {
         self.rules.anonymous = running.rules.anonymous;
         self
     }
 
-    /// Takes over what a running server has changed.
+    /// Takes over the settings that a running server has changed.
     pub(crate) fn take_reloadable(&mut self, fresh: Self) {
         self.rules = fresh.rules;
         self.log_level = fresh.log_level;
     }
 
-    /// What forbids to start although each value is well.
+    /// The complaints that forbid to start although each value is right.
     fn refusals(&self) -> Vec<Complaint> {
         let mut refusals = Vec::new();
         if self.listeners().is_empty() {
@@ -330,18 +344,18 @@ fn read_file(named: Option<&Path>) -> Result<(Option<PathBuf>, String), String> 
     }
 }
 
-/// The default place of HTTP.
+/// The default address of HTTP.
 const HTTP: SocketAddr = near(8080);
-/// The default place of the native protocol.
+/// The default address of the native protocol.
 const TCP: SocketAddr = near(7222);
-/// The default place of MQTT.
+/// The default address of MQTT.
 const MQTT: SocketAddr = near(1883);
 
 const fn near(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
-/// Where a listener is, by what was asked for and where it is by default.
+/// The listener that was asked for, or the default one.
 fn listener(asked: Option<Listen>, default: SocketAddr) -> Option<Listener> {
     match asked {
         Some(Listen::Off) => None,
@@ -359,7 +373,7 @@ fn merge(arguments: &Serve, file: File) -> Settings {
         echo: arguments.echo,
         node: arguments.node.clone().or(file.node).unwrap_or_else(machine),
         data: arguments.data.clone().or(file.data).unwrap_or_else(|| "./everywire-data".into()),
-        engine: arguments.engine.or(file.engine).unwrap_or_default(),
+        engine: arguments.engine.clone().or(file.engine).unwrap_or_default(),
         http: listener(arguments.http.or(file.http), HTTP),
         tcp: listener(arguments.tcp.or(file.tcp), TCP),
         mqtt: listener(arguments.mqtt.or(file.mqtt), MQTT),
@@ -368,6 +382,7 @@ fn merge(arguments: &Serve, file: File) -> Settings {
         trusted_proxies: file.trusted_proxies.unwrap_or_default(),
         limits: file.limits,
         rules,
+        bridges: Vec::new(),
         anonymous: file.anonymous,
         auth: file.auth,
         origins: file.origins.unwrap_or_default(),
@@ -378,12 +393,32 @@ fn merge(arguments: &Serve, file: File) -> Settings {
         warnings: warnings(&later),
     };
     settings.rules.anonymous = admission::of(&settings).0;
+    settings.warnings.extend(beyond_window(&settings));
     settings
 }
 
 fn warnings(later: &[(&str, Option<Listen>)]) -> Vec<String> {
     let asked = later.iter().filter(|(_, listen)| matches!(listen, Some(Listen::At(_))));
     asked.map(|(name, _)| format!("{name} is not available in this version: its listener stays off")).collect()
+}
+
+/// Warns of history that only nodes have which were there when it came: the engine keeps less of it.
+fn beyond_window(settings: &Settings) -> Option<String> {
+    let EngineKind::Redis(address) = &settings.engine else { return None };
+    let window = address.window;
+    let mut rules: Vec<&TopicRule> = settings.rules.all().collect();
+    // The last one is for topics of which nothing is said.
+    rules.pop();
+    rules.retain(|rule| window.is_trimmed && rule.keeps_history() && rule.history.max_age > window.age);
+    let longest = rules.iter().map(|rule| rule.history.max_age).max()?;
+    let names: Vec<&str> = rules.iter().map(|rule| rule.filter.as_str()).collect();
+    Some(format!(
+        "the history of {} is up to {} long, and Redis keeps {} of the log: a node that begins without a copy of its own \
+         lacks what is older (docs/scale.md; ?window= of the engine says how much is kept)",
+        names.join(", "),
+        duration_text(longest),
+        duration_text(window.age),
+    ))
 }
 
 /// The machine's name, in the letters that a node's name may have.

@@ -1,4 +1,4 @@
-//! What the layers come to, and what is said about wrong ones: line, column, and what to do.
+//! The settings that the layers give, and the complaints about wrong ones: line, column, and what to do.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn complaints(text: &str) -> Vec<String> {
     complaints.iter().map(ToString::to_string).collect()
 }
 
-/// Settings from a command line, an environment and a file's text.
+/// Loads settings from a command line, an environment and a file's text.
 fn load(arguments: Serve, environment: &[(&str, &str)], text: &str) -> Result<Settings, Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("f.toml");
@@ -37,8 +37,9 @@ fn wrong_values_are_named_with_line_column_and_what_to_do() {
         ),
         ("\nhttp = 8080", "f.toml:2:8: http: this is an integer, not a string in quotes"),
         (
-            "engine = \"redis://x\"",
-            "f.toml:1:10: engine: the engine redis:// is not available in this version: use \"embedded\" or \"memory\"",
+            "engine = \"redis://x?wiat=1\"",
+            "f.toml:1:10: engine: it has no option \"wiat\": there are prefix, wait, wait_timeout, too_few, window, synced, tls, ca \
+             and sentinel_password",
         ),
         ("workers = 0", "f.toml:1:11: workers: \"0\" is not a number of workers: use 1 to 256"),
         (
@@ -110,10 +111,69 @@ fn wrong_values_are_named_with_line_column_and_what_to_do() {
             "[[topics]]\nmatch = \"é\"\nretention = 1",
             "f.toml:3:1: topics[0].retention is unknown: known here are match, history, durability, presence, publish, subscribe, max_message, slow_consumer",
         ),
+        (
+            "[[bridge]]\nbrokers = \"k:9092\"",
+            "f.toml:1:1: bridge[0]: a bridge has `from` and `topic`, for what comes in, or `filter` and `to`, for what goes out",
+        ),
+        (
+            "[[bridge]]\nbrokers = \"k\"\nfrom = \"a\"\ntopic = \"a\"",
+            "f.toml:2:11: bridge[0].brokers: \"k\" is not a list of brokers: write each as host:port, with commas between them",
+        ),
+        (
+            "[[bridge]]\nbrokers = \"k:1\"\nfrom = \"a/b\"\ntopic = \"a\"",
+            "f.toml:3:8: bridge[0].from: \"a/b\" is not a topic of Kafka's: 1 to 249 letters, digits, `.`, `_` and `-`",
+        ),
+        (
+            "[[bridge]]\nbrokers = \"k:1\"\nfrom = \"a\"\ntopic = \"a/{id}\"",
+            "f.toml:4:9: bridge[0].topic: \"a/{id}\" has braces that mean nothing: only {key} stands for something, the record's key",
+        ),
+        (
+            "[[bridge]]\nbrokers = \"k:1\"\nfilter = \"$SYS/#\"\nto = \"a\"",
+            "f.toml:3:10: bridge[0].filter: topics that begin with $ are the server's, \"$SYS/#\" takes none but those",
+        ),
+        (
+            "[[bridge]]\nbrokers = \"k:1\"\nfilter = \"a\"\nto = \"a\"\nuser = \"me\"",
+            "f.toml:1:1: bridge[0]: `user` and `password` belong together",
+        ),
+        (
+            "[[bridge]]\nbrokers = \"k:1\"\nfilter = \"a\"\nto = \"a\"\nca = \"/nowhere.pem\"",
+            "f.toml:5:6: bridge[0].ca: /nowhere.pem can't be read: No such file or directory (os error 2)",
+        ),
+        (
+            "[[bridge]]\nbrokers = \"k:1\"\nfilter = \"a\"\nto = \"a\"\n[[bridge]]\nbrokers = \"k:1\"\nfilter = \"b\"\nto = \"a\"",
+            "f.toml:5:1: bridge[1]: there is another bridge \"a\": give one of them another `name`",
+        ),
+        (
+            "[[bridge]]\nbrokers = \"k:1\"\nfrom = \"a\"\ntopic = \"a/{key}\"\n[[bridge]]\nname = \"b\"\nbrokers = \"k:1,k:2\"\nfilter = \"#\"\nto = \"a\"",
+            "f.toml:5:1: bridge[1]: messages would go round for ever, from bridge to bridge: \"a\" → \"b\" → \"a\"; choose topics and filters that don't meet",
+        ),
+        (
+            "[limits]\nbridges = 1\n[[bridge]]\nbrokers = \"k:1\"\nfilter = \"a\"\nto = \"a\"\n[[bridge]]\nbrokers = \"k:1\"\nfilter = \"b\"\nto = \"b\"",
+            "f.toml:7:1: bridge[1]: there are more than 1 bridges (limits.bridges)",
+        ),
         ("[log]\nfile = \"x\"", "f.toml:2:1: log.file is unknown: known here are format, level"),
     ] {
         assert_eq!(complaints(text), [expected], "{text}");
     }
+}
+
+#[test]
+fn a_bridge_has_the_brokers_of_the_engine_unless_it_names_others() {
+    let text = "[[bridge]]\nfrom = \"a\"\ntopic = \"a\"\n[[bridge]]\nbrokers = \"x:1\"\nfilter = \"b\"\nto = \"b\"";
+    let said = load(Serve::default(), &[], text).unwrap_err();
+    assert!(said[0].ends_with("f.toml:1:1: bridge[0]: `brokers` is missing: where Kafka is, like \"127.0.0.1:9092\""));
+    let text = format!("engine = \"kafka://me:secret@k:1,l:2/p\"\n{text}");
+    let bridges = load(Serve::default(), &[], &text).unwrap().bridges;
+    let access: Vec<_> = bridges.iter().map(|b| (b.access.brokers.as_str(), b.access.login.is_some())).collect();
+    assert_eq!(access, [("k:1,l:2", true), ("x:1", false)]);
+    let text = "engine = \"kafka://k:1/p\"\n[[bridge]]\nfilter = \"a\"\nto = \"p.log\"";
+    let said = load(Serve::default(), &[], text).unwrap_err();
+    assert!(said[0].ends_with("f.toml:2:1: the bridge \"p.log\" names p.log, which is the engine's own"), "{said:?}");
+    // One names the engine's brokers, the other takes them from the engine.
+    let text = "engine = \"kafka://k:1/p\"\n[[bridge]]\nfrom = \"a\"\ntopic = \"a/{key}\"\n\
+                [[bridge]]\nname = \"b\"\nbrokers = \"k:1\"\nfilter = \"+/x\"\nto = \"a\"";
+    let said = load(Serve::default(), &[], text).unwrap_err();
+    assert!(said[0].contains("f.toml:5:1: bridge[1]: messages would go round for ever"), "{said:?}");
 }
 
 #[test]
@@ -307,6 +367,26 @@ fn a_default_beyond_its_maximum_is_refused() {
 fn listeners_to_come_are_accepted_with_a_warning() {
     let settings = load(Serve::default(), &[], "xmpp = \"127.0.0.1:5222\"").unwrap();
     assert_eq!(settings.warnings, ["xmpp is not available in this version: its listener stays off"]);
+}
+
+#[test]
+fn history_that_a_new_node_can_t_have_is_warned_of() {
+    let topics = "[[topics]]\nmatch = \"room/#\"\n[[topics]]\nmatch = \"few\"\nhistory = { max_age = \"30m\" }\n\
+                  [[topics]]\nmatch = \"log/#\"\nhistory = { max_age = \"10d\" }\n\
+                  [[topics]]\nmatch = \"live/#\"\ndurability = \"none\"\n";
+    let warnings =
+        |engine: &str| load(Serve::default(), &[], &format!("engine = {engine:?}\n{topics}")).unwrap().warnings;
+    let said = warnings("redis://localhost");
+    assert!(
+        said.len() == 1 && said[0].starts_with("the history of room/#, log/# is up to 10d long, and Redis keeps 1h of")
+    );
+    let said = warnings("redis://localhost?window=8d");
+    assert!(said.len() == 1 && said[0].starts_with("the history of log/# is up to 10d long, and Redis keeps 8d of"));
+    for engine in ["redis://localhost?window=10d", "redis://localhost?window=all", "embedded"] {
+        assert!(warnings(engine).is_empty(), "{engine}");
+    }
+    let defaults = load(Serve::default(), &[], "engine = \"redis://localhost\"").unwrap();
+    assert!(defaults.warnings.is_empty(), "nothing was asked for");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn message_size(value: &Value<'_>) -> Result<usize, Fault> {
     }
 }
 
-type Words<T> = &'static [(&'static str, T)];
+pub(super) type Words<T> = &'static [(&'static str, T)];
 
 const DURABILITIES: Words<Durability> =
     &[("fsync", Durability::Fsync), ("memory", Durability::Memory), ("none", Durability::None)];
@@ -72,7 +72,7 @@ const PEOPLE: Words<Who> =
 const SLOW_CONSUMERS: Words<SlowConsumer> = &[("skip", SlowConsumer::Skip), ("close", SlowConsumer::Close)];
 
 /// One of a few words.
-fn word<'t, T: Copy + 'static>(words: Words<T>) -> impl Fn(&Value<'t>) -> Result<T, Fault> {
+pub(super) fn word<'t, T: Copy + 'static>(words: Words<T>) -> impl Fn(&Value<'t>) -> Result<T, Fault> {
     reader::text(move |text| {
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         let known = || words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(", ");

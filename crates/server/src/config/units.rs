@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_auth::{ConfigError, KeysAt, MIN_SECRET_BYTES};
@@ -39,6 +40,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     millis.ok_or_else(|| format!("{text:?} is not a duration: write it like \"7d\", \"12h\", \"1h30m\" or \"90s\""))
 }
 
+/// A duration as people write it: in its largest unit that has no rest.
+pub(crate) fn duration_text(time: Duration) -> String {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let mut whole = DURATIONS.iter().filter(|(name, unit)| *name != "w" && millis.is_multiple_of(*unit));
+    let (name, unit) = whole.next_back().copied().unwrap_or(("ms", 1));
+    format!("{}{name}", millis / unit)
+}
+
 fn millis(text: &str) -> Option<u64> {
     let (mut rest, mut sum) = (text, 0u64);
     while !rest.is_empty() {
@@ -56,13 +65,13 @@ fn millis(text: &str) -> Option<u64> {
 /// The secret of HS256.
 pub(crate) fn secret(text: &str) -> Result<String, String> {
     if text.len() < MIN_SECRET_BYTES {
-        // The value itself is never told.
+        // The secret itself is never shown.
         return Err(ConfigError::ShortSecret.to_string());
     }
     Ok(text.to_owned())
 }
 
-/// Where keys are: a file, or an address.
+/// The place of keys: a file, or an address.
 pub(crate) fn keys(text: &str) -> Result<KeysAt, String> {
     if text.contains("://") { url(text).map(|url| KeysAt::Url(url.into())) } else { path(text).map(KeysAt::File) }
 }
@@ -79,7 +88,7 @@ pub(crate) fn url(text: &str) -> Result<String, String> {
     }
 }
 
-/// What a claim of a token must be: compared by its bytes.
+/// The value that a claim of a token must have, compared by its bytes.
 pub(crate) fn claim(text: &str) -> Result<String, String> {
     if text.is_empty() {
         Err("it is empty: write what the tokens say, or leave it out".into())
@@ -88,7 +97,7 @@ pub(crate) fn claim(text: &str) -> Result<String, String> {
     }
 }
 
-/// What becomes of earlier logins.
+/// The rule for a user's earlier logins.
 pub(crate) fn logins(text: &str) -> Result<Logins, String> {
     match text {
         "all" => Ok(Logins::All),
@@ -116,16 +125,27 @@ pub(crate) fn listen(text: &str) -> Result<Listen, String> {
     }
 }
 
-/// The engines.
+/// The engine, by its word or its address.
 pub(crate) fn engine(text: &str) -> Result<EngineKind, String> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     match (text, scheme) {
         ("embedded", _) => Ok(EngineKind::Embedded),
         ("memory", _) => Ok(EngineKind::Memory),
-        (_, Some(scheme @ ("redis" | "rediss" | "redis-cluster" | "kafka"))) => {
-            Err(format!("the engine {scheme}:// is not available in this version: use \"embedded\" or \"memory\""))
+        (_, Some("redis" | "rediss" | "redis-sentinel" | "redis-cluster")) => {
+            let address = everywire_redis::Address::parse(text);
+            address.map(|address| EngineKind::Redis(Arc::new(address))).map_err(|why| why.to_string())
         }
-        _ => Err(format!("{text:?} is not an engine: use \"embedded\" or \"memory\"")),
+        (_, Some("kafka")) => {
+            let address = everywire_kafka::Address::parse(text);
+            address.map(|address| EngineKind::Kafka(Arc::new(address))).map_err(|why| why.to_string())
+        }
+        // The rest of an address may hold a password, so that only its scheme is shown.
+        (_, Some(scheme)) => Err(format!(
+            "{scheme}:// is not an engine: use \"embedded\", \"memory\", or the address of a Redis or a Kafka, redis://…, kafka://…"
+        )),
+        _ => Err(format!(
+            "{text:?} is not an engine: use \"embedded\", \"memory\", or the address of a Redis or a Kafka, redis://…, kafka://…"
+        )),
     }
 }
 
@@ -162,8 +182,8 @@ pub(crate) fn flag(text: &str) -> Result<bool, String> {
     }
 }
 
-/// An origin that pages of other sites or apps may come from: scheme, host and port, nothing else (RFC 6454 §6.2).
-/// Apps have schemes of their own (`capacitor://localhost`), and some no host (`tauri://`).
+/// An origin whose pages may use the server: scheme, host and port, nothing else (RFC 6454 §6.2). Apps have schemes of
+/// their own (`capacitor://localhost`), and some of them have no host (`tauri://`).
 pub(crate) fn origin(text: &str) -> Result<String, String> {
     let good = |(scheme, rest): (&str, &str)| {
         let is_web = matches!(scheme, "http" | "https" | "ws" | "wss");
@@ -278,8 +298,20 @@ mod tests {
     }
 
     #[test]
+    fn durations_are_written_as_they_are_read() {
+        for text in ["7d", "90s", "36h", "61m", "1500ms", "1h"] {
+            assert_eq!(duration_text(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
     fn engines_to_come_are_told_apart_from_nonsense() {
-        assert!(engine("redis://localhost").unwrap_err().contains("not available in this version"));
+        assert!(matches!(engine("redis-sentinel://a:1/main"), Ok(EngineKind::Redis(_))));
+        assert!(engine("redis://a?wiat=1").unwrap_err().contains("there are prefix, wait"));
+        assert!(matches!(engine("kafka://localhost:9092/everywire"), Ok(EngineKind::Kafka(_))));
+        assert!(engine("kafka://localhost:9092").unwrap_err().contains("names no prefix"));
         assert!(engine("mongo").unwrap_err().contains("not an engine"));
+        let refused = engine("mongo://:secret@a").unwrap_err();
+        assert!(refused.contains("mongo:// is not an engine") && !refused.contains("secret"), "{refused}");
     }
 }

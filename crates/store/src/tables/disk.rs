@@ -1,7 +1,9 @@
 //! Tables on the disk, kept by fjall.
 //!
 //! They are small: a topic's whole state is one value, written once a checkpoint. So fjall gets little memory, and two
-//! threads so that a flush doesn't wait for a compaction. A directory that can't be read is removed: the log has it all.
+//! threads so that a flush doesn't wait for a compaction. The filters that say which keys a file lacks stay in memory, a
+//! megabyte for a million keys: each is one block of its file, and a cache that lacks it reads and checks all of it for
+//! one key. A directory that can't be read is removed: the log has it all.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -11,19 +13,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use fjall::config::{BlockSizePolicy, CompressionPolicy};
+use fjall::config::{BlockSizePolicy, CompressionPolicy, PinningPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::digest::{seal, unseal};
 
 use super::{Batch, Change, TABLES, Table, Tables, TablesError, Take};
 
-/// Changes with every change of what stands in the tables.
+/// The format of the tables; it changes with every change of their entries.
 const FORMAT: &[u8] = b"everywire-store 5\n";
 const FORMAT_FILE: &str = "FORMAT";
-/// How many writes were synced. A database that has fewer was set back, without a word of its own.
+/// The file of the number of synced writes. A database that has fewer was set back, without noticing it.
 const SYNCED_FILE: &str = "SYNCED";
-/// Where the database has how many there were.
+/// The key of the number of writes in the database.
 const WRITES: &[u8] = b"writes";
 const DATABASE: &str = "tables";
 
@@ -43,7 +45,7 @@ const SHAPES: [(&str, u64, u32, CompressionType); TABLES.len()] = [
 /// Tables in a directory.
 pub struct FjallTables {
     directory: PathBuf,
-    /// How many batches were written since the directory was made.
+    /// The number of batches that were written since the directory was made.
     writes: AtomicU64,
     /// `None` after a failure, until it is opened again. Only opening again locks for writing.
     open: RwLock<Option<Open>>,
@@ -56,7 +58,7 @@ struct Open {
 }
 
 impl FjallTables {
-    /// Opens the directory, or makes it. What is damaged or of another format is removed, which the log tells: the
+    /// Opens the directory, or makes it. Damaged tables, and those of another format, are removed, with a log line: the
     /// tables are empty then.
     pub fn open(directory: &Path) -> Result<Self, TablesError> {
         let (open, writes) = open_or_empty(directory)?;
@@ -64,7 +66,7 @@ impl FjallTables {
         Ok(Self { directory, writes, open: RwLock::new(Some(open)) })
     }
 
-    /// Moves all that stands in journals into files of their own, as the database does by and by.
+    /// Moves the entries of journals into files of their own, as the database does little by little.
     pub fn flush(&self) -> Result<(), TablesError> {
         self.with(|open| open.keyspaces.iter().try_for_each(Keyspace::rotate_memtable_and_wait))
     }
@@ -80,7 +82,7 @@ impl FjallTables {
 
     fn begin_again(&self, prepare: impl FnOnce() -> io::Result<()>) -> Result<(), TablesError> {
         let mut place = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        // The former one must be gone before its directory can be opened again.
+        // The former database must be gone before its directory can be opened again.
         drop(place.take());
         prepare().map_err(|error| io_failed(&error))?;
         let (open, writes) = open_or_empty(&self.directory)?;
@@ -166,8 +168,8 @@ impl Tables for FjallTables {
     }
 }
 
-/// What the files take on the disk. A journal is made 64 MiB long and takes what was written to it; files that go
-/// meanwhile take nothing.
+/// The bytes that the files take on the disk. A journal is made 64 MiB long and takes only the bytes written to it;
+/// files that are removed meanwhile take nothing.
 fn occupied(directory: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
     let of = |entry: fs::DirEntry| match entry.metadata() {
@@ -178,7 +180,7 @@ fn occupied(directory: &Path) -> u64 {
     entries.flatten().map(of).sum()
 }
 
-/// The database, and how many writes it has.
+/// The database, and the number of its writes.
 fn open_or_empty(directory: &Path) -> Result<(Open, u64), TablesError> {
     fs::create_dir_all(directory).map_err(|error| io_failed(&error))?;
     if fs::read(directory.join(FORMAT_FILE)).is_ok_and(|format| format == FORMAT) {
@@ -198,7 +200,7 @@ fn open_or_empty(directory: &Path) -> Result<(Open, u64), TablesError> {
     Ok((open, 0))
 }
 
-/// How many writes the database has: at least those that were synced.
+/// The number of writes that the database has: at least those that were synced.
 fn written(directory: &Path, open: &Open) -> Result<u64, TablesError> {
     let damaged = |what: &str| TablesError::Damaged(what.to_owned());
     let found = open.keyspaces[Table::Meta as usize].get(WRITES).map_err(|error| sort(&error, directory))?;
@@ -229,11 +231,12 @@ fn empty(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// fjall panics on some kinds of damage, which is damage like any other.
+/// Opens the database. fjall panics on some kinds of damage; they are handled like the others.
 fn open_database(directory: &Path) -> Result<Open, TablesError> {
     match catch_unwind(AssertUnwindSafe(|| try_open(&directory.join(DATABASE)))) {
         Ok(opened) => opened.map_err(|error| match sort(&error, directory) {
-            // Whatever the reason, what can't be opened is made anew, unless the disk wouldn't let that either.
+            // A database that can't be opened is made anew, whatever the reason, unless the disk wouldn't let that
+            // either.
             TablesError::Failed(what) if !is_hindered(&error) => TablesError::Damaged(what),
             other => other,
         }),
@@ -274,6 +277,7 @@ fn try_open(path: &Path) -> fjall::Result<Open> {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(memory)
                 .data_block_size_policy(BlockSizePolicy::all(block))
+                .filter_block_pinning_policy(PinningPolicy::all(true))
                 .data_block_compression_policy(CompressionPolicy::all(compression))
         })
     };
@@ -282,7 +286,7 @@ fn try_open(path: &Path) -> fjall::Result<Open> {
     Ok(Open { database, keyspaces })
 }
 
-/// Whether it is the disk, another process, or damage.
+/// Sorts an error: it is of the disk, of another process, or damage.
 fn sort(error: &fjall::Error, directory: &Path) -> TablesError {
     match error {
         fjall::Error::Io(e) | fjall::Error::Storage(fjall::LsmError::Io(e)) if !is_damage(e) => io_failed(e),

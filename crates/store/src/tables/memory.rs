@@ -6,7 +6,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{Batch, TABLES, Table, Tables, TablesError, Take};
 
-/// How many entries of a scan are taken at once, so that a long one keeps the writer waiting only for moments.
+/// The number of entries of a scan that are taken at once, so that a long one keeps the writer waiting only for
+/// moments.
 const STEP: usize = 256;
 
 type Sorted = BTreeMap<Box<[u8]>, Vec<u8>>;
@@ -16,7 +17,7 @@ type Sorted = BTreeMap<Box<[u8]>, Vec<u8>>;
 pub struct MemoryTables(RwLock<[Sorted; TABLES.len()]>);
 
 impl Clone for MemoryTables {
-    /// A copy of what stands there now.
+    /// A copy of the present entries.
     fn clone(&self) -> Self {
         Self(RwLock::new(self.read().clone()))
     }

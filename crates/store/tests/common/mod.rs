@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex};
 use everywire_base::ask::{Interest, Page, Read, ReadKind};
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Epoch, Lineage, Offset, Partition};
-use everywire_base::id::Ticket;
+use everywire_base::id::ReplyTo;
 use everywire_base::limits::Limits;
-use everywire_base::record::{Durability, Entry, Message, Record};
+use everywire_base::record::{Durability, Entry, Message, Record, System};
 use everywire_base::rules::Rules;
 use everywire_base::topic::{Filter, Topic};
 use everywire_log::engine::{Archive, ArchiveError};
@@ -27,8 +27,10 @@ use everywire_store::{Applier, MemoryTables, Parts, Store};
 pub struct Kept {
     pub records: Mutex<Vec<Arc<Record>>>,
     pub scans: AtomicU64,
-    /// What lies between can't be read.
+    /// The first and the last offset that can't be read.
     pub damaged: Mutex<Option<(u64, u64)>>,
+    /// See [`Archive::lacks`].
+    pub lacks: Mutex<Option<(Offset, Offset)>>,
 }
 
 impl Kept {
@@ -54,7 +56,7 @@ impl Archive for Kept {
 
     fn scan(&self, after: Offset, up_to: Offset, _: usize) -> Result<(Vec<Arc<Record>>, Offset), ArchiveError> {
         self.scans.fetch_add(1, Ordering::Relaxed);
-        // Few at a time, so that pages and replays are cut often.
+        // The scan gives few records at a time, so that pages and replays are cut often.
         let records = self.records.lock().unwrap();
         let mut found: Vec<_> =
             records.iter().filter(|r| r.offset > after && r.offset <= up_to).take(7).cloned().collect();
@@ -82,11 +84,19 @@ impl Archive for Kept {
         Ok(freed)
     }
 
-    /// A record is a byte.
+    /// Counts a record as one byte.
     fn relieve(&self, bytes: u64, applied: Offset) -> Offset {
         let records = self.records.lock().unwrap();
         let below = records.iter().take_while(|record| record.offset <= applied);
         below.take(bytes as usize).last().map_or(Offset(0), |record| record.offset)
+    }
+
+    fn is_whole(&self) -> bool {
+        false
+    }
+
+    fn lacks(&self) -> Option<(Offset, Offset)> {
+        *self.lacks.lock().unwrap()
     }
 
     fn bytes(&self) -> u64 {
@@ -94,7 +104,7 @@ impl Archive for Kept {
     }
 }
 
-/// Tables in memory that can forget what was written since the last sync.
+/// Tables in memory that can forget the writes since the last sync.
 #[derive(Clone, Default)]
 pub struct Forgetful(Arc<(Mutex<MemoryTables>, Mutex<MemoryTables>)>);
 
@@ -149,7 +159,13 @@ pub struct World {
     pub rules: Arc<Rules>,
     pub now: UnixMillis,
     pub last: u64,
-    pub epoch: Epoch,
+    pub lineage: Arc<Mutex<Lineage>>,
+}
+
+/// All that a filter has above a position, without recalled messages.
+pub fn history(after: u64, max_records: usize, max_bytes: usize) -> ReadKind {
+    let (after, up_to) = (Offset(after), Offset(u64::MAX));
+    ReadKind::History { after, up_to, max_records, max_bytes, with_recalled: false }
 }
 
 pub fn limits() -> Limits {
@@ -169,14 +185,15 @@ fn start(
     kept: &Arc<Kept>,
     writer: &TailWriter,
     rules: &Arc<Rules>,
-    epoch: Epoch,
+    lineage: &Arc<Mutex<Lineage>>,
 ) -> (Store, Applier) {
+    let lineage = Arc::clone(lineage);
     Store::open(Parts {
         tables,
         archive: kept.clone(),
         tail: writer.tail().clone(),
         partition: Partition(0),
-        lineage: Arc::new(Lineage { epoch, ..Lineage::default() }),
+        lineage: Arc::new(move || Arc::new(lineage.lock().unwrap().clone())),
         rules: rules.clone(),
     })
     .unwrap()
@@ -185,10 +202,11 @@ fn start(
 impl World {
     pub fn new(open: Open, rules: Rules) -> Self {
         let (kept, writer) = (Arc::new(Kept::default()), TailWriter::new(Offset(0), &limits()));
-        let (rules, epoch) = (Arc::new(rules), Epoch(7));
-        let (store, applier) = start(open(), &kept, &writer, &rules, epoch);
+        let lineage = Arc::new(Mutex::new(Lineage { epoch: Epoch(7), ..Lineage::default() }));
+        let rules = Arc::new(rules);
+        let (store, applier) = start(open(), &kept, &writer, &rules, &lineage);
         let now = UnixMillis(1_000_000_000);
-        Self { open, kept, writer, store, applier: Some(applier), rules, now, last: 0, epoch }
+        Self { open, kept, writer, store, applier: Some(applier), rules, now, last: 0, lineage }
     }
 
     pub fn in_memory(rules: Rules) -> Self {
@@ -196,14 +214,14 @@ impl World {
         Self::new(Box::new(move || Box::new(tables.clone())), rules)
     }
 
-    pub fn append(&mut self, message: Message, durability: Durability) -> Offset {
+    pub fn append(&mut self, entry: impl Into<Entry>, durability: Durability) -> Offset {
         self.last += 1;
         let record = Arc::new(Record {
             partition: Partition(0),
             offset: Offset(self.last),
             time: self.now,
             durability,
-            entry: Entry::Message(message),
+            content: entry.into().into(),
         });
         if durability != Durability::None {
             self.kept.records.lock().unwrap().push(record.clone());
@@ -219,7 +237,7 @@ impl World {
         offset
     }
 
-    /// Turns until nothing waits.
+    /// Turns until no record waits.
     pub fn settle(&mut self) {
         loop {
             let progress = self.applier.as_mut().unwrap().turn(self.now);
@@ -235,7 +253,7 @@ impl World {
         self.settle();
     }
 
-    /// Starts again; without closing, as after `kill -9`, numbering goes on further up.
+    /// Starts again; without closing, as after `kill -9`, offsets go on further up.
     pub fn restart(&mut self, close: bool) {
         let applier = self.applier.take().unwrap();
         if close {
@@ -249,9 +267,9 @@ impl World {
 
     pub fn reopen(&mut self) {
         self.applier = None;
-        self.store = start(Box::new(MemoryTables::default()), &self.kept, &self.writer, &self.rules, self.epoch).0;
+        self.store = start(Box::new(MemoryTables::default()), &self.kept, &self.writer, &self.rules, &self.lineage).0;
         self.writer = TailWriter::new(self.kept.last(), &limits());
-        let (store, applier) = start((self.open)(), &self.kept, &self.writer, &self.rules, self.epoch);
+        let (store, applier) = start((self.open)(), &self.kept, &self.writer, &self.rules, &self.lineage);
         (self.store, self.applier) = (store, Some(applier));
         self.settle();
     }
@@ -262,15 +280,14 @@ impl World {
     }
 
     pub fn page(&self, interests: &[(&str, u64)], after: u64, max_records: usize, max_bytes: usize) -> Page {
-        let kind = ReadKind::History { after: Offset(after), up_to: Offset(u64::MAX), max_records, max_bytes };
-        self.read(interests, kind)
+        self.read(interests, history(after, max_records, max_bytes))
     }
 
     pub fn read(&self, interests: &[(&str, u64)], kind: ReadKind) -> Page {
         let interests =
             interests.iter().map(|(f, s)| Interest { filter: Filter::parse(f).unwrap(), since: Offset(*s) }).collect();
-        let (ticket, partition, applied) = (Ticket::default(), Partition(0), Offset::BEGINNING);
-        self.store.read(&Read { ticket, partition, interests, applied, kind }, self.now)
+        let (reply_to, partition, applied) = (ReplyTo::Nobody, Partition(0), Offset::BEGINNING);
+        self.store.read(&Read { reply_to, partition, interests, applied, kind }, self.now)
     }
 
     /// All pages above `after`: the offsets, and the highest loss.
@@ -297,4 +314,13 @@ impl World {
             .map(|r| r.offset.0)
             .collect()
     }
+}
+
+/// A retained entry: a message, or a record of the server's own with a generation.
+pub fn retained(name: &str, generation: u64, body: &str) -> Entry {
+    let (topic, body) = (topic(name), body.to_owned());
+    if topic.is_internal() {
+        return System { generation, ..System::new(topic, body, true) }.into();
+    }
+    Message { retain: true, ..Message::new(topic, body) }.into()
 }

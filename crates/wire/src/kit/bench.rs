@@ -1,4 +1,5 @@
-//! Drives one wire as a driver would: keeps what it doesn't use, stops reading while it is paused, ticks it in time.
+//! The bench drives one wire as a driver would: it keeps unused bytes, stops reading while it is paused, ticks it in
+//! time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +7,9 @@ use std::time::Duration;
 use everywire_base::clock::{Monotonic, Now, UnixMillis};
 use everywire_base::cursor::{Cursor, Epoch, Offset};
 use everywire_base::id::AskId;
+use everywire_base::kept::Kept;
 use everywire_base::limits::Limits;
+use everywire_base::network::Network;
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::quota::Account;
 use everywire_base::reason::Reason;
@@ -23,15 +26,19 @@ pub struct Bench {
     pub limits: Limits,
     /// The topic rules.
     pub rules: Rules,
-    /// When bytes last came.
+    /// The time at which bytes last came.
     pub heard: Monotonic,
-    /// Who is at the other end.
+    /// The other end.
     pub peer: Peer,
-    /// Where the connection stands.
+    /// The position of the connection in the log.
     pub position: Position,
-    /// What the remote address has used of its bounds.
+    /// The account of the remote address's bounds.
     pub account: Option<Arc<Account>>,
-    /// What waits for the peer.
+    /// Proxies that are trusted.
+    pub proxies: Vec<Network>,
+    /// The kept bytes, by their payer.
+    pub kept: Vec<Arc<Kept>>,
+    /// The bytes that wait for the peer.
     pub out: Outbox,
     asks: Vec<(AskId, Ask)>,
     unused: Vec<u8>,
@@ -68,6 +75,8 @@ impl Bench {
             },
             position: Position { cursor: Cursor::single(Epoch(10), Offset(0)), live: true },
             account: None,
+            proxies: Vec::new(),
+            kept: vec![Arc::default()],
             out: Outbox::default(),
             asks: Vec::new(),
             unused: Vec::new(),
@@ -77,12 +86,12 @@ impl Bench {
         }
     }
 
-    /// What the wire calls itself now.
+    /// The present name of the wire.
     pub fn name(&self) -> &'static str {
         self.wire.name()
     }
 
-    /// How often the wire left what had come for another turn.
+    /// The number of times that the wire left bytes for another turn.
     pub fn laters(&self) -> usize {
         self.laters
     }
@@ -92,7 +101,7 @@ impl Bench {
         matches!(self.going, Going::Open)
     }
 
-    /// Why it was closed, if it was.
+    /// The reason why it was closed, if it was.
     pub fn closed(&self) -> Option<&Reason> {
         match &self.going {
             Going::Closed(reason) => Some(reason),
@@ -100,26 +109,34 @@ impl Bench {
         }
     }
 
-    /// Takes what was asked.
+    /// Whether the peer must read before more is read from it.
+    fn is_unread(&self) -> bool {
+        self.out.len() > self.limits.unread_bytes
+    }
+
+    /// Takes the wire's asks.
     pub fn take_asks(&mut self) -> Vec<(AskId, Ask)> {
         std::mem::take(&mut self.asks)
     }
 
-    /// Takes what waits for the peer.
+    /// Takes the bytes that wait for the peer. A wire that had no room goes on.
     pub fn take_output(&mut self) -> Vec<u8> {
-        let bytes = self.out.to_vec();
+        let (bytes, was_unread) = (self.out.to_vec(), self.is_unread());
         self.out.clear();
+        if was_unread {
+            self.settle();
+        }
         bytes
     }
 
-    /// Bytes come from the peer.
+    /// Sends bytes from the peer.
     pub fn send(&mut self, bytes: &[u8]) {
         self.unused.extend_from_slice(bytes);
         self.heard = self.now.monotonic;
         self.offer();
     }
 
-    /// The peer ends its side.
+    /// Ends the peer's side.
     pub fn end(&mut self) {
         self.ended = true;
         self.offer();
@@ -133,26 +150,26 @@ impl Bench {
     /// Offers a delivery.
     pub fn push(&mut self, delivery: &Delivery<'_>) -> Taken {
         let mut taken = Taken::Yes;
-        self.call(|wire, cx| taken = wire.push(cx, delivery));
+        self.call(|wire, cx| taken = if cx.is_full() { Taken::Full } else { wire.push(cx, delivery) });
         taken
     }
 
-    /// The turn's deliveries are over.
+    /// Tells the wire that the turn's deliveries are over.
     pub fn settle(&mut self) {
         self.verb(|wire, cx| wire.settle(cx));
     }
 
-    /// The deadline has come.
+    /// Tells the wire that its deadline has come.
     pub fn tick(&mut self) {
         self.verb(|wire, cx| wire.tick(cx));
     }
 
-    /// The server ends the connection.
+    /// Ends the connection from the server's side.
     pub fn farewell(&mut self, reason: &Reason) {
         self.verb(|wire, cx| wire.farewell(cx, reason));
     }
 
-    /// When the wire wants to be ticked.
+    /// The time at which the wire wants to be ticked.
     pub fn next_deadline(&self) -> Option<Monotonic> {
         if self.closed().is_some() { None } else { self.wire.deadline() }
     }
@@ -198,6 +215,7 @@ impl Bench {
 
     fn go(&mut self, then: Then) {
         self.going = match then {
+            Then::Open if self.is_unread() => Going::Paused,
             Then::Open => Going::Open,
             Then::Later => {
                 self.laters += 1;
@@ -221,6 +239,9 @@ impl Bench {
             heard: self.heard,
             position: &self.position,
             account: self.account.as_deref(),
+            from: self.peer.address.ip(),
+            proxies: &self.proxies,
+            kept: &self.kept,
             out: &mut self.out,
             asks: &mut self.asks,
         };

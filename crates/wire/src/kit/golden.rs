@@ -10,7 +10,7 @@
 //! | `@ after 15s` | time passes (`s` or `ms`) |
 //! | `@ publish TOPIC BODY [type=T] [event=E] [retain]` | somebody else publishes |
 //! | `@ trim N` | the log forgets everything up to offset N |
-//! | `@ fail NAME`, `@ refuse FILTER`, `@ hold`, `@ release`, `@ overload` | how the node answers from now on |
+//! | `@ fail NAME`, `@ refuse FILTER`, `@ hold`, `@ release`, `@ overload` | the answers of the node from now on |
 //! | `@ end` | the peer ends its side |
 //! | `@ farewell NAME [MS]` | the server ends the connection |
 //!
@@ -19,15 +19,17 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use everywire_base::ask::PublishError;
+use everywire_base::ask::{NotPublished, PublishError};
 use everywire_base::cursor::Offset;
+use everywire_base::kept::{Payer, What};
 use everywire_base::reason::Reason;
 use everywire_base::record::Message;
+use everywire_base::rules::Refusal;
 use everywire_base::topic::{Filter, Topic};
 
 use super::{Cut, Pair};
 
-/// Plays a table and gives it back with what really came out; equal to the table if all is well.
+/// Plays a table and gives it with the real output in place of the expected one; equal to the table if all is well.
 pub fn transcribe(table: &str, make: impl Fn(&str) -> Pair, cut: Cut) -> String {
     let mut play = Play { make: &make, pair: None, pending: Vec::new(), cut, out: String::new(), is_closed: false };
     for line in table.lines() {
@@ -37,7 +39,7 @@ pub fn transcribe(table: &str, make: impl Fn(&str) -> Pair, cut: Cut) -> String 
     play.out
 }
 
-/// The cases of a table, each a table of its own; what stands before the first one is left out.
+/// The cases of a table, each a table of its own; text before the first one is left out.
 pub fn cases(table: &str) -> impl Iterator<Item = &str> {
     let starts: Vec<usize> = table.match_indices("\n== ").map(|(at, _)| at + 1).collect();
     let ends: Vec<usize> = starts.iter().copied().skip(1).chain([table.len()]).collect();
@@ -105,7 +107,7 @@ impl<M: Fn(&str) -> Pair> Play<'_, M> {
         let Some(pair) = &mut self.pair else { return };
         let mut output = pair.bench.take_output();
         loop {
-            // What had no room comes as soon as there is some.
+            // A delivery that had no room comes as soon as there is some.
             pair.run();
             match pair.bench.take_output() {
                 more if more.is_empty() => break,
@@ -164,6 +166,10 @@ fn happen(pair: &mut Pair, event: &str) {
         "trim" => pair.node.trim(Offset(first.parse().expect("an offset"))),
         "fail" => pair.node.failures.push_back(failure(first)),
         "refuse" => pair.node.refuses.push(Filter::parse(first).expect("a filter")),
+        "kept" => {
+            let (payer, bytes) = (Payer::address(pair.bench.peer.address.ip()), first.parse().expect("bytes"));
+            pair.bench.kept[0].add(What::Retained, payer, bytes);
+        }
         "hold" => pair.node.holds = true,
         "release" => pair.node.holds = false,
         "overload" => pair.node.overloaded = true,
@@ -199,8 +205,11 @@ fn message<'a>(topic: &str, words: impl Iterator<Item = &'a str>) -> Message {
     message
 }
 
-fn failure(name: &str) -> PublishError {
-    match name {
+fn failure(name: &str) -> NotPublished {
+    if name == "refused" {
+        return Refusal::Forbidden("publishing to that topic, now".into()).into();
+    }
+    let error = match name {
         "busy" => PublishError::Busy,
         "disk" => PublishError::DiskFull,
         "unknown" => PublishError::OutcomeUnknown,
@@ -208,10 +217,14 @@ fn failure(name: &str) -> PublishError {
         "keys" => PublishError::KeysFull,
         "used-up" => PublishError::KeysUsedUp,
         "fenced" => PublishError::Fenced,
+        "no-engine" => PublishError::NoEngine,
+        "engine-full" => PublishError::EngineFull,
+        "stale" => PublishError::Stale,
         "closing" => PublishError::Closing,
         other => match other.strip_prefix("expected-").and_then(|number| number.parse().ok()) {
             Some(expected) => PublishError::OutOfOrder { expected },
             None => panic!("a golden table knows no failure {other:?}"),
         },
-    }
+    };
+    error.into()
 }

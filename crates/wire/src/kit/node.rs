@@ -1,5 +1,5 @@
-//! A node in a few lines: one log in memory, one connection. It answers what a wire asks, delivers what was published,
-//! and can be told to fail, to hold its answers back, or to forget.
+//! A node in a few lines: one log in memory, one connection. It answers a wire's asks, delivers published messages, and
+//! can be told to fail, to hold its answers back, or to forget.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{
-    Ack, AckError, Asker, AuthError, Authenticate, Credentials, Draft, Goodbye, Login, LookBack, NoPast, Past,
-    PublishError, Published, Reply, SessionWish, Subscribe, Subscribed, Unsubscribe, Welcome,
+    Ack, AckError, Asker, AuthError, Authenticate, Being, Credentials, Draft, Entered, Goodbye, Login, LookBack,
+    NoPast, NotPublished, Past, Published, Reply, SessionWish, Subscribe, Subscribed, Unsubscribe, Voice, Welcome,
 };
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::{Cursor, Epoch, Offset, Partition, Position, Start};
-use everywire_base::id::{AskId, Ticket};
+use everywire_base::id::{AskId, ReplyTo};
 use everywire_base::identity::Identity;
 use everywire_base::notice::Notice;
 use everywire_base::parcel::{Delivery, Gap, Parcel, Taken};
 use everywire_base::record::{Entry, Message, Record};
 use everywire_base::rules::Refusal;
-use everywire_base::terms::{Greet, Manner, Terms};
+use everywire_base::terms::{DeliveryOptions, RetainHandling, Terms};
 use everywire_base::topic::{Filter, Topic};
 
 use super::Bench;
@@ -36,32 +36,33 @@ pub struct Node {
     trimmed: Offset,
     retained: BTreeMap<Topic, Arc<Record>>,
     reader: Option<Reader>,
-    /// How the next publishes fail; those after them succeed.
-    pub failures: VecDeque<PublishError>,
+    /// The errors of the next publishes; those after them succeed.
+    pub failures: VecDeque<NotPublished>,
     /// Filters that are not granted.
     pub refuses: Vec<Filter>,
     /// Whether publishes are left unanswered for the time being.
     pub holds: bool,
-    /// Whether calls are answered that the API is overloaded.
+    /// Whether calls are answered as by an overloaded API.
     pub overloaded: bool,
     held: VecDeque<(AskId, Draft)>,
     calls: Vec<everywire_base::ask::Call>,
+    beings: Vec<Being>,
     logins: Vec<Login>,
     acknowledged: Vec<Cursor>,
     goodbyes: Vec<Goodbye>,
     notices: Vec<Notice>,
-    /// Through which addresses the last request came.
-    pub came_from: Box<[IpAddr]>,
+    /// The address that the last request came from, as a proxy said.
+    pub came_from: Option<IpAddr>,
     /// Sessions that are there before their clients come.
     pub sessions: BTreeSet<Box<str>>,
-    /// Numbers of what was published once and isn't released.
+    /// Numbers of messages that were published once and aren't released.
     numbers: BTreeSet<u16>,
     /// Whether deliveries are acknowledged by their tags.
     is_tagged: bool,
-    /// Deliveries under way, and how sure each must be.
+    /// The tags of deliveries under way, each with its `QoS`.
     tags: Vec<(u16, u8)>,
     last_tag: u16,
-    /// Who shows this token, or `user:password`; others are refused.
+    /// Identities by the token, or `user:password`, that proves them; others are refused.
     pub identities: HashMap<String, Result<Arc<Identity>, AuthError>>,
 }
 
@@ -69,7 +70,7 @@ struct Reader {
     filters: Vec<(Filter, Terms)>,
     position: Offset,
     gap: Option<Gap>,
-    /// Retained messages, each with where its subscription begins.
+    /// Retained messages, each with the offset at which its subscription begins.
     greetings: VecDeque<(Arc<Record>, Offset)>,
     full: bool,
     settled: bool,
@@ -80,7 +81,7 @@ impl Reader {
         self.position >= head && !self.full && self.gap.is_none() && self.greetings.is_empty()
     }
 
-    /// How a message is handed over.
+    /// The `QoS` and the identifiers with which a message is handed over.
     fn terms(&self, message: &Message) -> (u8, Vec<u32>) {
         let matching =
             || self.filters.iter().filter(|(filter, _)| filter.matches(&message.topic)).map(|(_, terms)| terms);
@@ -88,7 +89,7 @@ impl Reader {
         (matching().map(|terms| terms.qos).max().unwrap_or(0).min(message.qos), identifiers)
     }
 
-    /// With further filters; it goes back to where they begin.
+    /// Adds another reader's filters; it goes back to the position at which they begin.
     fn joined_by(mut self, other: Reader) -> Self {
         self.filters.extend(other.filters);
         self.position = self.position.min(other.position);
@@ -104,29 +105,34 @@ impl Node {
         &self.log
     }
 
-    /// How the connection wants the messages of each filter that it holds.
+    /// The terms of each filter that the connection holds.
     pub fn terms(&self) -> impl Iterator<Item = Terms> {
         self.reader.iter().flat_map(|reader| &reader.filters).map(|(_, terms)| *terms)
     }
 
-    /// Who logged in.
+    /// All logins, in order.
     pub fn logins(&self) -> &[Login] {
         &self.logins
     }
 
-    /// What was acknowledged.
+    /// All cursors that were acknowledged, in order.
     pub fn acknowledged(&self) -> &[Cursor] {
         &self.acknowledged
     }
 
-    /// Who said goodbye, and how.
+    /// All goodbyes, in order.
     pub fn goodbyes(&self) -> &[Goodbye] {
         &self.goodbyes
     }
 
-    /// What operators were told.
+    /// All notices to operators, in order.
     pub fn notices(&self) -> &[Notice] {
         &self.notices
+    }
+
+    /// All statements of the connection about its presence, in order.
+    pub fn beings(&self) -> &[Being] {
+        &self.beings
     }
 
     /// All calls of the API.
@@ -134,19 +140,20 @@ impl Node {
         &self.calls
     }
 
-    /// Somebody else publishes.
-    pub fn publish(&mut self, message: Message, time: UnixMillis) -> Arc<Record> {
+    /// Publishes for another client.
+    pub fn publish(&mut self, entry: impl Into<Entry>, time: UnixMillis) -> Arc<Record> {
+        let entry = entry.into();
         let record = Arc::new(Record {
             partition: Partition(0),
             offset: self.head().next(),
             time,
             durability: everywire_base::record::Durability::Fsync,
-            entry: Entry::Message(message.clone()),
+            content: entry.clone().into(),
         });
-        if message.retain && message.body.is_empty() {
-            self.retained.remove(&message.topic);
-        } else if message.retain {
-            self.retained.insert(message.topic, Arc::clone(&record));
+        if entry.is_retained() && entry.body().is_empty() {
+            self.retained.remove(entry.topic());
+        } else if entry.is_retained() {
+            self.retained.insert(entry.topic().clone(), Arc::clone(&record));
         }
         self.log.push(Arc::clone(&record));
         record
@@ -157,7 +164,7 @@ impl Node {
         self.trimmed = up_to;
     }
 
-    /// Answers what was asked and delivers what there is; false when there was nothing to do.
+    /// Answers the asks and delivers the messages; false when there was nothing to do.
     pub fn serve(&mut self, bench: &mut Bench) -> bool {
         let asks = bench.take_asks();
         let mut busy = !asks.is_empty();
@@ -172,7 +179,7 @@ impl Node {
         }
         let delivered = self.deliver(bench);
         if busy && !delivered {
-            // As after each turn in which there were answers.
+            // The driver settles after each turn in which there were answers.
             bench.settle();
         }
         delivered || busy
@@ -194,15 +201,16 @@ impl Node {
                 bench.answer(ask, Answer::Past(past));
             }
             Ask::Goodbye(goodbye) => self.goodbyes.push(goodbye),
+            Ask::Be(being) => self.be(bench, ask, being),
             Ask::Label(_) | Ask::FoundNothing => {}
             Ask::Notice(notice) => self.notices.push(notice),
-            Ask::CameFrom(through) => self.came_from = through,
+            Ask::CameFrom(address) => self.came_from = Some(address),
             Ask::Authenticate(asked) => self.authenticate(bench, ask, &asked),
             Ask::Login(login) => self.login(bench, ask, login),
             Ask::Acknowledge(ack) => self.acknowledge(bench, ask, ack),
             Ask::Call(call) => {
                 let reply = (!self.overloaded).then(|| Reply {
-                    ticket: Ticket::default(),
+                    reply_to: ReplyTo::Nobody,
                     status: 200,
                     headers: vec![("content-type".into(), b"text/plain".as_slice().into())],
                     body: format!("{} {} with {} bytes", call.method, call.target, call.body.len()).into(),
@@ -211,6 +219,20 @@ impl Node {
                 bench.answer(ask, Answer::Called(reply));
             }
         }
+    }
+
+    fn be(&mut self, bench: &mut Bench, ask: AskId, being: Being) {
+        match &being {
+            Being::Enter { nick, .. } => {
+                let nick = nick.clone().unwrap_or_else(|| "ann".into());
+                let cursor = Cursor::single(EPOCH, self.head());
+                let entered = Entered { nick, voice: Voice::Participant, cursor, greet: 0 };
+                bench.answer(ask, Answer::Entered(Ok(entered)));
+            }
+            Being::Leave { .. } => bench.answer(ask, Answer::Left),
+            Being::Typing(_) | Being::Active(_) => {}
+        }
+        self.beings.push(being);
     }
 
     fn unsubscribe(&mut self, bench: &mut Bench, ask: AskId, which: &Unsubscribe) {
@@ -268,9 +290,18 @@ impl Node {
         bench.answer(ask, Answer::Welcomed(Ok(Welcome { connection, session, expiry, resumed, refused })));
     }
 
+    fn qos(&self, tag: u16) -> Option<u8> {
+        self.tags.iter().find(|(known, _)| *known == tag).map(|(_, qos)| *qos)
+    }
+
     fn acknowledge(&mut self, bench: &mut Bench, ask: AskId, ack: Ack) {
+        let wrong = |bench: &mut Bench| bench.answer(ask, Answer::NotAcknowledged(AckError::WrongKind));
         match ack {
-            Ack::Done(tag) => self.tags.retain(|(known, _)| *known != tag),
+            Ack::DoneAtLeastOnce(tag) if self.qos(tag) == Some(2) => wrong(bench),
+            Ack::DoneExactlyOnce(tag) | Ack::Received(tag) if self.qos(tag) == Some(1) => wrong(bench),
+            Ack::Done(tag) | Ack::DoneAtLeastOnce(tag) | Ack::DoneExactlyOnce(tag) => {
+                self.tags.retain(|(known, _)| *known != tag);
+            }
             Ack::Received(tag) => {
                 let is_known = self.tags.iter().any(|(known, qos)| *known == tag && *qos == 2);
                 let unknown = || Answer::NotAcknowledged(AckError::UnknownTag(tag));
@@ -308,7 +339,7 @@ impl Node {
             return bench.answer(ask, Answer::Published(Err(error)));
         }
         let durability = draft.durability;
-        let record = self.publish(draft.message, bench.now.wall);
+        let record = self.publish(draft.entry, bench.now.wall);
         let (partition, offset, time) = (record.partition, record.offset, record.time);
         let duplicate = false;
         let published = Published { epoch: EPOCH, partition, offset, time, durability, duplicate };
@@ -341,7 +372,7 @@ impl Node {
             time: bench.now.wall,
         });
         let matches = |r: &&Arc<Record>| r.message().is_some_and(|m| filters.iter().any(|(f, _)| f.matches(&m.topic)));
-        let wanted = self.retained.values().filter(|_| subscribe.greet != Greet::Never).filter(matches);
+        let wanted = self.retained.values().filter(|_| subscribe.retained != RetainHandling::Never).filter(matches);
         let greetings = wanted.map(|record| (Arc::clone(record), position)).collect();
         let fresh = Reader { filters, position, gap, greetings, full: false, settled: false };
         self.reader = Some(match self.reader.take() {
@@ -353,7 +384,7 @@ impl Node {
         bench.answer(ask, Answer::Subscribed(Subscribed { cursor, refused, gap: is_lost }));
     }
 
-    /// Tells the bench where its connection stands.
+    /// Tells the bench the position of its connection.
     fn place(&self, bench: &mut Bench) {
         let head = self.head();
         let (at, live) = match &self.reader {
@@ -363,7 +394,7 @@ impl Node {
         bench.position = Position { cursor: Cursor::single(EPOCH, at), live };
     }
 
-    /// One turn's deliveries, then the settling; false if there was nothing.
+    /// Makes one turn's deliveries, then settles; false if there was nothing.
     fn deliver(&mut self, bench: &mut Bench) -> bool {
         let Some(mut reader) = self.reader.take() else { return false };
         if reader.full && !bench.out.is_empty() {
@@ -376,15 +407,16 @@ impl Node {
             bench.push(&Delivery::Gap(&gap));
         }
         if !reader.greetings.is_empty() {
-            // Greetings stand outside the order: what a connection has by then is its start, said when it subscribed.
+            // Greetings stand outside the order: the position of a connection is by then its start, said when it
+            // subscribed.
             bench.position = Position { cursor: Cursor::single(EPOCH, Offset::BEGINNING), live: false };
         }
         while let Some(parcel) =
             reader.greetings.pop_front().and_then(|(r, at)| Parcel::retained(r, Cursor::single(EPOCH, at)))
         {
             let (qos, identifiers) = reader.terms(parcel.message());
-            let manner = self.manner(qos, &identifiers);
-            bench.push(&Delivery::Retained(&parcel, Manner { retain: true, ..manner }));
+            let options = self.options(qos, &identifiers);
+            bench.push(&Delivery::Retained(&parcel, DeliveryOptions { retain: true, ..options }));
         }
         self.replay(&mut reader, bench);
         let busy = !was_settled || reader.position > before;
@@ -397,16 +429,16 @@ impl Node {
         busy
     }
 
-    fn manner<'a>(&mut self, qos: u8, identifiers: &'a [u32]) -> Manner<'a> {
+    fn options<'a>(&mut self, qos: u8, identifiers: &'a [u32]) -> DeliveryOptions<'a> {
         if !self.is_tagged {
-            return Manner::PLAIN;
+            return DeliveryOptions::PLAIN;
         }
         if qos > 0 {
             self.last_tag += 1;
             self.tags.push((self.last_tag, qos));
         }
         let tag = NonZeroU16::new(self.last_tag).filter(|_| qos > 0);
-        Manner { qos, tag, identifiers, ..Manner::PLAIN }
+        DeliveryOptions { qos, tag, identifiers, ..DeliveryOptions::PLAIN }
     }
 
     fn replay(&mut self, reader: &mut Reader, bench: &mut Bench) {
@@ -415,9 +447,9 @@ impl Node {
             let wanted = record.message().is_some_and(|m| reader.filters.iter().any(|(f, _)| f.matches(&m.topic)));
             if let Some(parcel) = Parcel::new(Arc::clone(&record), EPOCH).filter(|_| wanted) {
                 let (qos, identifiers) = reader.terms(parcel.message());
-                let manner = self.manner(qos, &identifiers);
+                let options = self.options(qos, &identifiers);
                 bench.position = Position { cursor: Cursor::single(EPOCH, reader.position), live: false };
-                if bench.push(&Delivery::Message(&parcel, manner)) == Taken::Full {
+                if bench.push(&Delivery::Message(&parcel, options)) == Taken::Full {
                     reader.full = true;
                     return;
                 }

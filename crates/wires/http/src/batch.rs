@@ -1,6 +1,6 @@
 //! Publishing many messages with one request: each is an ask of its own, the reply has their outcomes in order.
 //!
-//! A message that is wrong in itself fails alone, whatever is wrong with it.
+//! A wrong message fails alone, whatever is wrong with it.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::problem::Problem;
-use crate::publish::{self, parse_topic, time_to_live};
+use crate::publish::{self, about_extras, message_id, parse_topic, time_to_live};
 use crate::reply::{self, Manner};
 
 #[derive(Deserialize)]
@@ -46,9 +46,11 @@ struct Item<'a> {
     ttl: Option<u64>,
     #[serde(default)]
     retain: Option<bool>,
+    #[serde(borrow, default, rename = "ref")]
+    about: Option<Cow<'a, str>>,
 }
 
-/// Finds the messages of a batch. If none of them is an object, it is something else than a batch.
+/// Finds the messages of a batch. If none of them is an object, the body is no batch.
 pub(crate) fn parse<'a>(body: &'a [u8], limits: &Limits) -> Result<Vec<&'a RawValue>, Problem> {
     let malformed = |(line, column): (usize, usize)| {
         let place = format!("line {line} column {column}");
@@ -78,6 +80,7 @@ impl Item<'_> {
         let (body, implied_type) =
             json::content(self.body, self.body_base64, self.content_type.as_deref()).map_err(Problem::bad)?;
         let ttl = self.ttl.map(time_to_live).transpose()?;
+        let about = self.about.as_deref().map(message_id).transpose()?;
         Ok(Message {
             from: publish::user(who),
             event: self.event.map(Into::into),
@@ -85,6 +88,7 @@ impl Item<'_> {
             key: self.key.map(Into::into),
             retain: self.retain.unwrap_or(false),
             expires: ttl.map(|ttl| now.after(ttl)),
+            extras: about.map(about_extras).map(Box::new),
             ..Message::new(topic, body)
         })
     }
@@ -105,7 +109,7 @@ enum Outcome {
 }
 
 impl Batching {
-    /// The numbers of the asks begin with `first`; each message spends one.
+    /// A batch whose asks have the numbers from `first` on; each message spends one.
     pub(crate) fn new(manner: Manner, first: AskId, messages: usize) -> Self {
         Self { manner, first, results: Vec::with_capacity(messages), open: 0 }
     }
@@ -135,7 +139,7 @@ impl Batching {
         self.open == 0
     }
 
-    /// Appends the reply and gives back its manner.
+    /// Appends the reply, and gives its manner.
     pub(crate) fn reply(self, out: &mut Vec<u8>) -> Manner {
         let mut json = Vec::with_capacity(2 + 160 * self.results.len());
         json.push(b'[');

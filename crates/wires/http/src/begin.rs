@@ -1,22 +1,28 @@
-//! What a whole request, other than a publish, begins: the asks that it becomes, and the state that waits for them.
+//! The beginning of a whole request other than a publish: the asks that it becomes, and the state that waits for them.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use everywire_base::identity::Identity;
-use everywire_base::rules::Caller;
 use everywire_wire::{Ask, Context};
 
 use crate::batch::Batching;
 use crate::call::Calling;
 use crate::credentials;
 use crate::machine::{Link, Phase};
+use crate::problem::Problem;
 use crate::reading::{Reading, Shape};
 use crate::reply::Manner;
 use crate::waiting::{Api, Subscribing};
 
 /// Asks for each message of a batch.
-pub(crate) fn batch(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, who: Caller<'_>, body: &[u8]) -> Phase {
+pub(crate) fn batch(
+    cx: &mut Context<'_>,
+    link: &mut Link<'_>,
+    manner: Manner,
+    who: Option<&Arc<Identity>>,
+    body: &[u8],
+) -> Phase {
     let items = match crate::batch::parse(body, cx.limits) {
         Ok(items) => items,
         Err(problem) => {
@@ -27,10 +33,10 @@ pub(crate) fn batch(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, w
     let mut batching = Batching::new(manner, link.peek(), items.len());
     for item in items {
         let ask = link.number();
-        let message = crate::batch::message(item, who, cx.now.wall);
+        let message = crate::batch::message(item, who.map(|who| &**who), cx.now.wall);
         match message.and_then(|message| Ok(cx.draft(message, who)?)) {
             Ok(draft) => {
-                batching.asked(draft.message.topic.clone());
+                batching.asked(draft.entry.topic().clone());
                 cx.asks.push((ask, Ask::Publish(draft)));
             }
             Err(problem) => batching.failed(problem),
@@ -39,7 +45,7 @@ pub(crate) fn batch(cx: &mut Context<'_>, link: &mut Link<'_>, manner: Manner, w
     Phase::batch(cx, Box::new(batching))
 }
 
-/// Asks for what a poll or a stream reads.
+/// Asks for the subscription of a poll or a stream.
 pub(crate) fn subscribe(
     cx: &mut Context<'_>,
     link: &mut Link<'_>,
@@ -70,7 +76,13 @@ pub(crate) fn call(
     who: Option<Arc<Identity>>,
     body: Bytes,
 ) -> Phase {
+    let call = call.with(who, body);
+    if let Err(unfit) = cx.count_call(&call) {
+        let problem = Problem::from(unfit);
+        cx.out.write(|out| problem.reply(&manner, out));
+        return Phase::after(cx, &manner);
+    }
     let ask = link.number();
-    cx.asks.push((ask, Ask::Call(call.with(who, body))));
+    cx.asks.push((ask, Ask::Call(call)));
     Phase::Calling(Api::new(ask, manner))
 }

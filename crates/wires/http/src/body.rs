@@ -17,11 +17,11 @@ pub(crate) struct Collector {
     decoder: Decoder,
 }
 
-/// What a look at more bytes came to.
+/// The result of a look at more bytes.
 pub(crate) enum Fed {
     /// All were used and more are needed.
     More,
-    /// The body is complete after so many of them.
+    /// The body is complete after this number of them.
     Complete(usize),
 }
 
@@ -49,7 +49,7 @@ enum Chunk {
 }
 
 impl Collector {
-    /// `max` is the longest body of `what`; that a given length is within it was checked before.
+    /// A collector for a body of `what`, of at most `max` bytes; a given length was checked before.
     pub(crate) fn new(framing: Framing, max: usize, what: &'static str) -> Self {
         let (decoder, expected) = match framing {
             Framing::Length(left) => (Decoder::Length { left }, left as usize),
@@ -72,7 +72,7 @@ impl Collector {
         }
     }
 
-    /// Bytes that have come.
+    /// The bytes that have come.
     pub(crate) fn holds(&self) -> usize {
         self.content.len()
     }
@@ -110,7 +110,7 @@ impl Collector {
     }
 }
 
-/// One byte outside of chunk data. `line` counts the bytes of the present line, or of all trailers.
+/// Takes one byte outside of chunk data. `line` counts the bytes of the present line, or of all trailers.
 fn step(chunk: Chunk, byte: u8, line: &mut u32) -> Result<Chunk, Problem> {
     *line += 1;
     let next = match (chunk, byte) {

@@ -1,9 +1,10 @@
-//! Every route that is not a state of the wire: the whole request goes to the API, its reply is written as it comes.
+//! Calls: on every route that is not a state of the wire, the whole request goes to the API, and its reply is written
+//! as it comes.
 
 use std::sync::Arc;
 
 use everywire_base::ask::{Call, Reply};
-use everywire_base::id::Ticket;
+use everywire_base::id::ReplyTo;
 
 use bytes::Bytes;
 use everywire_base::identity::Identity;
@@ -57,10 +58,10 @@ impl Calling {
         self.max_body
     }
 
-    /// The whole call; the driver fills in the ticket.
+    /// The whole call.
     pub(crate) fn with(self, identity: Option<Arc<Identity>>, body: Bytes) -> Call {
         Call {
-            ticket: Ticket::default(),
+            reply_to: ReplyTo::Nobody,
             from: None,
             method: self.method,
             target: self.target,
@@ -78,9 +79,9 @@ pub(crate) fn reply(out: &mut Vec<u8>, manner: &Manner, answer: Option<Reply>) {
     };
     let bodiless = matches!(answer.status, 100..=199 | 204 | 304);
     let length = if bodiless { Length::None } else { Length::Bytes(answer.body.len()) };
-    reply::head(out, manner, answer.status, length, |out| {
+    reply::head(out, manner, answer.status, length, |fields| {
         for (name, value) in answer.headers.iter().filter(|h| !is_hop(&h.0)) {
-            reply::field(out, name, value);
+            fields.add(name, value);
         }
     });
     if !bodiless && manner.content == Content::Whole {

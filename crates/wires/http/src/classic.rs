@@ -1,7 +1,7 @@
 //! The classic long-polling walk-through: `/polling/watch/T` hangs until something is published to T, then answers its
 //! bare body, or 304 when the time is over; `/polling/publish/T` publishes.
 //!
-//! Both answers carry the position as `ETag` and `Everywire-Cursor`. Who sends it back (`If-None-Match`,
+//! Both answers carry the position as `ETag` and `Everywire-Cursor`. A client that sends it back (`If-None-Match`,
 //! `Everywire-Cursor`, or `after=`) misses nothing between two watches; without it a watch begins now.
 //!
 //! A bare body is never active content (RULES 23).
@@ -17,7 +17,7 @@ use crate::head::Head;
 use crate::problem::Problem;
 use crate::publish::{Publication, parse_topic};
 use crate::reading::Reading;
-use crate::reply::{self, Length, Manner};
+use crate::reply::{self, Fields, Length, Manner};
 use crate::request::Surroundings;
 use crate::target::{decode, decode_text, once};
 
@@ -37,7 +37,7 @@ pub(crate) fn publish(head: &Head<'_, '_>, topic: &str, around: &Surroundings<'_
     Ok(publication)
 }
 
-/// `GET /polling/publish/T?message=…`: only for somebody who sits at this machine and is nobody in particular.
+/// `GET /polling/publish/T?message=…`: only for an anonymous client on this machine.
 pub(crate) fn publish_by_get(
     head: &Head<'_, '_>,
     topic: &str,
@@ -58,31 +58,31 @@ fn path_topic(text: &str) -> Result<Topic, Problem> {
     parse_topic(&decode(text, "topic")?)
 }
 
-/// Appends the position of the reader, in both forms.
-fn position(out: &mut Vec<u8>, cursor: &Cursor, gap: bool) {
+/// Adds the position of the reader, in both forms.
+fn position(fields: &mut Fields<'_>, cursor: &Cursor, gap: bool) {
     let cursor = cursor.to_string();
-    reply::field(out, "ETag", format!("\"{cursor}\"").as_bytes());
-    reply::field(out, "Everywire-Cursor", cursor.as_bytes());
+    fields.add("ETag", format!("\"{cursor}\"").as_bytes());
+    fields.add("Everywire-Cursor", cursor.as_bytes());
     if gap {
-        reply::field(out, "Everywire-Gap", b"true");
+        fields.add("Everywire-Gap", b"true");
     }
-    reply::field(out, "Cache-Control", b"no-store");
+    fields.add("Cache-Control", b"no-store");
 }
 
 /// Appends the reply of a watch that saw a message.
 pub(crate) fn changed(out: &mut Vec<u8>, manner: &Manner, message: &Message, cursor: &Cursor, gap: bool) {
-    reply::head(out, manner, 200, Length::Bytes(message.body.len()), |out| {
-        reply::field(out, "Content-Type", passive_type(message).as_bytes());
-        position(out, cursor, gap);
-        reply::field(out, "X-Content-Type-Options", b"nosniff");
-        reply::field(out, "Content-Security-Policy", b"sandbox");
+    reply::head(out, manner, 200, Length::Bytes(message.body.len()), |fields| {
+        fields.add("Content-Type", passive_type(message).as_bytes());
+        position(fields, cursor, gap);
+        fields.add("X-Content-Type-Options", b"nosniff");
+        fields.add("Content-Security-Policy", b"sandbox");
     });
     reply::body(out, manner, &message.body);
 }
 
 /// Appends the reply of a watch whose time is over.
 pub(crate) fn unchanged(out: &mut Vec<u8>, manner: &Manner, cursor: &Cursor, gap: bool) {
-    reply::head(out, manner, 304, Length::None, |out| position(out, cursor, gap));
+    reply::head(out, manner, 304, Length::None, |fields| position(fields, cursor, gap));
 }
 
 /// Families of media types in which nothing runs, and which are told as they are.
@@ -101,7 +101,7 @@ const PASSIVE: &[&str] = &[
     "video/",
 ];
 
-/// The media type under which a bare body is told: whatever could run in a page is told as plain text.
+/// The media type under which a bare body is told: content that could run in a page is told as plain text.
 fn passive_type(message: &Message) -> &str {
     const PLAIN: &str = "text/plain; charset=utf-8";
     let Some(given) = message.content_type.as_deref() else {

@@ -1,4 +1,4 @@
-//! What an operator sets for the HTTP listeners, and the listener that hands out wires.
+//! The configuration of the HTTP listeners, and the listener that hands out wires.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use everywire_wire::{Listen, Peer, Upgrade, Wire};
 
 use crate::machine::Http;
 
-/// What an operator sets for the HTTP listeners.
+/// The configuration of the HTTP listeners.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HttpConfig {
     /// Names under which the server may be asked besides the loopback ones, without port, compared without case.
@@ -19,16 +19,16 @@ pub struct HttpConfig {
     /// Whether anonymous clients are let in from everywhere (`auth.anonymous`), also through a proxy. Then a `Host` may
     /// also be an address literal, which no name can be rebound to.
     pub anonymous_everywhere: bool,
-    /// Whether somebody can have an identity. Else what isn't a bearer token, such as the `Basic` that a proxy passes on,
-    /// is for somebody else and says nothing here.
+    /// Whether somebody can have an identity. Else credentials that aren't a bearer token, such as the `Basic` that a
+    /// proxy passes on, are meant for another server and ignored here.
     pub knows_anybody: bool,
 }
 
-/// The longest body of a call of the API, by method and path, or why this caller may send none: it is asked before any of
-/// the body is read.
+/// The longest body of a call of the API, by method and path, or the reason why this caller may send none: it is asked
+/// before any of the body is read.
 pub(crate) type LongestBody = fn(&str, &str, Caller<'_>) -> Result<usize, Refusal>;
 
-/// What all connections of the HTTP listeners share.
+/// The service that all connections of the HTTP listeners share.
 #[derive(Clone)]
 pub struct Service {
     pub(crate) config: HttpConfig,
@@ -43,12 +43,12 @@ impl Default for Service {
 }
 
 impl Service {
-    /// With what takes over requests for other protocols.
+    /// A service with these upgrades, which take over requests for other protocols.
     pub fn new(config: HttpConfig, upgrades: Vec<Arc<dyn Upgrade>>) -> Self {
         Self { config, upgrades, longest_body: |_, _, _| Ok(usize::MAX) }
     }
 
-    /// With what knows how long the bodies of calls may be.
+    /// The same service, with the bound of the bodies of calls.
     #[must_use]
     pub fn with_longest_body(self, longest_body: fn(&str, &str, Caller<'_>) -> Result<usize, Refusal>) -> Self {
         Self { longest_body, ..self }

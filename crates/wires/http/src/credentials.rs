@@ -1,16 +1,17 @@
-//! Who sends a request (RFC 6750, RFC 7617): what it shows, and what is known of it on this connection.
+//! The sender of a request (RFC 6750, RFC 7617): the credentials that it shows, and the identity that this connection
+//! knows for them.
 //!
-//! Proxies send requests of several users over one connection, so every request acts for whom it shows and for nobody
-//! else. The last credentials and who they prove are remembered, since most connections are one user's; who shows others
-//! is asked for, and the request waits unread meanwhile.
+//! Proxies send requests of several users over one connection, so every request acts for the user whose credentials it
+//! shows and for nobody else. The last credentials and the identity that they prove are remembered, since most
+//! connections are one user's; other credentials are asked for, and the request waits unread meanwhile.
 
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use everywire_base::ask::{AuthError, Authenticate, Credentials, Login, SessionWish};
+use everywire_base::ask::{AuthError, Authenticate, Credentials, Login};
 use everywire_base::clock::Monotonic;
-use everywire_base::id::{AskId, Ticket};
+use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
 use everywire_wire::{Ask, Context};
 
@@ -20,13 +21,13 @@ use crate::machine::Link;
 use crate::problem::{Hint, Problem};
 use crate::target::{decode, once};
 
-/// What is known of those who have sent requests on this connection.
+/// The identities that have sent requests on this connection, as far as they are known.
 #[derive(Default)]
 pub(crate) struct Known {
     last: Option<(Credentials, Proof)>,
-    /// Whom the registry names as the connection's user.
+    /// The identity that the registry names as the connection's user.
     registered: Option<Arc<Identity>>,
-    /// When the identity of the waiting reader expires.
+    /// The time at which the identity of the waiting reader expires.
     pub(crate) expires: Option<Monotonic>,
 }
 
@@ -36,11 +37,11 @@ enum Proof {
     Refused(AuthError),
 }
 
-/// Who sends a request.
+/// The sender of a request.
 pub(crate) enum Sender {
-    /// Nobody, or somebody.
+    /// An identity, or none.
     Is(Option<Arc<Identity>>),
-    /// Somebody who is being asked for.
+    /// Somebody whose credentials are being checked.
     Asked,
 }
 
@@ -58,7 +59,7 @@ fn field<'b>(head: &Head<'b, '_>, config: &HttpConfig) -> Option<&'b [u8]> {
     head.fields.authorization.filter(|value| config.knows_anybody || is_bearer(value))
 }
 
-/// What a request shows.
+/// The credentials that a request shows.
 fn shown(head: &Head<'_, '_>, config: &HttpConfig) -> Result<Option<Credentials>, Problem> {
     let mut token = None;
     for (name, value) in head.target.pairs().filter(|p| p.0 == "token") {
@@ -97,7 +98,7 @@ fn authorization(value: &[u8]) -> Result<Credentials, Problem> {
     Ok(Credentials::Password { user: user.into(), password: password.into() })
 }
 
-/// Finds out who sends a request; asks, if that isn't known.
+/// Finds the sender of a request; asks, if it isn't known.
 pub(crate) fn sender(head: &Head<'_, '_>, cx: &mut Context<'_>, link: &mut Link<'_>) -> Result<Sender, Problem> {
     let Some(credentials) = shown(head, &link.service.config)? else { return Ok(Sender::Is(None)) };
     let known = link.known.get_or_insert_default();
@@ -107,14 +108,14 @@ pub(crate) fn sender(head: &Head<'_, '_>, cx: &mut Context<'_>, link: &mut Link<
         }
         Some((last, Proof::Refused(error))) if *last == credentials => {
             let problem = refusal(error);
-            // Asked again, the credentials may be known.
+            // If they are asked for again, the credentials may be known.
             known.last = None;
             return Err(problem);
         }
         _ => {}
     }
     let ask = link.number();
-    let asked = Authenticate { ticket: Ticket::default(), credentials: credentials.clone(), device: None };
+    let asked = Authenticate::new(credentials.clone(), None);
     cx.asks.push((ask, Ask::Authenticate(asked)));
     link.known.get_or_insert_default().last = Some((credentials, Proof::Asked(ask)));
     Ok(Sender::Asked)
@@ -126,7 +127,12 @@ impl Known {
         self.registered.is_some()
     }
 
-    /// Takes the answer; says whether it was waited for.
+    /// The identity that the registry names.
+    pub(crate) fn registered(&self) -> Option<Arc<Identity>> {
+        self.registered.clone()
+    }
+
+    /// Takes the answer to the ask; says whether it was waited for.
     pub(crate) fn proved(&mut self, ask: AskId, result: Result<Arc<Identity>, AuthError>) -> bool {
         let Some((_, proof @ Proof::Asked(_))) = &mut self.last else { return false };
         if !matches!(proof, Proof::Asked(asked) if *asked == ask) {
@@ -137,8 +143,8 @@ impl Known {
     }
 }
 
-/// Tells the registry whose the connection is, if it isn't known there or was another's: who waits for messages is to be
-/// found by the user's name. Anonymous connections stay out of it.
+/// Tells the registry the connection's user, if it doesn't know it yet or knows another: a connection that waits for
+/// messages is to be found by its user's name. Anonymous connections stay out of the registry.
 pub(crate) fn register(
     agent: Option<Box<str>>,
     who: Option<&Arc<Identity>>,
@@ -155,7 +161,7 @@ pub(crate) fn register(
         return;
     }
     link.known.get_or_insert_default().registered = who.cloned();
-    let login = Login { identity: who.cloned(), agent, inbox: false, session: SessionWish::None, will: None };
+    let login = Login { identity: who.cloned(), agent, ..Login::default() };
     cx.asks.push((link.number(), Ask::Login(login)));
 }
 

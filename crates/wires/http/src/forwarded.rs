@@ -1,13 +1,12 @@
-//! For whom a trusted proxy sends a request: `Forwarded` (RFC 7239), or `X-Forwarded-For`.
+//! The client for whom a trusted proxy sends a request: `Forwarded` (RFC 7239), or `X-Forwarded-For`.
 
 use std::net::{IpAddr, SocketAddr};
 
-use everywire_base::id::AskId;
-use everywire_wire::{Ask, Context};
+use everywire_wire::Context;
 
 use crate::head::Head;
 
-/// Tells the node through which addresses a request came.
+/// Tells the node the addresses through which a request came.
 pub(crate) fn came_from(head: &Head<'_, '_>, cx: &mut Context<'_>) {
     let values = |name: &'static str| {
         let fields = head.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
@@ -18,7 +17,7 @@ pub(crate) fn came_from(head: &Head<'_, '_>, cx: &mut Context<'_>) {
         through = values("x-forwarded-for").filter_map(address).collect();
     }
     if !through.is_empty() {
-        cx.asks.push((AskId(u32::MAX), Ask::CameFrom(through.into())));
+        cx.came_through(&through);
     }
 }
 

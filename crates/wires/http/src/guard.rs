@@ -1,5 +1,5 @@
-//! Who may speak with this server at all, before anything is routed (RULES 21): a page of another site must not reach a
-//! local server, neither by a request of its own nor by a name that it rebinds to loopback.
+//! The guard, before anything is routed (RULES 21): a page of another site must not reach a local server, neither by a
+//! request of its own nor by a name that it rebinds to loopback.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::config::HttpConfig;
 use crate::head::Head;
 use crate::problem::{Hint, Problem};
 
-/// Refuses whom the page of another site has sent; else gives the foreign origin that may read the response. Credentials
-/// are no browser's to add, so whoever shows some may use any name of the server.
+/// Refuses a request that the page of another site has sent; else gives the foreign origin that may read the response.
+/// A browser adds no credentials of its own, so a request that shows some may use any name of the server.
 pub(crate) fn admit(
     head: &Head<'_, '_>,
     peer: &Peer,
@@ -66,7 +66,7 @@ pub(crate) fn refuse_forwarded(head: &Head<'_, '_>, config: &HttpConfig, who: Ca
     Err(Problem::new(401, detail).hinting(Hint::Authenticate))
 }
 
-/// Whether somebody who sits at this machine has sent a request on purpose: no proxy, and no page as one of its parts. A
+/// Whether somebody at this machine has sent a request on purpose: not through a proxy, and not as a part of a page. A
 /// page's `<img>` comes without `Origin`, and from some pages as if the user had typed its address.
 pub(crate) fn is_of_this_machine(head: &Head<'_, '_>, peer: &Peer) -> bool {
     let host = head.authority().map(|a| split_port(a).0).unwrap_or_default();

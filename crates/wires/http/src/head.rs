@@ -1,7 +1,8 @@
 //! The head of a request: found, bounded, and parsed strictly (RFC 9112 §2–§6). It refuses rather than repairs: each
 //! line ends with CR LF, nothing is folded, lengths can't contradict each other, there is one `Host`.
 //!
-//! What a request means is decided elsewhere; here are only HTTP/1.1's own fields and those that several routes read.
+//! The meaning of a request is decided elsewhere; only HTTP/1.1's own fields, and those that several routes read, are
+//! here.
 
 use std::mem::MaybeUninit;
 
@@ -14,10 +15,10 @@ use crate::target::Target;
 /// The most header fields of a request; more is 431.
 pub(crate) const MAX_FIELDS: usize = 100;
 
-/// Fields that only proxies add, beside `X-Forwarded-…` (RFC 7239, RFC 9110 §7.6.3).
+/// Fields that only proxies add, besides `X-Forwarded-…` (RFC 7239, RFC 9110 §7.6.3).
 const FORWARDING: [&[u8]; 3] = [b"forwarded", b"via", b"x-real-ip"];
 
-/// Where the parsed fields are put: on the caller's stack.
+/// The space for the parsed fields, on the caller's stack.
 pub(crate) type Space<'b> = [MaybeUninit<Header<'b>>; MAX_FIELDS];
 
 /// The version that a client speaks.
@@ -29,10 +30,10 @@ pub(crate) enum Version {
     Http11,
 }
 
-/// How the end of a request's body is known.
+/// The way in which the end of a request's body is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Framing {
-    /// So many bytes.
+    /// The number of bytes.
     Length(u64),
     /// Chunked.
     Chunked,
@@ -76,7 +77,7 @@ pub(crate) struct Fields<'b> {
     pub(crate) preflight_private: Option<&'b [u8]>,
 }
 
-/// Looks for the end of a head from `scanned` on, and says where the body begins; `None` if more bytes are needed.
+/// Looks for the end of a head from `scanned` on, and gives the offset of the body; `None` if more bytes are needed.
 pub(crate) fn end(bytes: &[u8], scanned: usize, limit: usize) -> Result<Option<usize>, Problem> {
     let seen = &bytes[..bytes.len().min(limit)];
     if seen.first().is_some_and(|b| !b.is_ascii_alphabetic()) {
@@ -194,7 +195,7 @@ impl<'b> Fields<'b> {
         }
     }
 
-    /// RFC 9112 §6.3, without its leniency.
+    /// Finds the framing by RFC 9112 §6.3, without its leniency.
     fn framing(&self, version: Version) -> Result<Framing, Problem> {
         match (self.transfer_encoding, self.content_length) {
             (None, None) => Ok(Framing::Length(0)),
@@ -260,7 +261,7 @@ impl<'b> Head<'b, '_> {
         }
     }
 
-    /// Bodies are kept as they come, so that every wire can tell them: none is decoded here.
+    /// Refuses an encoded body. Bodies are kept as they come, so that every wire can tell them: none is decoded here.
     pub(crate) fn refuse_encoded(&self) -> Result<(), Problem> {
         match self.fields.content_encoding {
             None => Ok(()),
@@ -274,7 +275,7 @@ impl<'b> Head<'b, '_> {
         self.framing != Framing::Length(0)
     }
 
-    /// In which manner the request wants to be answered. The origin is known only after the guard's look.
+    /// The manner in which the request wants to be answered. The origin is known only after the guard's look.
     pub(crate) fn manner(&self) -> Manner {
         let keeps = match self.version {
             Version::Http11 => !self.fields.close,

@@ -1,15 +1,14 @@
 //! The HTTP/1.1 wire: publish, batch, short poll, long poll, server-sent events, stream, and the classic long-polling
 //! walk-through; all other routes are calls of the API.
 //!
-//! [`Http`] is a pure [`Wire`](everywire_wire::Wire): it owns no socket, clock or task. What a request means
-//! (`request`, `reading`, `publish` …) is apart from HTTP/1.1's framing (`head`, `body`, `reply`, `receiving`), so that
-//! another framing can carry the same requests.
+//! [`Http`] is a pure [`Wire`](everywire_wire::Wire): it owns no socket, clock or task. The meaning of a request
+//! (`request`, `reading`, `publish` …) and of a response (`reply`, `problem`, `poll`, `stream` …) is apart from
+//! HTTP/1.1's framing (`head`, `body`, `receiving`; `http1`), so that another framing can carry the same.
 //!
-//! It is strict, because whatever is repaired here may be understood otherwise by a proxy before it (RFC 9112 §11.2).
-//! Streams end with their connection (no `Content-Length`, no chunks), so that a message and its `id:` are one shared
-//! rendition.
+//! It is strict, because a proxy before it may understand otherwise what is repaired here (RFC 9112 §11.2). Streams end
+//! with their connection; a message and its `id:` are one shared rendition, and one chunk for HTTP/1.1.
 //!
-//! Where the standards leave a choice:
+//! The choices that the standards leave:
 //!
 //! | choice | why |
 //! | --- | --- |
@@ -32,6 +31,7 @@ mod credentials;
 mod forwarded;
 mod guard;
 mod head;
+mod http1;
 mod look_back;
 mod machine;
 mod poll;

@@ -1,5 +1,5 @@
-//! Reading backwards: `GET /v1/messages?topic=T&before=C|latest&limit=N` answers at once with the last messages before a
-//! position, in order, and with where the page before that one ends.
+//! Reading backwards: `GET /v1/messages?topic=T&before=C|latest&limit=N` answers at once with the last messages before
+//! a position, in order, and with the cursor at which the page before that one ends.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::head::Head;
 use crate::machine::{Link, Phase};
 use crate::problem::Problem;
 use crate::reading::Parameters;
-use crate::reply::{self, Length, Manner};
+use crate::reply::{self, Fields, Length, Manner};
 use crate::target::decode;
 
-/// What a request reads backwards.
+/// A request to read backwards.
 pub(crate) struct Backwards {
     topic: Topic,
     before: Option<everywire_base::cursor::Cursor>,
@@ -51,7 +51,7 @@ impl Backwards {
         }
     }
 
-    /// Asks for it.
+    /// Asks for the page.
     pub(crate) fn begin(
         self,
         cx: &mut Context<'_>,
@@ -81,7 +81,7 @@ impl Looking {
         let manner = if link.ends() { self.manner.closing() } else { *self.manner };
         cx.out.write(|out| match past {
             Ok(past) if past.records.is_empty() && !past.gap => {
-                reply::head(out, &manner, 204, Length::None, |out| fields(out, &past));
+                reply::head(out, &manner, 204, Length::None, |fields| position(fields, &past));
             }
             Ok(past) => page(out, &manner, &past),
             Err(NoPast::Refused(refusal)) => Problem::from(refusal).reply(&manner, out),
@@ -91,9 +91,9 @@ impl Looking {
     }
 }
 
-fn fields(out: &mut Vec<u8>, past: &Past) {
-    reply::field(out, "Everywire-Cursor", past.cursor.to_string().as_bytes());
-    reply::field(out, "Cache-Control", b"no-store");
+fn position(fields: &mut Fields<'_>, past: &Past) {
+    fields.add("Everywire-Cursor", past.cursor.to_string().as_bytes());
+    fields.add("Cache-Control", b"no-store");
 }
 
 fn page(out: &mut Vec<u8>, manner: &Manner, past: &Past) {
@@ -108,9 +108,9 @@ fn page(out: &mut Vec<u8>, manner: &Manner, past: &Past) {
     json.extend_from_slice(
         format!("],\"before\":\"{before}\",\"cursor\":\"{cursor}\",\"gap\":{gap},\"more\":{more}}}").as_bytes(),
     );
-    reply::head(out, manner, 200, Length::Bytes(json.len()), |out| {
-        reply::field(out, "Content-Type", b"application/json");
-        fields(out, past);
+    reply::head(out, manner, 200, Length::Bytes(json.len()), |fields| {
+        fields.add("Content-Type", b"application/json");
+        position(fields, past);
     });
     reply::body(out, manner, &json);
 }

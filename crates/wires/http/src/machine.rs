@@ -1,4 +1,4 @@
-//! The machine: which state a connection is in, and which verb each state takes.
+//! The machine: the states of a connection, and the verbs that each takes.
 //!
 //! | state | reads | ends with |
 //! | --- | --- | --- |
@@ -24,7 +24,6 @@ use crate::config::Service;
 use crate::credentials::Known;
 use crate::look_back::Looking;
 use crate::poll::{Patience, Polling, Ripe, Watching};
-use crate::reading::Format;
 use crate::receiving::{Receiving, Step};
 use crate::reply::{After, Manner};
 use crate::stream::Streaming;
@@ -33,14 +32,14 @@ use crate::waiting::{Api, Subscribing, unsubscribe};
 /// One connection that speaks HTTP/1.1.
 pub struct Http {
     service: Arc<Service>,
-    /// Who has sent requests, if credentials have shown it.
+    /// The identities that have sent requests, if they have shown credentials.
     known: Option<Box<Known>>,
     next_ask: u32,
     ending: Ending,
     phase: Phase,
 }
 
-/// Whether the connection ends after what is under way.
+/// The end of the connection after the requests under way, if it ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
     /// No.
@@ -51,7 +50,7 @@ enum Ending {
     Drain,
 }
 
-/// What the states share.
+/// The values that the states share.
 pub(crate) struct Link<'a> {
     pub(crate) service: &'a Service,
     pub(crate) known: &'a mut Option<Box<Known>>,
@@ -77,13 +76,13 @@ impl Link<'_> {
         self.known.as_ref().is_some_and(|known| known.is_registered())
     }
 
-    /// Whether the connection ends after what is under way.
+    /// Whether the connection ends after the requests under way.
     pub(crate) fn ends(&self) -> bool {
         self.ending != Ending::No
     }
 
-    /// Until when a reader waits that would wait until `until`. One that sends no more can't be told from one that is
-    /// gone, until something is written to it: it is answered after a heartbeat's time at the latest.
+    /// The time until which a reader waits that would wait until `until`. A reader that sends no more can't be told
+    /// from one that is gone until something is written to it: it is answered after a heartbeat's time at the latest.
     pub(crate) fn patience(&self, cx: &Context<'_>, until: Monotonic) -> Monotonic {
         if self.ending == Ending::Peer { until.min(cx.now.monotonic + cx.limits.heartbeat) } else { until }
     }
@@ -105,7 +104,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// After an answer: another request, or the end.
+    /// The state after an answer: another request, or the end.
     pub(crate) fn after(cx: &Context<'_>, manner: &Manner) -> Self {
         match manner.after {
             After::KeepAlive => Phase::Receiving(Receiving::new(cx)),
@@ -113,7 +112,7 @@ impl Phase {
         }
     }
 
-    /// A batch, which is answered at once if nothing of it waits for the log.
+    /// The state of a batch, which is answered at once if none of its messages waits for the log.
     pub(crate) fn batch(cx: &mut Context<'_>, batching: Box<Batching>) -> Self {
         if !batching.is_complete() {
             return Phase::Batching(batching);
@@ -132,7 +131,7 @@ impl Http {
         Self { service, known: None, next_ask: 0, ending: Ending::No, phase }
     }
 
-    /// Replaces the state by what `change` makes of it, and says how it goes on.
+    /// Replaces the state by the one that `change` makes of it, and gives the next step.
     fn change(
         &mut self,
         cx: &mut Context<'_>,
@@ -142,7 +141,7 @@ impl Http {
         self.then(cx)
     }
 
-    /// Replaces the state by what `change` makes of it.
+    /// Replaces the state by the one that `change` makes of it.
     fn replace(&mut self, cx: &mut Context<'_>, change: impl FnOnce(Phase, &mut Context<'_>, &mut Link<'_>) -> Phase) {
         let phase = std::mem::replace(&mut self.phase, Phase::Closed(Reason::Internal));
         let Self { service, known, next_ask, ending, .. } = self;
@@ -151,7 +150,7 @@ impl Http {
         self.end_if_due(cx);
     }
 
-    /// How it goes on, by the state.
+    /// The next step, by the state.
     fn then(&mut self, cx: &Context<'_>) -> Then {
         self.end_if_due(cx);
         if let Phase::Became(_) = self.phase
@@ -161,7 +160,7 @@ impl Http {
         }
         match &self.phase {
             Phase::Receiving(receiving) => {
-                let takes = self.ending == Ending::No && receiving.takes_input(cx.limits.pipelined_publishes);
+                let takes = self.ending == Ending::No && receiving.takes_input(cx);
                 if takes { Then::Open } else { Then::Paused }
             }
             Phase::Polling(_) | Phase::Watching(_) | Phase::Streaming(_) => Then::Open,
@@ -171,11 +170,11 @@ impl Http {
         }
     }
 
-    /// Ends what has nothing more to say, or nobody to say it to.
+    /// Ends a connection that has nothing more to say, or nobody to say it to.
     fn end_if_due(&mut self, cx: &Context<'_>) {
         let reason = match self.ending {
             Ending::No => None,
-            // A client that has ended its side may still read: what is or will be answered is sent.
+            // A client that has ended its side may still read: answers that are or will be given are sent.
             Ending::Peer if !cx.out.is_empty() || self.owes_answers() => Some(Reason::Done),
             Ending::Peer => Some(Reason::PeerClosed),
             Ending::Drain => Some(Reason::Done),
@@ -192,14 +191,14 @@ impl Http {
         }
     }
 
-    /// The peer sends no more; what it has asked is answered.
+    /// Notes that the peer sends no more; its requests are still answered.
     fn peer_ended(&mut self, cx: &mut Context<'_>) {
         self.ending = Ending::Peer;
         self.replace(cx, |phase, cx, link| match phase {
             Phase::Polling(polling) => Phase::Polling(polling.at_peers_end(|until| link.patience(cx, until))),
             Phase::Watching(watching) => Phase::Watching(watching.at_peers_end(|until| link.patience(cx, until))),
             Phase::Streaming(mut streaming) => {
-                // Whether anybody reads it, shows when something is written.
+                // A write shows whether anybody reads it.
                 streaming.tick(cx);
                 Phase::Streaming(streaming)
             }
@@ -207,12 +206,12 @@ impl Http {
         });
     }
 
-    /// Whether the bytes that were not used can't be understood however long one waits.
+    /// Whether the unused bytes can't be understood, however long the wire waits.
     fn is_stuck(&self, cx: &Context<'_>) -> bool {
-        matches!(&self.phase, Phase::Receiving(receiving) if receiving.takes_input(cx.limits.pipelined_publishes))
+        matches!(&self.phase, Phase::Receiving(receiving) if receiving.takes_input(cx))
     }
 
-    /// When the identity of the waiting reader expires.
+    /// The time at which the identity of the waiting reader expires.
     fn expires(&self) -> Option<Monotonic> {
         self.known.as_ref()?.expires
     }
@@ -286,17 +285,28 @@ impl Wire for Http {
                 subscribing.granted(cx, link, granted)
             }
             (Phase::Calling(api), Answer::Called(reply)) if api.ask() == ask => api.called(cx, link, reply),
+            (Phase::Streaming(mut streaming), Answer::Called(reply)) => {
+                streaming.called(cx, link, ask, reply);
+                Phase::Streaming(streaming)
+            }
             (Phase::Looking(looking), Answer::Past(past)) if looking.ask() == ask => looking.answer(cx, link, past),
             (phase, _) => phase,
         })
     }
 
     fn push(&mut self, cx: &mut Context<'_>, delivery: &Delivery<'_>) -> Taken {
-        match &mut self.phase {
-            Phase::Streaming(streaming) => streaming.push(cx, delivery),
+        let Self { service, known, next_ask, ending, phase } = self;
+        match phase {
+            Phase::Streaming(streaming) => {
+                if let Delivery::Conversation(conversation) = delivery {
+                    let mut link = Link { service, known, next_ask, ending: *ending };
+                    streaming.note_change(cx, &mut link, conversation);
+                }
+                streaming.push(cx, delivery)
+            }
             Phase::Polling(polling) => polling.push(cx, delivery),
             Phase::Watching(watching) => watching.push(delivery),
-            // Too late: the subscription is ended, and the answer said up to where it came.
+            // Too late: the subscription is ended, and the answer said its last position.
             _ => Taken::Yes,
         }
     }
@@ -383,7 +393,7 @@ impl Wire for Http {
                 watching.interrupt(cx, delay);
                 Phase::Closed(reason.clone())
             }
-            // What was asked is answered before a planned end.
+            // Requests are answered before a planned end.
             phase if planned.is_some() => phase,
             _ => Phase::Closed(reason.clone()),
         })
@@ -398,8 +408,8 @@ impl Wire for Http {
             Phase::Polling(polling) if polling.patience() == Patience::Long => "longpoll",
             Phase::Polling(_) => "poll",
             Phase::Watching(_) => "longpoll",
-            Phase::Streaming(streaming) if streaming.format() == Format::Lines => "stream",
-            Phase::Streaming(_) => "sse",
+            Phase::Streaming(streaming) => streaming.format().name(),
+            Phase::Subscribing(subscribing) => subscribing.name(),
             _ => "http",
         }
     }

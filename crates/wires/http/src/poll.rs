@@ -17,7 +17,7 @@ use everywire_wire::{Ask, Context, Position};
 use crate::classic;
 use crate::machine::Phase;
 use crate::problem::{Hint, Problem};
-use crate::reply::{self, Content, Length, Manner};
+use crate::reply::{self, Content, Fields, Length, Manner};
 
 /// A poll under way.
 pub(crate) struct Polling {
@@ -31,18 +31,18 @@ pub(crate) struct Polling {
     taken: Vec<Taking>,
 }
 
-/// A message of the page, shared with whoever else polls for it.
+/// A message of the page, shared with all others that poll for it.
 struct Taking {
     record: Arc<Record>,
     envelope: Rendition,
 }
 
-/// Whether a poll waits for a first message.
+/// The patience of a poll without a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Patience {
-    /// It is answered as soon as it is known what there is.
+    /// It is answered as soon as the present messages are known.
     None,
-    /// It is answered when there is something, or when its time is over.
+    /// It is answered when there is a message, or when its time is over.
     Long,
 }
 
@@ -53,7 +53,7 @@ enum Room {
     Exhausted,
 }
 
-/// Whether a poll can be answered.
+/// The ripeness of a poll for its answer.
 pub(crate) enum Ripe {
     /// Not yet.
     No,
@@ -62,7 +62,8 @@ pub(crate) enum Ripe {
 }
 
 impl Polling {
-    pub(crate) fn new(manner: Manner, patience: Patience, limit: usize, until: Monotonic) -> Self {
+    /// Begins, perhaps with a gap: the request's cursor can't be honoured.
+    pub(crate) fn new(manner: Manner, patience: Patience, limit: usize, until: Monotonic, gap: bool) -> Self {
         Self {
             manner: Box::new(manner),
             until,
@@ -70,7 +71,7 @@ impl Polling {
             limit: limit as u32,
             bytes: 0,
             room: Room::Left,
-            gap: false,
+            gap,
             taken: Vec::new(),
         }
     }
@@ -83,7 +84,7 @@ impl Polling {
         self.patience
     }
 
-    /// The peer sends no more: this is the last answer.
+    /// Makes the answer the last one, since the peer sends no more.
     pub(crate) fn at_peers_end(self, patience: impl FnOnce(Monotonic) -> Monotonic) -> Self {
         Self { manner: Box::new(self.manner.closing()), until: patience(self.until), ..self }
     }
@@ -91,7 +92,7 @@ impl Polling {
     pub(crate) fn push(&mut self, cx: &Context<'_>, delivery: &Delivery<'_>) -> Taken {
         match delivery {
             Delivery::Gap(_) => self.gap = true,
-            Delivery::Retained(..) | Delivery::Release(_) => {}
+            Delivery::Retained(..) | Delivery::Release(_) | Delivery::Signal(_) | Delivery::Conversation(_) => {}
             Delivery::Message(parcel, _) => return self.take(cx, parcel),
         }
         Taken::Yes
@@ -108,7 +109,7 @@ impl Polling {
         Taken::Yes
     }
 
-    /// A page is answered when nothing can be added to it any more, or when there is nothing to add.
+    /// Says whether the page can be answered: nothing can be added to it any more, or there is nothing to add.
     pub(crate) fn ripe(&self, position: &Position) -> Ripe {
         let full = self.room == Room::Exhausted;
         let found = !self.taken.is_empty() || self.gap;
@@ -116,7 +117,7 @@ impl Polling {
         if full || all { Ripe::Yes } else { Ripe::No }
     }
 
-    /// Answers with what there is.
+    /// Answers with the messages that there are.
     pub(crate) fn answer(self, cx: &mut Context<'_>) -> Manner {
         let more = self.room == Room::Exhausted || !cx.position.live;
         let cursor = self.cursor(cx.position).to_string();
@@ -134,7 +135,7 @@ impl Polling {
         *self.manner
     }
 
-    /// Answers with what there is, because the server goes down: the client comes back with the cursor.
+    /// Answers with the messages that there are, because the server goes down: the client comes back with the cursor.
     pub(crate) fn interrupt(self, cx: &mut Context<'_>, delay: Duration) -> Manner {
         let manner = self.manner.leaving(delay);
         Self { manner: Box::new(manner), patience: Patience::Long, ..self }.answer(cx)
@@ -145,7 +146,7 @@ impl Polling {
         refuse(cx, &self.manner.closing(), reason)
     }
 
-    /// The position after the last taken message if one was refused after it, else as far as everything was seen.
+    /// The position after the last taken message if one was refused after it, else the reader's position.
     fn cursor(&self, position: &Position) -> Cursor {
         match (self.room, self.taken.last()) {
             (Room::Exhausted, Some(last)) => after(&position.cursor, &last.record),
@@ -162,9 +163,9 @@ impl Polling {
         let envelopes: usize = self.taken.iter().map(|t| t.envelope.len()).sum();
         let length = OPENING.len() + envelopes + self.taken.len().saturating_sub(1) + closing.len();
         cx.out.write(|out| {
-            reply::head(out, &self.manner, 200, Length::Bytes(length), |out| {
-                reply::field(out, "Content-Type", b"application/json");
-                fields(out, cursor);
+            reply::head(out, &self.manner, 200, Length::Bytes(length), |fields| {
+                fields.add("Content-Type", b"application/json");
+                position(fields, cursor);
             });
         });
         if self.manner.content == Content::HeadOnly {
@@ -185,13 +186,13 @@ fn word(yes: bool) -> &'static str {
     if yes { "true" } else { "false" }
 }
 
-fn fields(out: &mut Vec<u8>, cursor: &str) {
-    reply::field(out, "Everywire-Cursor", cursor.as_bytes());
-    reply::field(out, "Cache-Control", b"no-store");
+fn position(fields: &mut Fields<'_>, cursor: &str) {
+    fields.add("Everywire-Cursor", cursor.as_bytes());
+    fields.add("Cache-Control", b"no-store");
 }
 
 fn nothing(out: &mut Vec<u8>, manner: &Manner, cursor: &str) {
-    reply::head(out, manner, 204, Length::None, |out| fields(out, cursor));
+    reply::head(out, manner, 204, Length::None, |fields| position(fields, cursor));
 }
 
 /// A classic watch under way.
@@ -204,15 +205,16 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    pub(crate) fn new(manner: Manner, until: Monotonic) -> Self {
-        Self { manner: Box::new(manner), until, gap: false, seen: None }
+    /// Begins, perhaps with a gap: the request's cursor can't be honoured.
+    pub(crate) fn new(manner: Manner, until: Monotonic, gap: bool) -> Self {
+        Self { manner: Box::new(manner), until, gap, seen: None }
     }
 
     pub(crate) fn until(&self) -> Monotonic {
         self.until
     }
 
-    /// The peer sends no more: this is the last answer.
+    /// Makes the answer the last one, since the peer sends no more.
     pub(crate) fn at_peers_end(self, patience: impl FnOnce(Monotonic) -> Monotonic) -> Self {
         Self { manner: Box::new(self.manner.closing()), until: patience(self.until), ..self }
     }
@@ -220,7 +222,7 @@ impl Watching {
     pub(crate) fn push(&mut self, delivery: &Delivery<'_>) -> Taken {
         match delivery {
             Delivery::Gap(_) => self.gap = true,
-            Delivery::Retained(..) | Delivery::Release(_) => {}
+            Delivery::Retained(..) | Delivery::Release(_) | Delivery::Signal(_) | Delivery::Conversation(_) => {}
             Delivery::Message(_, _) if self.seen.is_some() => return Taken::Full,
             Delivery::Message(parcel, _) => self.seen = Some(Arc::clone(parcel.record())),
         }
@@ -267,7 +269,8 @@ fn refuse(cx: &mut Context<'_>, manner: &Manner, reason: &Reason) -> Phase {
     Phase::Closed(reason.clone())
 }
 
-/// The position of a reader that has everything up to this record, and elsewhere what its position says.
+/// The position of a reader that has everything up to this record, and in other partitions everything up to its
+/// position.
 fn after(position: &Cursor, record: &Record) -> Cursor {
     let others = position.positions().iter().copied().filter(|p| p.0 != record.partition);
     let all = others.chain([(record.partition, record.offset)]);

@@ -3,14 +3,14 @@
 
 use std::borrow::Cow;
 
-use everywire_base::ask::PublishError;
+use everywire_base::ask::{NotPublished, PublishError};
 use everywire_base::envelope;
 use everywire_base::publish::Unfit;
 use everywire_base::rules::Refusal;
 
 use crate::reply::{self, Length, Manner};
 
-/// Why a request is refused.
+/// The refusal of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Problem {
     pub(crate) status: u16,
@@ -18,11 +18,11 @@ pub(crate) struct Problem {
     pub(crate) hint: Hint,
     /// The number that an ordered key should have had.
     pub(crate) expected: Option<u64>,
-    /// Whether it is still known where the next request begins.
+    /// Whether the beginning of the next request is still known.
     pub(crate) framing: Sound,
 }
 
-/// What a refusal adds to the reply's head.
+/// The field that a refusal adds to the reply's head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Hint {
     /// Nothing.
@@ -37,12 +37,12 @@ pub(crate) enum Hint {
     InvalidToken,
 }
 
-/// Whether the connection can go on after a refusal.
+/// The state of the framing after a refusal: whether the connection can go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Sound {
     /// The next request begins after this one.
     Yes,
-    /// Nobody knows where the next request begins.
+    /// The place where the next request begins is not known.
     Lost,
 }
 
@@ -51,7 +51,7 @@ impl Problem {
         Self { status, detail: detail.into(), hint: Hint::None, expected: None, framing: Sound::Yes }
     }
 
-    /// 400 in a request that is framed well.
+    /// A refusal with 400, of a request that is framed well.
     pub(crate) fn bad(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(400, detail)
     }
@@ -65,17 +65,17 @@ impl Problem {
         Self { hint, ..self }
     }
 
-    /// 503 with `Retry-After`.
+    /// A refusal with 503 and `Retry-After`.
     pub(crate) fn unavailable(seconds: u32, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(503, detail).hinting(Hint::RetryAfter(seconds))
     }
 
-    /// 413 for a body.
+    /// A refusal of a body with 413.
     pub(crate) fn too_large(max: usize, what: &str) -> Self {
         Self::new(413, format!("the body is too large: {what} at most {max} bytes"))
     }
 
-    /// 405 with `Allow`.
+    /// A refusal with 405 and `Allow`.
     pub(crate) fn method(method: &str, allow: &'static str) -> Self {
         let detail = format!("{method} is not for this address: use {allow}");
         Self::new(405, detail).hinting(Hint::Allow(allow))
@@ -107,20 +107,20 @@ impl Problem {
     }
 
     /// Appends the whole reply, with further fields in its head.
-    pub(crate) fn reply_with(&self, manner: &Manner, fields: &[(&'static str, &'static str)], out: &mut Vec<u8>) {
+    pub(crate) fn reply_with(&self, manner: &Manner, more: &[(&'static str, &'static str)], out: &mut Vec<u8>) {
         let mut body = Vec::with_capacity(128 + self.detail.len());
         self.json(&mut body);
-        reply::head(out, manner, self.status, Length::Bytes(body.len()), |out| {
-            reply::field(out, "Content-Type", b"application/problem+json");
-            for (name, value) in fields {
-                reply::field(out, name, value.as_bytes());
+        reply::head(out, manner, self.status, Length::Bytes(body.len()), |fields| {
+            fields.add("Content-Type", b"application/problem+json");
+            for (name, value) in more {
+                fields.add(name, value.as_bytes());
             }
             match self.hint {
                 Hint::None => {}
-                Hint::RetryAfter(seconds) => reply::number_field(out, "Retry-After", u64::from(seconds)),
-                Hint::Allow(methods) => reply::field(out, "Allow", methods.as_bytes()),
-                Hint::Authenticate => reply::field(out, "WWW-Authenticate", b"Bearer"),
-                Hint::InvalidToken => reply::field(out, "WWW-Authenticate", b"Bearer error=\"invalid_token\""),
+                Hint::RetryAfter(seconds) => fields.number("Retry-After", u64::from(seconds)),
+                Hint::Allow(methods) => fields.add("Allow", methods.as_bytes()),
+                Hint::Authenticate => fields.add("WWW-Authenticate", b"Bearer"),
+                Hint::InvalidToken => fields.add("WWW-Authenticate", b"Bearer error=\"invalid_token\""),
             }
         });
         reply::body(out, manner, &body);
@@ -134,6 +134,7 @@ impl From<Refusal> for Problem {
             Refusal::Unauthorized(_) => Self::new(401, detail).hinting(Hint::Authenticate),
             Refusal::Forbidden(_) => Self::new(403, detail),
             Refusal::TooMany(_) => Self::new(429, detail).hinting(Hint::RetryAfter(1)),
+            Refusal::Behind => Self::unavailable(1, detail),
         }
     }
 }
@@ -144,11 +145,21 @@ impl From<Unfit> for Problem {
         match unfit {
             Unfit::Refused(refusal) => refusal.into(),
             Unfit::TooLarge(_) => Self::new(413, detail),
+            Unfit::RetainedUsedUp => Self::new(429, detail),
             Unfit::Name(_) | Unfit::ReservedEvent(_) | Unfit::NotJson(_) => Self::bad(detail),
             Unfit::TooFast(wait) => {
                 let seconds = wait.as_millis().div_ceil(1000).max(1) as u32;
                 Self::new(429, detail).hinting(Hint::RetryAfter(seconds))
             }
+        }
+    }
+}
+
+impl From<NotPublished> for Problem {
+    fn from(why: NotPublished) -> Self {
+        match why {
+            NotPublished::Log(error) => error.into(),
+            NotPublished::Refused(refusal) => refusal.into(),
         }
     }
 }
@@ -160,8 +171,12 @@ impl From<PublishError> for Problem {
             PublishError::OutOfOrder { expected } => Self { expected: Some(expected), ..Self::new(409, detail) },
             PublishError::KeyConflict | PublishError::Fenced => Self::new(409, detail),
             PublishError::KeysUsedUp => Self::new(429, detail).hinting(Hint::RetryAfter(10)),
-            PublishError::Busy | PublishError::OutcomeUnknown | PublishError::Closing => Self::unavailable(1, detail),
-            PublishError::DiskFull | PublishError::KeysFull => Self::unavailable(10, detail),
+            PublishError::Busy
+            | PublishError::Stale
+            | PublishError::NoEngine
+            | PublishError::OutcomeUnknown
+            | PublishError::Closing => Self::unavailable(1, detail),
+            PublishError::DiskFull | PublishError::EngineFull | PublishError::KeysFull => Self::unavailable(10, detail),
         }
     }
 }

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use everywire_base::ask::Published;
 use everywire_base::clock::UnixMillis;
 use everywire_base::envelope;
-use everywire_base::id::AskId;
+use everywire_base::id::{AskId, MessageId};
 use everywire_base::publish::{check_event, check_name};
-use everywire_base::record::{Durability, Message};
+use everywire_base::record::{Durability, Extras, Message};
 use everywire_base::rules::{Caller, Rules};
 use everywire_base::topic::Topic;
 
@@ -23,9 +23,9 @@ use crate::reply::{self, Manner};
 use crate::request::Surroundings;
 use crate::target::{decode_text, decode_topic, once, switch, whole};
 
-/// What a request says about a message, before its body.
+/// The head of a request that publishes: a message before its body.
 pub(crate) struct Publication {
-    /// All but the body, and when it expires.
+    /// The message without its body and its expiry.
     message: Message,
     ttl: Option<Duration>,
     /// The body, if it stands in the address; then none may follow.
@@ -33,7 +33,7 @@ pub(crate) struct Publication {
 }
 
 impl Publication {
-    /// `POST /v1/messages?topic=T[&event=E][&ttl=SECONDS][&retain=1]`.
+    /// `POST /v1/messages?topic=T[&event=E][&ttl=SECONDS][&retain=1][&ref=ID]`.
     pub(crate) fn from_query(head: &Head<'_, '_>, around: &Surroundings<'_>) -> Result<Self, Problem> {
         let mut topic = None;
         for (_, value) in head.target.pairs().filter(|p| p.0 == "topic") {
@@ -43,15 +43,16 @@ impl Publication {
         Self::to(head, parse_topic(&topic)?, around)
     }
 
-    /// To a topic that stands elsewhere than in the query. What the head tells is checked before the body is read.
+    /// A publication to a topic that stands elsewhere than in the query. The head is checked before the body is read.
     pub(crate) fn to(head: &Head<'_, '_>, topic: Topic, around: &Surroundings<'_>) -> Result<Self, Problem> {
         around.rules.may_publish(around.who, &topic)?;
-        let (mut event, mut ttl, mut retain) = (None, None, None);
+        let (mut event, mut ttl, mut retain, mut about) = (None, None, None, None);
         for (name, value) in head.target.pairs() {
             match name {
                 "event" => once(&mut event, event_name(&decode_text(value, name)?)?, name)?,
                 "ttl" => once(&mut ttl, time_to_live(whole(value, name)?)?, name)?,
                 "retain" => once(&mut retain, switch(value, name)?, name)?,
+                "ref" => once(&mut about, message_id(&decode_text(value, name)?)?, name)?,
                 _ => {}
             }
         }
@@ -61,6 +62,7 @@ impl Publication {
             content_type: head.fields.content_type.map(media_type).transpose()?,
             key: head.fields.idempotency_key.map(|k| header_text(k, "Idempotency-Key")).transpose()?,
             retain: retain.unwrap_or(false),
+            extras: about.map(about_extras).map(Box::new),
             ..Message::new(topic, Bytes::new())
         };
         Ok(Self { message, ttl, inline: None })
@@ -96,7 +98,17 @@ fn event_name(text: &str) -> Result<Box<str>, Problem> {
     Ok(text.into())
 }
 
-/// Seconds until a message is not delivered any more.
+/// The id of the message that a message is about.
+pub(crate) fn message_id(text: &str) -> Result<MessageId, Problem> {
+    text.parse().map_err(|_| Problem::bad("`ref` is the id of a message"))
+}
+
+/// The extras of a message that is about another.
+pub(crate) fn about_extras(id: MessageId) -> Extras {
+    Extras { about: Some(id), ..Extras::default() }
+}
+
+/// The time until a message is not delivered any more.
 pub(crate) fn time_to_live(seconds: u64) -> Result<Duration, Problem> {
     if seconds == 0 {
         return Err(Problem::bad("`ttl` is a number of seconds from 1"));
@@ -110,7 +122,7 @@ fn header_text(value: &[u8], what: &'static str) -> Result<Box<str>, Problem> {
     Ok(text.into())
 }
 
-/// The media type as it came; what curl says when nobody told it counts as text.
+/// The media type as it came; curl's own default counts as text.
 fn media_type(value: &[u8]) -> Result<Box<str>, Problem> {
     let text = header_text(value, "Content-Type")?;
     let essence = text.split(';').next().unwrap_or_default().trim();
@@ -118,8 +130,8 @@ fn media_type(value: &[u8]) -> Result<Box<str>, Problem> {
     Ok(if form { "text/plain".into() } else { text })
 }
 
-/// Appends `"id":…,"topic":…,"cursor":…,"durability":…`; of what had been published before `"duplicate":true`, and id and
-/// cursor only while they are known.
+/// Appends `"id":…,"topic":…,"cursor":…,"durability":…`; for a message that had been published before also
+/// `"duplicate":true`, and id and cursor only while they are known.
 pub(crate) fn published(topic: &Topic, published: &Published, out: &mut Vec<u8>) {
     if published.is_placed() {
         out.extend_from_slice(b"\"id\":\"");
@@ -163,12 +175,12 @@ impl Publishes {
         self.queue.is_empty()
     }
 
-    /// Another one was asked, under the next number.
+    /// Adds a publish that was asked, under the next number.
     pub(crate) fn asked(&mut self, ask: AskId, topic: Topic, manner: Manner) {
         self.enqueue(ask, Waiting { topic: Some(topic), manner, outcome: None });
     }
 
-    /// Another one was refused before it was asked; its number is spent all the same.
+    /// Adds a publish that was refused before it was asked; its number is spent all the same.
     pub(crate) fn refused(&mut self, ask: AskId, manner: Manner, problem: Problem) {
         self.enqueue(ask, Waiting { topic: None, manner, outcome: Some(Err(problem)) });
     }

@@ -1,11 +1,11 @@
-//! What polls, streams and the classic watch have in common: which topics, from where, and in which shape.
+//! Requests to read, as polls, streams and the classic watch share them: topics, start and shape.
 
 use std::time::Duration;
 
 use everywire_base::ask::Subscribe;
 use everywire_base::cursor::{Cursor, Epoch, Offset, Start};
 use everywire_base::limits::Limits;
-use everywire_base::terms::Greet;
+use everywire_base::terms::RetainHandling;
 use everywire_base::topic::Filter;
 use smallvec::SmallVec;
 
@@ -21,13 +21,13 @@ pub(crate) struct Reading {
     pub(crate) filters: SmallVec<[Filter; 1]>,
     pub(crate) start: Start,
     /// Whether retained messages come first.
-    pub(crate) greet: bool,
+    pub(crate) retained: bool,
     pub(crate) shape: Shape,
-    /// What software asks, for the registry.
+    /// The software that asks, for the registry.
     pub(crate) agent: Option<Box<str>>,
 }
 
-/// How messages are handed over.
+/// The shape in which messages are handed over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Shape {
     /// One page of envelopes, at once.
@@ -39,31 +39,31 @@ pub(crate) enum Shape {
     LongPoll {
         /// The most messages.
         limit: usize,
-        /// How long there may be none.
+        /// The time that there may be no message.
         wait: Duration,
     },
     /// The classic long poll: one bare body.
     Watch {
-        /// How long there may be none.
+        /// The time that there may be no message.
         wait: Duration,
     },
     /// One after the other, without end.
     Stream {
-        /// How each is written.
+        /// The format of each message.
         format: Format,
         /// The least length of the first line.
         pad: usize,
-        /// Where it begins.
+        /// The place where it begins.
         begins: Begins,
     },
 }
 
-/// Where a stream begins.
+/// The place where a stream begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Begins {
-    /// At an end of the log: its reader is told where that is.
+    /// An end of the log: the reader is told that position.
     AtAnEnd,
-    /// After the cursor that its reader gave. It is told no other before it was told of a gap.
+    /// The cursor that the reader gave. It is told no other before it was told of a gap.
     AfterCursor,
 }
 
@@ -73,7 +73,7 @@ impl Begins {
     }
 }
 
-/// How a stream writes messages.
+/// The format in which a stream writes messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Format {
     /// Server-sent events with envelopes.
@@ -82,6 +82,16 @@ pub(crate) enum Format {
     EventsBody,
     /// Envelopes by line.
     Lines,
+}
+
+impl Format {
+    /// The name of the wire.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Format::EventsJson | Format::EventsBody => "sse",
+            Format::Lines => "stream",
+        }
+    }
 }
 
 /// The parameters of a query, as they came.
@@ -93,7 +103,7 @@ pub(crate) struct Parameters<'a> {
     pub(crate) wait: Option<&'a str>,
     format: Option<&'a str>,
     pad: Option<&'a str>,
-    /// What a script that stands in for `EventSource` sends in place of the field, since it can set none.
+    /// The id that a script in place of `EventSource` sends instead of the field, since it can set none.
     last_event_id: Option<&'a str>,
     pub(crate) filters: SmallVec<[Filter; 1]>,
 }
@@ -136,7 +146,7 @@ impl<'a> Parameters<'a> {
         text.parse().map(Some).map_err(|error| Problem::bad(format!("`after`: {error}")))
     }
 
-    /// Where an event stream goes on: what the client got last wins over `after`, because a browser that comes back
+    /// The start of an event stream: the last id of the client wins over `after`, because a browser that comes back
     /// repeats the address.
     fn resumption(&self, field: Option<&[u8]>) -> Result<Option<Start>, Problem> {
         if let Some(id) = field.filter(|id| !id.is_empty()) {
@@ -172,8 +182,8 @@ impl<'a> Parameters<'a> {
         if self.filters.is_empty() {
             return Err(Problem::bad("say what to read: `topic=` is missing"));
         }
-        let greet = start.is_none() && matches!(shape, Shape::Stream { .. });
-        Ok(Reading { filters: self.filters, start: start.unwrap_or(otherwise), greet, shape, agent: None })
+        let retained = start.is_none() && matches!(shape, Shape::Stream { .. });
+        Ok(Reading { filters: self.filters, start: start.unwrap_or(otherwise), retained, shape, agent: None })
     }
 }
 
@@ -224,19 +234,25 @@ impl Reading {
             }
         };
         let filters = SmallVec::from_iter([filter]);
-        Ok(Self { filters, start: start.unwrap_or_default(), greet: false, shape: Shape::Watch { wait }, agent: None })
+        Ok(Self {
+            filters,
+            start: start.unwrap_or_default(),
+            retained: false,
+            shape: Shape::Watch { wait },
+            agent: None,
+        })
     }
 
-    /// The ask, and what is left of the request.
+    /// The ask, and the rest of the request.
     pub(crate) fn into_ask(self) -> (Subscribe, Shape, Option<Box<str>>) {
-        let greet = if self.greet { Greet::Always } else { Greet::Never };
-        let subscribe = Subscribe { start: self.start, greet, ..Subscribe::to(self.filters) };
+        let retained = if self.retained { RetainHandling::Always } else { RetainHandling::Never };
+        let subscribe = Subscribe { start: self.start, retained, ..Subscribe::to(self.filters) };
         (subscribe, self.shape, self.agent)
     }
 }
 
-/// Where a client goes on that got this id last. An `EventSource` can't change what it sends, and a refusal would end it
-/// for good: an id that is no cursor is one of another log, of which everything is lost.
+/// The start of a client that got this id last. An `EventSource` can't change what it sends, and a refusal would end it
+/// for good: an id that is no cursor counts as one of another log, of which everything is lost.
 fn last_event_id(id: Option<&str>) -> Start {
     // No log has this epoch.
     let elsewhere = || Start::After(Cursor::single(Epoch(0), Offset(0)));
@@ -248,7 +264,7 @@ fn cursor_field(value: &[u8], name: &str) -> Result<Start, Problem> {
     text.parse().map_err(|error| Problem::bad(format!("`{name}`: {error}")))
 }
 
-/// What stands between the quotes of an entity tag.
+/// The text between the quotes of an entity tag.
 fn entity_tag(value: &[u8]) -> &[u8] {
     let value = value.strip_prefix(b"W/").unwrap_or(value);
     value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value)

@@ -1,18 +1,16 @@
-//! The state in which a connection takes requests: heads and bodies come in, publishes go out and are answered in order.
+//! The state in which a connection takes requests: heads and bodies come in; publishes go out and are answered in
+//! order.
 //!
 //! Publishes are pipelined, up to `limits.pipelined_publishes`; every other request waits, unread, until all before it
-//! are answered; and every request waits while its client doesn't read what it was answered. Between requests the state
-//! owns nothing.
+//! are answered. Between requests the state owns nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use everywire_base::ask::{PublishError, Published};
+use everywire_base::ask::{NotPublished, Published};
 use everywire_base::clock::Monotonic;
 use everywire_base::id::AskId;
 use everywire_base::identity::Identity;
-use everywire_base::limits::Limits;
 use everywire_base::notice::{Notice, Refused};
 use everywire_base::reason::Reason;
 use everywire_wire::{Ask, Context, Upgrade, UpgradeRequest};
@@ -23,41 +21,37 @@ use crate::credentials::{self, Sender};
 use crate::forwarded;
 use crate::guard;
 use crate::head::{self, Framing, Head, MAX_FIELDS};
+use crate::http1;
 use crate::machine::{Link, Phase};
 use crate::problem::{Problem, Sound};
 use crate::publish::{self, Publishes};
 use crate::reply::{After, Manner};
 use crate::request::{self, Request, Surroundings};
 
-/// How often it is looked whether a client that didn't read its answers has begun to.
-const RECHECK: Duration = Duration::from_millis(50);
-
 /// Takes requests.
 pub(crate) struct Receiving {
     incoming: Incoming,
     publishes: Publishes,
-    /// When the client has been idle, or slow, for too long.
+    /// The time at which the client has been idle, or slow, for too long.
     until: Monotonic,
 }
 
 enum Incoming {
     /// Between two requests.
     Nothing,
-    /// Some of a head, of which so many bytes hold no end.
+    /// Some of a head, of which the `scanned` bytes hold no end.
     Head { scanned: usize },
     /// Some of a body.
     Body(Box<Upload>),
     /// A request that is not a publish waits until all publishes are answered.
     Held,
-    /// Whoever sends the next request is being asked for.
+    /// The credentials of the next request are being checked.
     Identifying,
-    /// The client doesn't read what it is answered: its next request waits.
-    Choked { since: Monotonic },
     /// No more requests: the connection ends when all is answered.
     Shut(Reason),
 }
 
-/// A request whose head is accepted: whose it is, what it wants, and how it is answered.
+/// A request whose head is accepted: its sender, its meaning, and the manner of its answer.
 struct Order {
     who: Option<Arc<Identity>>,
     request: Request,
@@ -70,7 +64,7 @@ struct Upload {
     collector: Collector,
 }
 
-/// What a look at some bytes came to.
+/// The result of a look at some bytes.
 pub(crate) struct Step {
     pub(crate) used: usize,
     pub(crate) phase: Phase,
@@ -79,12 +73,12 @@ pub(crate) struct Step {
 }
 
 impl Receiving {
-    /// Between two requests.
+    /// The state between two requests.
     pub(crate) fn new(cx: &Context<'_>) -> Self {
         Self::since(cx.now.monotonic + cx.limits.idle_keep_alive)
     }
 
-    /// On a new connection, which is closed at this time if it stays idle.
+    /// The state of a new connection, which is closed at this time if it stays idle.
     pub(crate) fn since(until: Monotonic) -> Self {
         Self { incoming: Incoming::Nothing, publishes: Publishes::default(), until }
     }
@@ -93,23 +87,23 @@ impl Receiving {
     pub(crate) fn until(&self) -> Option<Monotonic> {
         match self.incoming {
             Incoming::Nothing if self.publishes.is_empty() => Some(self.until),
-            Incoming::Head { .. } | Incoming::Body(_) | Incoming::Choked { .. } => Some(self.until),
+            Incoming::Head { .. } | Incoming::Body(_) => Some(self.until),
             Incoming::Nothing | Incoming::Held | Incoming::Identifying | Incoming::Shut(_) => None,
         }
     }
 
-    /// Bytes of a body that has not come whole.
+    /// The bytes of a body that has not come whole.
     pub(crate) fn holds(&self) -> usize {
         if let Incoming::Body(upload) = &self.incoming { upload.collector.holds() } else { 0 }
     }
 
     /// Whether bytes are wanted.
-    pub(crate) fn takes_input(&self, pipelined: usize) -> bool {
+    pub(crate) fn takes_input(&self, cx: &Context<'_>) -> bool {
         let waits = match self.incoming {
-            Incoming::Held | Incoming::Identifying | Incoming::Choked { .. } | Incoming::Shut(_) => true,
+            Incoming::Held | Incoming::Identifying | Incoming::Shut(_) => true,
             Incoming::Nothing | Incoming::Head { .. } | Incoming::Body(_) => false,
         };
-        !waits && self.publishes.len() < pipelined
+        !waits && cx.has_room() && self.publishes.len() < cx.limits.pipelined_publishes
     }
 
     /// Whether publishes are not answered yet.
@@ -133,7 +127,7 @@ impl Receiving {
     }
 
     pub(crate) fn read(mut self, cx: &mut Context<'_>, link: &mut Link<'_>, bytes: &[u8]) -> Step {
-        if bytes.is_empty() || !self.takes_input(cx.limits.pipelined_publishes) {
+        if bytes.is_empty() || !self.takes_input(cx) {
             return self.rest(0);
         }
         match self.incoming {
@@ -141,19 +135,12 @@ impl Receiving {
                 self.incoming = Incoming::Nothing;
                 self.feed(cx, link, upload, bytes)
             }
-            _ if cx.out.len() >= most_unread(cx.limits) => self.choke(cx, cx.now.monotonic),
             Incoming::Head { scanned } => self.head(cx, link, bytes, scanned),
             // An empty line before a request is left over from another one (RFC 9112 §2.2).
             _ if bytes.starts_with(b"\r\n") => self.go_on(2),
             _ if bytes == b"\r" => self.rest(0),
             _ => self.head(cx, link, bytes, 0),
         }
-    }
-
-    fn choke(mut self, cx: &Context<'_>, since: Monotonic) -> Step {
-        self.incoming = Incoming::Choked { since };
-        self.until = cx.now.monotonic + RECHECK;
-        self.rest(0)
     }
 
     fn rest(self, used: usize) -> Step {
@@ -185,7 +172,7 @@ impl Receiving {
         }
     }
 
-    /// A head that is none: nothing after it can be understood.
+    /// Refuses a malformed head: nothing after it can be understood.
     fn malformed(mut self, cx: &mut Context<'_>, problem: &Problem, used: usize) -> Step {
         if !self.publishes.is_empty() {
             self.incoming = Incoming::Held;
@@ -229,14 +216,14 @@ impl Receiving {
             Ok((identity, Request::Upgrade(upgrade), _)) => upgrade_to(cx, &*upgrade, head, &manner, identity, length),
             Ok((who, request, expects)) => {
                 if expects {
-                    cx.out.copy(b"HTTP/1.1 100 Continue\r\n\r\n");
+                    cx.out.copy(http1::CONTINUE);
                 }
                 self.body(cx, link, Order { who, request, manner }, head.framing, rest, length)
             }
         }
     }
 
-    /// Refuses a request by its head. If a body follows, it is not waited for: the connection ends.
+    /// Refuses a request by its head. The connection ends if a body follows, since that is not waited for.
     fn refuse(cx: &mut Context<'_>, manner: Manner, problem: &Problem, head: &Head<'_, '_>, length: usize) -> Step {
         let manner = if head.has_body() { manner.closing() } else { manner };
         cx.out.write(|out| problem.reply(&manner, out));
@@ -298,18 +285,18 @@ impl Receiving {
         self.until = cx.now.monotonic + cx.limits.idle_keep_alive;
     }
 
-    /// A whole request.
+    /// Begins a whole request.
     fn complete(mut self, cx: &mut Context<'_>, link: &mut Link<'_>, order: Order, body: Bytes, used: usize) -> Step {
         let Order { who, request, manner } = order;
         let phase = match request {
             Request::Publish(publication) => {
-                match cx.draft(publication.message(body, cx.now.wall), who.as_deref()) {
+                match cx.draft(publication.message(body, cx.now.wall), who.as_ref()) {
                     Ok(draft) => self.publish(cx, link, manner, draft),
                     Err(unfit) => self.refuse_late(cx, link, manner, unfit.into()),
                 }
                 Phase::Receiving(self)
             }
-            Request::Batch => begin::batch(cx, link, manner, who.as_deref(), &body),
+            Request::Batch => begin::batch(cx, link, manner, who.as_ref(), &body),
             Request::LookBack(backwards) => backwards.begin(cx, link, manner, who),
             Request::Read(reading) => begin::subscribe(cx, link, manner, reading, who),
             Request::Call(call) => begin::call(cx, link, manner, call, who, body),
@@ -333,11 +320,11 @@ impl Receiving {
             self.incoming = Incoming::Shut(Reason::Done);
         }
         let ask = link.number();
-        self.publishes.asked(ask, draft.message.topic.clone(), manner);
+        self.publishes.asked(ask, draft.entry.topic().clone(), manner);
         cx.asks.push((ask, Ask::Publish(draft)));
     }
 
-    /// It is known now who sends the next request.
+    /// Goes on after the sender of the next request is known.
     pub(crate) fn identified(mut self, cx: &Context<'_>) -> Phase {
         if matches!(self.incoming, Incoming::Identifying) {
             self.incoming = Incoming::Nothing;
@@ -351,7 +338,7 @@ impl Receiving {
         mut self,
         cx: &mut Context<'_>,
         ask: AskId,
-        outcome: Result<Published, PublishError>,
+        outcome: Result<Published, NotPublished>,
     ) -> Phase {
         self.publishes.outcome(ask, outcome.map_err(Problem::from));
         self.finish_answers(cx);
@@ -371,36 +358,18 @@ impl Receiving {
         match self.incoming {
             Incoming::Held => self.incoming = Incoming::Nothing,
             Incoming::Nothing => {}
-            Incoming::Head { .. }
-            | Incoming::Body(_)
-            | Incoming::Identifying
-            | Incoming::Choked { .. }
-            | Incoming::Shut(_) => return,
+            Incoming::Head { .. } | Incoming::Body(_) | Incoming::Identifying | Incoming::Shut(_) => return,
         }
         self.until = cx.now.monotonic + cx.limits.idle_keep_alive;
     }
 
-    /// Looks whether the client has read enough to be answered more.
-    fn recheck(mut self, cx: &Context<'_>, since: Monotonic) -> Phase {
-        let now = cx.now.monotonic;
-        if cx.out.len() < most_unread(cx.limits) {
-            self.incoming = Incoming::Nothing;
-            self.until = now + cx.limits.idle_keep_alive;
-        } else if now > since + cx.limits.idle_keep_alive {
-            return Phase::Closed(Reason::SlowConsumer);
-        } else {
-            return self.choke(cx, since).phase;
-        }
-        Phase::Receiving(self)
-    }
-
-    /// Patience is over.
+    /// Acts after the patience has ended.
     pub(crate) fn tick(mut self, cx: &mut Context<'_>, link: &mut Link<'_>) -> Phase {
         let manner = match std::mem::replace(&mut self.incoming, Incoming::Shut(Reason::Timeout)) {
+            Incoming::Nothing if !cx.has_room() => return Phase::Closed(Reason::SlowConsumer),
             Incoming::Nothing => return Phase::Closed(Reason::Timeout),
             Incoming::Head { .. } => Manner::unknown(),
             Incoming::Body(upload) => upload.order.manner.closing(),
-            Incoming::Choked { since } => return self.recheck(cx, since),
             other @ (Incoming::Held | Incoming::Identifying | Incoming::Shut(_)) => {
                 self.incoming = other;
                 return Phase::Receiving(self);
@@ -413,7 +382,7 @@ impl Receiving {
     }
 }
 
-/// Sees to where a request comes from, and finds out who sends it.
+/// Checks the origin of a request, and finds its sender.
 fn sender(
     head: &Head<'_, '_>,
     cx: &mut Context<'_>,
@@ -434,7 +403,7 @@ fn sender(
     if is_anonymous { Ok(Sender::Is(None)) } else { credentials::sender(head, cx, link) }
 }
 
-/// Tells the node of a request's label. Who asks what a label has cost adds nothing to it.
+/// Tells the node of a request's label. A question for a label's cost adds nothing to it.
 fn label(head: &Head<'_, '_>, cx: &mut Context<'_>) {
     let label = head.target.pairs().find(|(name, _)| *name == "label").map(|(_, label)| label);
     if let Some(label) = label {
@@ -466,13 +435,7 @@ fn upgrade_to(
     Step { used: length, phase, again: true }
 }
 
-/// How many bytes of answers may wait before a client counts as one that doesn't read: a turn's worth of answers to
-/// pipelined publishes and a page are nothing unusual.
-fn most_unread(limits: &Limits) -> usize {
-    limits.outbox_bytes + limits.page_bytes + 256 * limits.pipelined_publishes
-}
-
-/// Why a connection ends with a refusal.
+/// The reason with which a connection ends after a refusal.
 fn blame(problem: &Problem) -> Reason {
     match problem.status {
         408 => Reason::Timeout,

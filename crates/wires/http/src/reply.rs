@@ -1,4 +1,4 @@
-//! Responses as bytes: status line, header fields, lengths (RFC 9112 §4, §6).
+//! Responses: status, header fields, body, apart from the framing that makes bytes of them ([`http1`]).
 //!
 //! A response is always answered in the manner that its request asked for: kept alive or closed, with or without a
 //! body, with the origin that may read it.
@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::head::Version;
+use crate::http1;
 
-/// How a response has to be written.
+pub(crate) use crate::http1::{Coding, Fields};
+
+/// The manner in which a response has to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct Manner {
     pub(crate) version: Version,
@@ -19,26 +22,26 @@ pub(crate) struct Manner {
     pub(crate) address: Address,
 }
 
-/// What comes after a response.
+/// The step after a response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum After {
     /// Another request.
     KeepAlive,
     /// The end.
     Close,
-    /// The end, since the server goes down; the client shall come back after so many seconds.
+    /// The end, since the server goes down; the client shall come back after these seconds.
     Leave {
-        /// From 1: all clients at once would be too many.
+        /// At least 1: all clients at once would be too many.
         seconds: u16,
     },
 }
 
-/// Whether the body is wanted.
+/// The part of a response that is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Content {
-    /// It is.
+    /// Head and body.
     Whole,
-    /// Not to HEAD.
+    /// The head alone, to HEAD.
     HeadOnly,
 }
 
@@ -52,7 +55,7 @@ pub(crate) enum Address {
 }
 
 impl Manner {
-    /// For a request whose head could not be read.
+    /// The manner for a request whose head could not be read.
     pub(crate) fn unknown() -> Self {
         Self {
             version: Version::Http11,
@@ -67,7 +70,7 @@ impl Manner {
         Self { after: After::Close, ..self }
     }
 
-    /// For the last answer before a planned end.
+    /// The manner of the last answer before a planned end.
     pub(crate) fn leaving(self, delay: Duration) -> Self {
         Self { after: After::Leave { seconds: (delay.as_secs() as u16).max(1) }, ..self }
     }
@@ -77,17 +80,15 @@ impl Manner {
     }
 }
 
-/// How the end of a response's body is known.
+/// The length of a response's body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Length {
-    /// There is none, by the status.
+    /// There is no body, by the status.
     None,
-    /// `Content-Length`.
+    /// The number of bytes.
     Bytes(usize),
-    /// `Transfer-Encoding: chunked`, and a last chunk.
-    Chunked,
-    /// The connection's end.
-    UntilClose,
+    /// The length is not known yet: the body comes in parts.
+    Open,
 }
 
 /// Reason phrases (RFC 9110 §15).
@@ -140,52 +141,31 @@ pub(crate) fn number(n: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
 }
 
-/// Appends one header field.
-pub(crate) fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
+/// Appends the whole head of a response, with the fields that `fields` adds in its midst.
+pub(crate) fn head(
+    out: &mut Vec<u8>,
+    manner: &Manner,
+    status: u16,
+    length: Length,
+    fields: impl FnOnce(&mut Fields<'_>),
+) {
+    match manner.version {
+        Version::Http10 | Version::Http11 => http1::head(out, manner, (status, length), fields),
     }
 }
 
-/// Appends one header field with a number.
-pub(crate) fn number_field(out: &mut Vec<u8>, name: &str, value: u64) {
-    field(out, name, itoa::Buffer::new().format(value).as_bytes());
-}
-
-/// Appends the whole head of a response, with whatever `fields` appends in its midst.
-pub(crate) fn head(out: &mut Vec<u8>, manner: &Manner, status: u16, length: Length, fields: impl FnOnce(&mut Vec<u8>)) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    number(u64::from(status), out);
-    out.push(b' ');
-    out.extend_from_slice(phrase(status).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    fields(out);
-    match length {
-        Length::Bytes(n) => number_field(out, "Content-Length", n as u64),
-        Length::Chunked => field(out, "Transfer-Encoding", b"chunked"),
-        Length::None | Length::UntilClose => {}
-    }
-    shared_fields(out, manner);
-    match (manner.after, manner.version) {
-        (After::Close, _) => field(out, "Connection", b"close"),
-        (After::Leave { seconds }, _) => {
-            number_field(out, "Retry-After", seconds.into());
-            field(out, "Connection", b"close");
-        }
-        (After::KeepAlive, Version::Http10) => field(out, "Connection", b"keep-alive"),
-        (After::KeepAlive, Version::Http11) => {}
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-fn shared_fields(out: &mut Vec<u8>, manner: &Manner) {
+/// Adds the fields that every response may have.
+pub(crate) fn shared_fields(fields: &mut Fields<'_>, manner: &Manner) {
     if let Some(origin) = &manner.origin {
-        field(out, "Access-Control-Allow-Origin", origin.as_bytes());
-        field(out, "Access-Control-Expose-Headers", b"Everywire-Cursor, Everywire-Gap, ETag, Retry-After");
-        field(out, "Vary", b"Origin");
+        fields.add("Access-Control-Allow-Origin", origin.as_bytes());
+        fields.add("Access-Control-Expose-Headers", b"Everywire-Cursor, Everywire-Gap, ETag, Retry-After");
+        fields.add("Vary", b"Origin");
     }
     if manner.address == Address::Secret {
-        field(out, "Referrer-Policy", b"no-referrer");
+        fields.add("Referrer-Policy", b"no-referrer");
+    }
+    if let After::Leave { seconds } = manner.after {
+        fields.number("Retry-After", seconds.into());
     }
 }
 
@@ -198,6 +178,6 @@ pub(crate) fn body(out: &mut Vec<u8>, manner: &Manner, bytes: &[u8]) {
 
 /// Appends a whole response with a JSON body.
 pub(crate) fn json(out: &mut Vec<u8>, manner: &Manner, status: u16, json: &[u8]) {
-    head(out, manner, status, Length::Bytes(json.len()), |out| field(out, "Content-Type", b"application/json"));
+    head(out, manner, status, Length::Bytes(json.len()), |fields| fields.add("Content-Type", b"application/json"));
     body(out, manner, json);
 }

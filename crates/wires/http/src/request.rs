@@ -1,7 +1,7 @@
-//! What a request means, apart from HTTP/1.1's framing: from a head to a [`Request`], which becomes an ask.
+//! The meaning of a request, apart from HTTP/1.1's framing: from a head to a [`Request`], which becomes an ask.
 //!
-//! The order of the checks: who may speak at all, the address, the method, the parameters, permission. Size and body
-//! are the framing's affair, by [`Request::max_body`].
+//! The order of the checks: the guard, the address, the method, the parameters, permission. Size and body are the
+//! framing's affair, by [`Request::max_body`].
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::publish::Publication;
 use crate::reading::Reading;
 use crate::reply::{self, Length, Manner};
 
-/// What a request wants.
+/// The meaning of a request.
 pub(crate) enum Request {
     /// A message.
     Publish(Publication),
@@ -34,11 +34,11 @@ pub(crate) enum Request {
     Upgrade(Arc<dyn Upgrade>),
     /// The API.
     Call(Calling),
-    /// To know what is allowed: answered at once.
+    /// A question for the allowed methods: answered at once.
     Options(Options),
 }
 
-/// What OPTIONS is answered.
+/// The answer to OPTIONS.
 pub(crate) struct Options {
     allow: &'static str,
     preflight: bool,
@@ -46,10 +46,10 @@ pub(crate) struct Options {
     headers: Box<[u8]>,
 }
 
-/// What the wire needs to know to understand a request.
+/// The values that the wire needs to understand a request.
 pub(crate) struct Surroundings<'a> {
     pub(crate) service: &'a Service,
-    /// Who asks.
+    /// The identity that asks.
     pub(crate) who: Caller<'a>,
     pub(crate) limits: &'a Limits,
     pub(crate) rules: &'a Rules,
@@ -67,23 +67,23 @@ enum Route {
     Api,
 }
 
-/// What says how the server is. It holds no secrets, and whoever asks (an orchestrator by a pod's address, a load
-/// balancer without a Host) is answered, whatever it shows.
+/// Addresses for the state of the server. They hold no secrets, and every client (an orchestrator by a pod's address, a
+/// load balancer without a Host) is answered, whatever it shows.
 const FOR_EVERYBODY: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// Whether a request asks only how the server is.
+/// Whether a request asks only for the state of the server.
 pub(crate) fn is_for_everybody(head: &Head<'_, '_>) -> bool {
     matches!(head.method, "GET" | "HEAD") && FOR_EVERYBODY.contains(&head.target.path)
 }
 
 /// The most characters of a `User-Agent` that the registry keeps.
 const MAX_AGENT: usize = 120;
-/// Where whoever has no identity gets one.
+/// The address at which a client without an identity gets one.
 const GUESTS: &str = "/v1/guests";
 const ANY_METHOD: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 impl Route {
-    /// The route of a path, and what of the path is a topic.
+    /// The route of a path, and the part of the path that is a topic.
     fn find(path: &str) -> (Self, &str) {
         let whole = match path {
             "/v1/messages" => Route::Messages,
@@ -108,12 +108,17 @@ impl Route {
     }
 }
 
+/// Whether messages are wanted with their later changes.
+fn is_folded(head: &Head<'_, '_>) -> bool {
+    head.target.pairs().any(|pair| pair == ("fold", "1"))
+}
+
 impl Request {
-    /// Understands a head, of which the guard has seen to the origin.
+    /// Understands a head whose origin the guard has checked.
     pub(crate) fn understand(head: &Head<'_, '_>, around: &Surroundings<'_>) -> Result<Self, Problem> {
         if let Some(upgrade) = around.service.upgrades.iter().find(|u| u.serves(head.target.path)) {
             let config = &around.service.config;
-            // Where somebody can have an identity, it can still be shown in the other protocol's words.
+            // If somebody can have an identity, it can still be shown in the other protocol's words.
             if !config.knows_anybody {
                 guard::refuse_forwarded(head, config, around.who)?;
             }
@@ -124,7 +129,7 @@ impl Request {
             head.refuse_encoded()?;
         }
         if !matches!(route, Route::Api) && head.method != "OPTIONS" {
-            // Nothing of a body is read for one who isn't let in.
+            // No body is read for a client that isn't let in.
             around.rules.may_enter(around.who)?;
             guard::refuse_forwarded(head, &around.service.config, around.who)?;
         }
@@ -132,6 +137,8 @@ impl Request {
             (_, "OPTIONS") if Self::is_answered_here(route, head) => Request::Options(Options::of(head, route.allow())),
             (Route::Api, _) => Request::Call(Self::call(head, around)?),
             (Route::Messages, "POST") => Request::Publish(Publication::from_query(head, around)?),
+            // Later changes of messages are known beside the hot path.
+            (Route::Messages, "GET" | "HEAD") if is_folded(head) => Request::Call(Self::call(head, around)?),
             (Route::Messages, "GET" | "HEAD") if Backwards::is_asked(head) => {
                 Request::LookBack(Backwards::understand(head, around.limits)?)
             }
@@ -147,20 +154,21 @@ impl Request {
         Ok(request)
     }
 
-    /// Reading, by some software.
+    /// A request to read, with the software that asks.
     fn read(reading: Reading, head: &Head<'_, '_>) -> Self {
         let agent =
             head.fields.user_agent.map(|agent| String::from_utf8_lossy(agent).chars().take(MAX_AGENT).collect());
         Request::Read(Reading { agent, ..reading })
     }
 
-    /// A call of the API. What isn't data, and how the server is, is for everybody; the API itself knows who may what.
+    /// A call of the API. Everybody may have what isn't data, and the state of the server; the API itself checks
+    /// permissions.
     fn call(head: &Head<'_, '_>, around: &Surroundings<'_>) -> Result<Calling, Problem> {
         let (config, path) = (&around.service.config, head.target.path);
         if path.starts_with("/v1/") && path != GUESTS {
             around.rules.may_enter(around.who)?;
         }
-        // Guests are let in through a proxy only where the operator wants guests, not for want of anything else.
+        // Guests are let in through a proxy only if the operator has set up identities.
         if path.starts_with("/v1/") && (path != GUESTS || !config.knows_anybody) {
             guard::refuse_forwarded(head, config, around.who)?;
         }
@@ -168,12 +176,12 @@ impl Request {
         Ok(call::understand(head, max_body))
     }
 
-    /// The API answers OPTIONS itself, except a browser's question before a request.
+    /// Whether OPTIONS is answered here: the API answers it itself, except a browser's question before a request.
     fn is_answered_here(route: Route, head: &Head<'_, '_>) -> bool {
         !matches!(route, Route::Api) || head.target.path == "*" || head.fields.preflight_method.is_some()
     }
 
-    /// The longest body that the request may have, and what has that bound.
+    /// The longest body that the request may have, and the words that name its kind.
     pub(crate) fn max_body(&self, limits: &Limits, rules: &Rules) -> (usize, &'static str) {
         match self {
             Request::Publish(publication) => publication.max_body(rules),
@@ -198,19 +206,19 @@ impl Options {
 
     /// Appends the whole reply.
     pub(crate) fn reply(&self, manner: &Manner, out: &mut Vec<u8>) {
-        reply::head(out, manner, 204, Length::None, |out| {
-            reply::field(out, "Allow", self.allow.as_bytes());
+        reply::head(out, manner, 204, Length::None, |fields| {
+            fields.add("Allow", self.allow.as_bytes());
             if !self.preflight || manner.origin.is_none() {
                 return;
             }
-            reply::field(out, "Access-Control-Allow-Methods", self.allow.as_bytes());
+            fields.add("Access-Control-Allow-Methods", self.allow.as_bytes());
             if !self.headers.is_empty() {
-                reply::field(out, "Access-Control-Allow-Headers", &self.headers);
+                fields.add("Access-Control-Allow-Headers", &self.headers);
             }
             if self.private_network {
-                reply::field(out, "Access-Control-Allow-Private-Network", b"true");
+                fields.add("Access-Control-Allow-Private-Network", b"true");
             }
-            reply::field(out, "Access-Control-Max-Age", b"600");
+            fields.add("Access-Control-Max-Age", b"600");
         });
     }
 }

@@ -7,6 +7,8 @@
 //! | message | the envelope as `data:` | the body as `data:`, cut at its line ends; Base64 if it isn't UTF-8 | the envelope |
 //! | greeting | the same with `"retained":true`, without `id:` | the same without `id:` | with `"retained":true` |
 //! | gap | `event: gap` | `event: gap` | `{"gap":{…}}` |
+//! | conversation | `event: conversation`, without `id:` | the same | `{"conversation":{…}}` |
+//! | signal | `event: signal`, without `id:` | the same | `{"signal":{…}}` |
 //! | end | `event: close` and `retry:` | the same | `{"close":{…}}` |
 //! | heartbeat | a comment; now and then the position as `id:` | the same | an empty line |
 //!
@@ -14,29 +16,33 @@
 //! `id:` comes without an event only where its reader needs it: at the start, and when its topics have been quiet for
 //! [`QUIET_HEARTBEATS`] while the log went on.
 
+use std::collections::VecDeque;
 use std::io::Write;
 
+use everywire_base::ask::{Call, Reply};
 use everywire_base::clock::Monotonic;
 use everywire_base::cursor::Cursor;
 use everywire_base::envelope;
-use everywire_base::parcel::{Delivery, Format as Name, Gap, Parcel, Taken};
+use everywire_base::id::AskId;
+use everywire_base::parcel::{Delivery, Gap, Parcel, Taken};
 use everywire_base::reason::Reason;
-use everywire_wire::Context;
+use everywire_base::signal::{self, Said};
+use everywire_wire::{Ask, Context};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::head::Version;
+use crate::machine::Link;
 use crate::reading::Format;
-use crate::reply::{self, Length, Manner};
+use crate::reply::{self, Coding, Length, Manner};
 
-/// After how many milliseconds a browser comes back.
+/// The milliseconds after which a browser comes back.
 const RETRY_MS: u64 = 2000;
 
-/// After how many heartbeats without a message a reader is told its position, if that has moved.
+/// The number of heartbeats without a message after which a reader is told its position, if that has moved.
 const QUIET_HEARTBEATS: u8 = 4;
 
-/// A stream under way: when its next heartbeat is due, and what its reader knows of its position.
+/// A stream under way: the time of its next heartbeat, and the position that its reader knows.
 pub(crate) struct Streaming {
     format: Format,
     coding: Coding,
@@ -45,10 +51,22 @@ pub(crate) struct Streaming {
     /// The [`height`] of the position that was told last.
     told: u64,
     heartbeat: Monotonic,
+    /// Conversations of its reader's that have changed, if there are any.
+    changes: Option<Box<Changes>>,
+}
+
+/// The most changed conversations that are remembered while one is asked for.
+const MOST_CHANGED: usize = 256;
+
+/// Conversations that have changed. The API is asked for the state of each.
+#[derive(Default)]
+struct Changes {
+    waiting: VecDeque<Box<str>>,
+    asked: Option<AskId>,
 }
 
 impl Streaming {
-    /// Appends the head and whatever comes first, and begins. The reader is told of `cursor`, if there is one.
+    /// Appends the head and the first bytes, and begins. The reader is told of `cursor`, if there is one.
     pub(crate) fn begin(
         cx: &mut Context<'_>,
         manner: &Manner,
@@ -68,10 +86,43 @@ impl Streaming {
             });
         });
         let told = cursor.map_or(0, height);
-        Self { format, coding, quiet: 0, told, heartbeat: cx.now.monotonic + cx.limits.heartbeat }
+        Self { format, coding, quiet: 0, told, heartbeat: cx.now.monotonic + cx.limits.heartbeat, changes: None }
     }
 
-    /// Appends to what waits, as one chunk.
+    /// Notes that a conversation of its reader's has changed.
+    pub(crate) fn note_change(&mut self, cx: &mut Context<'_>, link: &mut Link<'_>, conversation: &str) {
+        let Changes { waiting, .. } = &mut **self.changes.get_or_insert_default();
+        if waiting.len() < MOST_CHANGED && !waiting.iter().any(|known| &**known == conversation) {
+            waiting.push_back(conversation.into());
+        }
+        self.ask(cx, link);
+    }
+
+    /// Asks the API for the next changed conversation, one at a time.
+    fn ask(&mut self, cx: &mut Context<'_>, link: &mut Link<'_>) {
+        let Some(changes) = self.changes.as_mut().filter(|changes| changes.asked.is_none()) else { return };
+        let Some(next) = changes.waiting.pop_front() else {
+            self.changes = None;
+            return;
+        };
+        let ask = link.number();
+        changes.asked = Some(ask);
+        let who = link.known.as_ref().and_then(|known| known.registered());
+        cx.asks.push((ask, Ask::Call(Call::conversation(&next, who))));
+    }
+
+    /// Tells the conversation. One that isn't its reader's any more gets no event: it is missing in the list.
+    pub(crate) fn called(&mut self, cx: &mut Context<'_>, link: &mut Link<'_>, ask: AskId, reply: Option<Reply>) {
+        let Some(changes) = self.changes.as_mut().filter(|changes| changes.asked == Some(ask)) else { return };
+        changes.asked = None;
+        if let Some(reply) = reply.filter(|reply| reply.status == 200) {
+            let format = self.format;
+            self.write(cx, |out| write_named(format, "conversation", &reply.body, out));
+        }
+        self.ask(cx, link);
+    }
+
+    /// Appends bytes to the outbox, as one chunk.
     fn write(&self, cx: &mut Context<'_>, write: impl FnOnce(&mut Vec<u8>)) {
         cx.out.write(|out| self.coding.frame(out, write));
     }
@@ -87,30 +138,35 @@ impl Streaming {
     pub(crate) fn push(&mut self, cx: &mut Context<'_>, delivery: &Delivery<'_>) -> Taken {
         match delivery {
             Delivery::Gap(gap) => self.write(cx, |out| write_gap(self.format, gap, out)),
-            _ if cx.out.len() >= cx.limits.outbox_bytes => return Taken::Full,
+            Delivery::Signal(signal) => {
+                let (name, coding, format) = (signal_name(self.format), self.coding, self.format);
+                let write = |said: &Said, out: &mut Vec<u8>| coding.frame(out, |out| write_signal(format, said, out));
+                cx.out.share(&signal.rendition(coding.name(name), write));
+            }
             Delivery::Message(parcel, _) => {
                 (self.quiet, self.told) = (0, height(&parcel.cursor()));
-                let (names, write) = rendition(self.format);
-                let (name, coding) = (names[self.coding as usize], self.coding);
+                let (name, write) = rendition(self.format);
+                let (name, coding) = (self.coding.name(name), self.coding);
                 cx.out.share(&parcel.rendition(name, |parcel, out| coding.frame(out, |out| write(parcel, out))));
             }
             Delivery::Retained(parcel, _) => {
                 self.write(cx, |out| write_retained(self.format, parcel, out));
             }
-            Delivery::Release(_) => {}
+            Delivery::Release(_) | Delivery::Conversation(_) => {}
         }
         Taken::Yes
     }
 
-    /// Says that the connection lives, and where its reader stands: a topic may be quiet while others are not.
+    /// Says that the connection lives, and tells its reader's position: a topic may be quiet while others are not. While it
+    /// catches up its messages tell it; a gap may have to be said before.
     pub(crate) fn tick(&mut self, cx: &mut Context<'_>) {
         self.heartbeat = cx.now.monotonic + cx.limits.heartbeat;
-        if cx.out.len() >= cx.limits.outbox_bytes {
+        if cx.is_full() {
             return;
         }
         self.quiet = self.quiet.saturating_add(1);
         let cursor = &cx.position.cursor;
-        let moves = self.quiet >= QUIET_HEARTBEATS && self.told != height(cursor);
+        let moves = cx.position.live && self.quiet >= QUIET_HEARTBEATS && self.told != height(cursor);
         if moves {
             (self.quiet, self.told) = (0, height(cursor));
         }
@@ -126,7 +182,7 @@ impl Streaming {
         });
     }
 
-    /// Says why it ends, and when to come back.
+    /// Says the reason for the end, and the delay until the client may come back.
     pub(crate) fn end(&self, cx: &mut Context<'_>, reason: &Reason) {
         let back = reason.reconnect();
         let delay = back.map_or(0, |d| d.as_millis() as u64);
@@ -145,38 +201,7 @@ impl Streaming {
             }
             Format::Lines => out.extend_from_slice(format!("{{\"close\":{json}}}\n").as_bytes()),
         });
-        if self.coding == Coding::Chunked {
-            cx.out.copy(b"0\r\n\r\n");
-        }
-    }
-}
-
-/// How the parts of a stream are told apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Coding {
-    /// Not at all: HTTP/1.0.
-    Bare,
-    /// Each is a chunk.
-    Chunked,
-}
-
-impl Coding {
-    fn of(manner: &Manner) -> Self {
-        match manner.version {
-            Version::Http10 => Coding::Bare,
-            Version::Http11 => Coding::Chunked,
-        }
-    }
-
-    /// Appends what `write` appends, framed.
-    fn frame(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = out.len();
-        write(out);
-        if self == Coding::Chunked && out.len() > start {
-            let size = format!("{:x}\r\n", out.len() - start);
-            out.splice(start..start, size.into_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
+        cx.out.copy(self.coding.end());
     }
 }
 
@@ -186,19 +211,19 @@ pub(crate) fn head(out: &mut Vec<u8>, manner: &Manner, format: Format, cursor: O
         Format::EventsJson | Format::EventsBody => b"text/event-stream",
         Format::Lines => b"application/x-ndjson",
     };
-    let length = if Coding::of(manner) == Coding::Chunked { Length::Chunked } else { Length::UntilClose };
-    reply::head(out, &manner.clone().closing(), 200, length, |out| {
-        reply::field(out, "Content-Type", content_type);
-        reply::field(out, "Cache-Control", b"no-store, no-transform");
-        reply::field(out, "X-Accel-Buffering", b"no");
-        reply::field(out, "X-Content-Type-Options", b"nosniff");
+    reply::head(out, &manner.clone().closing(), 200, Length::Open, |fields| {
+        fields.add("Content-Type", content_type);
+        fields.add("Cache-Control", b"no-store, no-transform");
+        fields.add("X-Accel-Buffering", b"no");
+        fields.add("X-Content-Type-Options", b"nosniff");
         if let Some(cursor) = cursor {
-            reply::field(out, "Everywire-Cursor", cursor.to_string().as_bytes());
+            fields.add("Everywire-Cursor", cursor.to_string().as_bytes());
         }
     });
 }
 
-/// A comment, when to come back, and where the stream begins. A browser takes an `id:` only with a blank line after it.
+/// Writes a comment, the delay until a browser comes back, and the position where the stream begins. A browser takes an
+/// `id:` only with a blank line after it.
 fn opening(out: &mut Vec<u8>, pad: usize, cursor: Option<&Cursor>) {
     const COMMENT: &[u8] = b": everywire";
     out.extend_from_slice(COMMENT);
@@ -235,25 +260,43 @@ fn write_event(name: &str, data: &str, out: &mut Vec<u8>) {
 
 type Render = fn(&Parcel, &mut Vec<u8>);
 
-/// The same bytes, bare and as one chunk.
-fn names(name: &'static str) -> [Name; 2] {
-    [Name::bare(name), Name { name, framing: "chunked" }]
-}
-
-/// The names of a format's renditions, bare and chunked, and what writes it.
-fn rendition(format: Format) -> ([Name; 2], Render) {
+/// The name of a format's rendition, and the function that writes it.
+fn rendition(format: Format) -> (&'static str, Render) {
     match format {
-        Format::EventsJson => (names("http.events.json"), |parcel, out| {
+        Format::EventsJson => ("http.events.json", |parcel, out| {
             write_message(parcel, out, write_envelope_data);
         }),
-        Format::EventsBody => (names("http.events.body"), |parcel, out| {
+        Format::EventsBody => ("http.events.body", |parcel, out| {
             write_message(parcel, out, write_body_data);
         }),
-        Format::Lines => (names("http.lines"), |parcel, out| {
+        Format::Lines => ("http.lines", |parcel, out| {
             envelope::write(parcel, out);
             out.push(b'\n');
         }),
     }
+}
+
+/// The name of a signal's rendition.
+fn signal_name(format: Format) -> &'static str {
+    if format == Format::Lines { "http.lines" } else { "http.events" }
+}
+
+/// A signal: it has no place in the log, and so no `id:`.
+fn write_signal(format: Format, said: &Said, out: &mut Vec<u8>) {
+    let mut json = Vec::with_capacity(128);
+    signal::json(said, &mut json);
+    write_named(format, "signal", &json, out);
+}
+
+/// A JSON object that is no message, by its name.
+fn write_named(format: Format, name: &str, json: &[u8], out: &mut Vec<u8>) {
+    let (before, after) = match format {
+        Format::Lines => (format!("{{\"{name}\":"), "}\n"),
+        Format::EventsJson | Format::EventsBody => (format!("event: {name}\ndata: "), "\n\n"),
+    };
+    out.extend_from_slice(before.as_bytes());
+    out.extend_from_slice(json);
+    out.extend_from_slice(after.as_bytes());
 }
 
 fn write_message(parcel: &Parcel, out: &mut Vec<u8>, data: fn(&Parcel, &mut Vec<u8>)) {
@@ -263,7 +306,8 @@ fn write_message(parcel: &Parcel, out: &mut Vec<u8>, data: fn(&Parcel, &mut Vec<
     out.push(b'\n');
 }
 
-/// The publisher's name of the event. Other wires than HTTP may have let line ends through: they'd be fields here.
+/// Writes the publisher's name of the event. Other wires than HTTP may have let line ends through: they'd be fields
+/// here.
 fn write_event_name(parcel: &Parcel, out: &mut Vec<u8>) {
     if let Some(event) = &parcel.message().event {
         out.extend_from_slice(b"event: ");
@@ -278,8 +322,8 @@ fn write_envelope_data(parcel: &Parcel, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// The body, each of its lines as a `data:` of its own: the browser puts line ends between them again. A body that is
-/// not UTF-8 can't stand in an event stream, so it comes as Base64; `format=json` says which is which.
+/// Writes the body, each of its lines as a `data:` of its own: the browser puts line ends between them again. A body
+/// that is not UTF-8 can't stand in an event stream, so it comes as Base64; `format=json` tells the two apart.
 fn write_body_data(parcel: &Parcel, out: &mut Vec<u8>) {
     let body = &parcel.message().body;
     match std::str::from_utf8(body) {
@@ -294,8 +338,8 @@ fn data_line(line: &str, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// A retained greeting stands outside the order: it carries the cursor at which the subscription begins, not its own
-/// (RULES 5), and leaves the reader's position alone.
+/// Writes a retained greeting, which stands outside the order: it carries the cursor at which the subscription begins,
+/// not its own (RULES 5), and leaves the reader's position alone.
 fn write_retained(format: Format, parcel: &Parcel, out: &mut Vec<u8>) {
     match format {
         Format::Lines => {

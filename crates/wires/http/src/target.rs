@@ -1,4 +1,5 @@
-//! The request target: its forms (RFC 9112 §3.2), the query's pairs, and their values: see [`query`] for what `+` is.
+//! The request target: its forms (RFC 9112 §3.2), the query's pairs, and their values: see [`query`] for the meaning of
+//! `+`.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,9 +13,9 @@ use crate::problem::Problem;
 pub(crate) struct Target<'a> {
     /// Host and port, if the target is in absolute form: it overrides `Host`.
     pub(crate) authority: Option<&'a str>,
-    /// From the first `/`; `*` for the whole server.
+    /// The path from the first `/` on; `*` for the whole server.
     pub(crate) path: &'a str,
-    /// After the `?`; empty if there is none.
+    /// The part after the `?`; empty if there is none.
     pub(crate) query: &'a str,
 }
 
@@ -80,7 +81,7 @@ pub(crate) fn once<T>(place: &mut Option<T>, value: T, name: &str) -> Result<(),
     }
 }
 
-/// A whole number; one that is too large for 64 bits counts as the largest.
+/// Reads a whole number; one that is too large for 64 bits counts as the largest.
 pub(crate) fn whole(text: &str, name: &str) -> Result<u64, Problem> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(Problem::bad(format!("`{name}` is a whole number, like `{name}=10`")));
@@ -88,7 +89,7 @@ pub(crate) fn whole(text: &str, name: &str) -> Result<u64, Problem> {
     Ok(text.parse().unwrap_or(u64::MAX))
 }
 
-/// Seconds, perhaps with decimals.
+/// Reads seconds, perhaps with decimals.
 pub(crate) fn seconds(text: &str, name: &str) -> Result<Duration, Problem> {
     let (whole_part, decimals) = text.split_once('.').unwrap_or((text, "0"));
     let wrong = |_| Problem::bad(format!("`{name}` is a number of seconds, like `{name}=10`"));
@@ -98,7 +99,7 @@ pub(crate) fn seconds(text: &str, name: &str) -> Result<Duration, Problem> {
     Ok(Duration::from_millis(whole_part.saturating_mul(1000).saturating_add(millis)))
 }
 
-/// A switch: `1` or `true`, `0` or `false`; a bare name is on.
+/// Reads a switch: `1` or `true`, `0` or `false`; a bare name is on.
 pub(crate) fn switch(text: &str, name: &str) -> Result<bool, Problem> {
     match text {
         "1" | "true" | "" => Ok(true),

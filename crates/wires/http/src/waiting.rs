@@ -1,4 +1,4 @@
-//! The short states between a request and what it becomes: a subscription that is asked for, a call that is under way.
+//! The short states after a request: a subscription that is asked for, a call that is under way.
 
 use everywire_base::ask::{Reply, Subscribed, Unsubscribe};
 use everywire_base::id::AskId;
@@ -30,12 +30,21 @@ impl Subscribing {
         self.ask
     }
 
-    /// The registry doesn't take its user.
+    /// The name of the wire that begins.
+    pub(crate) fn name(&self) -> &'static str {
+        match &self.shape {
+            Shape::ShortPoll { .. } => "poll",
+            Shape::LongPoll { .. } | Shape::Watch { .. } => "longpoll",
+            Shape::Stream { format, .. } => format.name(),
+        }
+    }
+
+    /// Refuses the request, since the registry doesn't take its user.
     pub(crate) fn refused(self, cx: &mut Context<'_>, link: &mut Link<'_>, refusal: Refusal) -> Phase {
         unsubscribe(cx, link);
         let problem = Problem::from(refusal);
         cx.out.write(|out| problem.reply(&self.manner, out));
-        // Asked again, the credentials are to be checked anew.
+        // If they are shown again, the credentials are to be checked anew.
         *link.known = None;
         Phase::after(cx, &self.manner)
     }
@@ -50,16 +59,16 @@ impl Subscribing {
             cx.out.write(|out| problem.reply(&manner, out));
             return Phase::after(cx, &manner);
         }
-        let now = cx.now.monotonic;
+        let (now, gap) = (cx.now.monotonic, subscribed.gap);
         match shape {
             Shape::ShortPoll { limit } => {
-                Phase::Polling(Polling::new(manner, Patience::None, limit, now + cx.limits.slow_request))
+                Phase::Polling(Polling::new(manner, Patience::None, limit, now + cx.limits.slow_request, gap))
             }
             Shape::LongPoll { limit, wait } => {
                 let until = link.patience(cx, now + wait);
-                Phase::Polling(Polling::new(manner, Patience::Long, limit, until))
+                Phase::Polling(Polling::new(manner, Patience::Long, limit, until, gap))
             }
-            Shape::Watch { wait } => Phase::Watching(Watching::new(manner, link.patience(cx, now + wait))),
+            Shape::Watch { wait } => Phase::Watching(Watching::new(manner, link.patience(cx, now + wait), gap)),
             Shape::Stream { format, pad, begins } => {
                 let told = (begins == Begins::AtAnEnd).then_some(&subscribed.cursor);
                 if manner.content == Content::Whole {
@@ -73,7 +82,7 @@ impl Subscribing {
     }
 }
 
-/// Ends what the connection reads.
+/// Ends all subscriptions of the connection.
 pub(crate) fn unsubscribe(cx: &mut Context<'_>, link: &mut Link<'_>) {
     cx.asks.push((link.number(), Ask::Unsubscribe(Unsubscribe::All)));
 }

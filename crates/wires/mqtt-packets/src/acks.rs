@@ -6,29 +6,29 @@ use crate::fields::{Fields, put_packet};
 use crate::properties::place;
 use crate::{Packet, PacketError, Properties, Reason, Side, Version};
 
-/// Which of them.
+/// The packets of this shape.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AckKind {
-    /// At least once: it is there.
+    /// At least once: the message has arrived.
     Puback,
-    /// Exactly once, part 1: it is there.
+    /// Exactly once, part 1: the message has arrived.
     Pubrec,
-    /// Exactly once, part 2: its number is free.
+    /// Exactly once, part 2: the packet identifier is free.
     Pubrel,
-    /// Exactly once, part 3: the number is free here too.
+    /// Exactly once, part 3: the packet identifier is free here too.
     Pubcomp,
 }
 
 /// An acknowledgement.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ack {
-    /// Which.
+    /// The packet.
     pub kind: AckKind,
-    /// Of what.
+    /// The identifier of the message.
     pub packet_id: NonZeroU16,
-    /// What came of it.
+    /// The result.
     pub reason: Reason,
-    /// The rest.
+    /// The properties.
     pub properties: Properties,
 }
 
@@ -48,7 +48,7 @@ const PUBLISHED: &[Reason] = &[
 const RELEASED: &[Reason] = &[Reason::Success, Reason::PacketIdNotFound];
 
 impl Ack {
-    /// One that says nothing else.
+    /// An acknowledgement without properties.
     pub fn new(kind: AckKind, packet_id: NonZeroU16, reason: Reason) -> Self {
         Self { kind, packet_id, reason, properties: Properties::default() }
     }

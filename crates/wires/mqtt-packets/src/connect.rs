@@ -9,38 +9,38 @@ use crate::{PacketError, Properties, Reason, Side, Version};
 /// A client wants to connect.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Connect {
-    /// Which standard it speaks.
+    /// The version that it speaks.
     pub version: Version,
     /// Whether it is another server that passes messages on: in 3.1 and 3.1.1 its level says so, by the highest bit.
     pub is_bridge: bool,
     /// Whether it wants nothing of an earlier session.
     pub clean_start: bool,
-    /// How long it may be silent, in seconds; 0 is for ever.
+    /// The time that it may be silent, in seconds; 0 is for ever.
     pub keep_alive: u16,
-    /// Its name; empty wants one.
+    /// Its name; empty asks for one.
     pub client_id: Box<str>,
-    /// What is published when it goes without a goodbye.
+    /// The will that is published when it goes without a goodbye.
     pub will: Option<Will>,
     /// The user.
     pub user_name: Option<Box<str>>,
     /// The password, or a token.
     pub password: Option<Bytes>,
-    /// The rest.
+    /// The properties.
     pub properties: Properties,
 }
 
-/// What is published when a client goes without a goodbye (§3.1.2.5).
+/// The message that is published when a client goes without a goodbye (§3.1.2.5).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Will {
-    /// Where.
+    /// The topic.
     pub topic: Box<str>,
-    /// What.
+    /// The payload.
     pub payload: Bytes,
-    /// How sure.
+    /// The quality of service.
     pub qos: u8,
     /// Whether it is retained.
     pub retain: bool,
-    /// The rest.
+    /// The properties.
     pub properties: Properties,
 }
 
@@ -56,7 +56,7 @@ mod flag {
 }
 
 impl Connect {
-    /// The level that the body of a CONNECT names, as far as it can be read, without the bit of a bridge.
+    /// The level that the body of a CONNECT names, if it can be read, without the bit of a bridge.
     pub fn level(body: &[u8]) -> Option<u8> {
         let fields = &mut Fields(body);
         (fields.binary().ok()? == b"MQTT").then(|| fields.u8().ok()).flatten().map(|level| level & !BRIDGE)
@@ -86,7 +86,7 @@ impl Connect {
             will =
                 Some(Will { topic, payload, qos: flags >> 3 & 3, retain: flags & flag::WILL_RETAIN != 0, properties });
         }
-        // In 3.1 the length says whether they are there, whatever the flags say.
+        // The length says in 3.1 whether user name and password are there, even if the flags say otherwise.
         let has = |fields: &Fields<'_>, flag| flags & flag != 0 && !(version == Version::V31 && fields.is_empty());
         let user_name = if has(fields, flag::USER_NAME) { Some(fields.text()?.into()) } else { None };
         let password = if has(fields, flag::PASSWORD) { Some(bytes(fields.binary()?)) } else { None };
@@ -138,10 +138,10 @@ impl Connect {
     }
 }
 
-/// The bit of the level that says: a bridge. No standard has it; mosquitto and those who speak with it do.
+/// The bit of the level that marks a bridge. No standard has it; mosquitto and its peers do.
 const BRIDGE: u8 = 0x80;
 
-/// Name and level (§3.1.2.1, §3.1.2.2), and whether it is a bridge. 3.1 has another name.
+/// Reads name and level (§3.1.2.1, §3.1.2.2), and whether the client is a bridge. 3.1 has another name.
 fn version(fields: &mut Fields<'_>) -> Result<(Version, bool), PacketError> {
     let unsupported = |what| PacketError { reason: Reason::UnsupportedVersion, what };
     let (name, level) = (fields.binary()?, fields.u8()?);
@@ -154,7 +154,7 @@ fn version(fields: &mut Fields<'_>) -> Result<(Version, bool), PacketError> {
     }
 }
 
-/// The flags, if they may stand together. 3.1 passes over those that say nothing.
+/// The flags, if they may stand together. 3.1 passes over flags that have no meaning.
 fn checked_flags(mut flags: u8, version: Version) -> Result<u8, PacketError> {
     if version == Version::V31 {
         flags &= !flag::RESERVED;
@@ -182,9 +182,9 @@ fn checked_flags(mut flags: u8, version: Version) -> Result<u8, PacketError> {
 pub struct Connack {
     /// Whether an earlier session goes on.
     pub session_present: bool,
-    /// What came of it.
+    /// The result.
     pub reason: Reason,
-    /// The rest.
+    /// The properties.
     pub properties: Properties,
 }
 

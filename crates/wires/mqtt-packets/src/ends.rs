@@ -7,9 +7,9 @@ use crate::{Id, Packet, PacketError, Properties, Reason, Side, Version};
 /// The end of a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Disconnect {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// The rest.
+    /// The properties.
     pub properties: Properties,
 }
 
@@ -30,7 +30,7 @@ const BY_CLIENT: &[Reason] = &[
     Reason::AdministrativeAction,
     Reason::PayloadFormatInvalid,
 ];
-/// Reasons that only a server's may have besides (§3.14.2.1).
+/// Further reasons that only a server's may have (§3.14.2.1).
 const BY_SERVER: &[Reason] = &[
     Reason::NotAuthorized,
     Reason::ServerBusy,
@@ -77,7 +77,7 @@ impl Disconnect {
 /// A step of an enhanced authentication (§4.12).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Auth {
-    /// Which step.
+    /// The step.
     pub reason: Reason,
     /// Method and data.
     pub properties: Properties,

@@ -6,15 +6,15 @@ use bytes::Bytes;
 
 use crate::PacketError;
 
-/// What the first bytes say of a variable byte integer (§1.5.5).
+/// A variable byte integer (§1.5.5), as far as the first bytes tell.
 pub(crate) enum Variable {
     Unknown,
     Malformed,
-    /// Its value, and how many bytes it takes.
+    /// Its value, and the number of bytes that it takes.
     Known(u32, usize),
 }
 
-/// Reads a variable byte integer; one that takes more bytes than it must is none (MQTT-1.5.5-1).
+/// Reads a variable byte integer; one that takes more bytes than it must is malformed (MQTT-1.5.5-1).
 pub(crate) fn variable(bytes: &[u8]) -> Variable {
     let mut value = 0;
     for (at, byte) in bytes.iter().take(4).enumerate() {
@@ -27,7 +27,7 @@ pub(crate) fn variable(bytes: &[u8]) -> Variable {
     if bytes.len() < 4 { Variable::Unknown } else { Variable::Malformed }
 }
 
-/// What is left of a packet's body.
+/// The rest of a packet's body.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -72,7 +72,7 @@ impl<'a> Fields<'a> {
         self.take(usize::from(len))
     }
 
-    /// UTF-8 without U+0000 (MQTT-1.5.4-1, -2).
+    /// Reads UTF-8 without U+0000 (MQTT-1.5.4-1, -2).
     pub(crate) fn text(&mut self) -> Result<&'a str, PacketError> {
         let bytes = self.binary()?;
         let text = simdutf8::basic::from_utf8(bytes);
@@ -83,12 +83,12 @@ impl<'a> Fields<'a> {
         Ok(text)
     }
 
-    /// A packet identifier (§2.2.1).
+    /// Reads a packet identifier (§2.2.1).
     pub(crate) fn packet_id(&mut self) -> Result<NonZeroU16, PacketError> {
         NonZeroU16::new(self.u16()?).ok_or(PacketError::protocol("a packet identifier of 0"))
     }
 
-    /// Nothing may be left.
+    /// Checks that nothing is left.
     pub(crate) fn end(&self) -> Result<(), PacketError> {
         if self.is_empty() { Ok(()) } else { Err(PacketError::malformed("the packet is longer than its fields")) }
     }
@@ -102,7 +102,7 @@ pub(crate) fn put_variable(mut value: u32, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// How many bytes a variable byte integer takes.
+/// The number of bytes that a variable byte integer takes.
 pub(crate) fn variable_len(value: usize) -> usize {
     match value {
         0..0x80 => 1,
@@ -119,7 +119,7 @@ pub(crate) fn put_binary(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes[..len]);
 }
 
-/// Appends a packet: its fixed header, and what `body` writes.
+/// Appends a packet: its fixed header, and the bytes that `body` writes.
 pub(crate) fn put_packet(first: u8, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let mut rest = Vec::with_capacity(64);
     body(&mut rest);

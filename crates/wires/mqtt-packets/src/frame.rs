@@ -5,14 +5,14 @@ use crate::fields::{Variable, variable};
 /// The longest rest of a packet (§1.5.5).
 pub const MAX_REMAINING: usize = 268_435_455;
 
-/// What the first bytes say of a packet.
+/// A packet, as far as the first bytes tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Frame {
     /// More bytes are needed.
     Unknown,
-    /// The length is none.
+    /// The length is malformed.
     Malformed,
-    /// A packet with a body of so many bytes.
+    /// A packet whose length is known.
     Known {
         /// Type and flags.
         first: u8,

@@ -1,14 +1,14 @@
 //! The control packets of MQTT 3.1, 3.1.1 and 5.0, to and from bytes.
 //!
-//! No state, no socket, no clock: what one packet alone shows to be wrong is refused here, with the reason code that
-//! the standard names; what takes a connection to know is the wire's. The server, the client and the simulation read and
-//! write with the same code.
+//! No state, no socket, no clock: faults that one packet alone shows are refused here, with the reason code that the
+//! standard names; faults that only a connection shows are the wire's. The server, the client and the simulation read
+//! and write with the same code.
 //!
 //! | module | section of MQTT-5.0 |
 //! | --- | --- |
 //! | `frame` | §2.1.1, §2.1.4: the fixed header |
 //! | `fields` | §1.5: integers, strings, binary data |
-//! | `properties` | §2.2.2: which there are, where they may stand, what they may say |
+//! | `properties` | §2.2.2: the properties, their packets and their values |
 //! | `reason` | §2.4: reason codes, and the return codes of 3.1.1 |
 //! | `connect`, `publish`, `acks`, `subscribe`, `ends` | §3: the packets |
 //!
@@ -36,7 +36,7 @@ pub use publish::{Publish, PublishHead, publish_properties};
 pub use reason::Reason;
 pub use subscribe::{Options, SHARED, Suback, Subscribe, Unsuback, Unsubscribe};
 
-/// Which standard a connection speaks.
+/// The version that a connection speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Version {
     /// 3.1 (level 3), which has no session present flag, and flags and bits that are passed over.
@@ -47,7 +47,7 @@ pub enum Version {
     V5,
 }
 
-/// Who sent a packet.
+/// The side that sent a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
     /// The client.
@@ -56,13 +56,13 @@ pub enum Side {
     Server,
 }
 
-/// Why bytes are no packet.
+/// The reason why bytes are no packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct PacketError {
-    /// What the standard calls it.
+    /// The standard's code.
     pub reason: Reason,
-    /// What is wrong.
+    /// The fault.
     pub what: &'static str,
 }
 

@@ -25,9 +25,9 @@ pub enum Packet<'a> {
     Unsubscribe(Unsubscribe),
     /// The answer.
     Unsuback(Unsuback),
-    /// Are you there?
+    /// A question whether the other side is there.
     Pingreq,
-    /// Yes.
+    /// The answer to it.
     Pingresp,
     /// The end.
     Disconnect(Disconnect),
@@ -35,12 +35,12 @@ pub enum Packet<'a> {
     Auth(Auth),
 }
 
-/// The type of CONNECT: what a client begins with.
+/// The type of CONNECT, with which a client begins.
 pub(crate) const CONNECT: u8 = 1;
 
 impl<'a> Packet<'a> {
-    /// Reads a packet that `side` has sent: the first byte, and all after the fixed header. What version a connection
-    /// speaks its CONNECT says.
+    /// Reads a packet that `side` has sent: the first byte, and all after the fixed header. A CONNECT itself says the
+    /// version.
     pub fn read(version: Version, side: Side, first: u8, body: &'a [u8]) -> Result<Self, PacketError> {
         let kind = first >> 4;
         let version = if kind == CONNECT { Connect::version(body).unwrap_or(version) } else { version };
@@ -85,7 +85,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Leaves out what only explains: reason string and user properties. A PUBLISH stays as it is.
+    /// Leaves out explanations: reason string and user properties. A PUBLISH stays as it is.
     pub fn remove_texts(&mut self) {
         match self {
             Packet::Connack(Connack { properties, .. })
@@ -109,7 +109,8 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The flags of the fixed header (§2.1.3). In 3.1 most are of no use, and PUBREL, SUBSCRIBE and UNSUBSCRIBE may come again.
+/// Checks the flags of the fixed header (§2.1.3). In 3.1 most are of no use, and PUBREL, SUBSCRIBE and UNSUBSCRIBE may
+/// come again.
 fn check_flags(version: Version, kind: u8, flags: u8) -> Result<(), PacketError> {
     let (meant, expected) = match (kind, version) {
         (6 | 8 | 10, Version::V31) => (0b0110, 2),
@@ -123,7 +124,7 @@ fn check_flags(version: Version, kind: u8, flags: u8) -> Result<(), PacketError>
     Err(PacketError::malformed("the flags of the fixed header are reserved"))
 }
 
-/// Who may send which (§2.1.2).
+/// Checks that this side may send this packet (§2.1.2).
 fn check_side(kind: u8, side: Side) -> Result<(), PacketError> {
     let by_server_alone = matches!(kind, 2 | 9 | 11 | 13);
     let by_client_alone = matches!(kind, 1 | 8 | 10 | 12);

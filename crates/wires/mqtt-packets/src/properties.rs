@@ -1,11 +1,11 @@
-//! Properties (MQTT-5.0 §2.2.2.2): one table says what each is called, how it is written, and where it may stand.
+//! Properties (MQTT-5.0 §2.2.2.2): one table holds the name of each, its form, and the places where it may stand.
 
 use bytes::Bytes;
 
 use crate::fields::{Fields, bytes, put_binary, put_variable, variable_len};
 use crate::{PacketError, Reason, Side};
 
-/// Where properties stand.
+/// The places where properties stand.
 pub(crate) mod place {
     pub(crate) const CONNECT: u16 = 1;
     pub(crate) const WILL: u16 = 2;
@@ -22,7 +22,7 @@ pub(crate) mod place {
 
 use place::{ACKS, ALL, AUTH, CONNACK, CONNECT, DISCONNECT, PUBLISH, SUBACK, SUBSCRIBE, WILL};
 
-/// How a property is written (§1.5).
+/// The form in which a property is written (§1.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Shape {
     /// 0 or 1.
@@ -79,7 +79,7 @@ properties! {
     SharedSubscriptionAvailable = 0x2a, Flag, CONNACK;
 }
 
-/// What a property says.
+/// The value of a property.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Value {
     /// A byte, two bytes, four bytes or a variable byte integer, as its property is written.
@@ -92,7 +92,7 @@ pub enum Value {
     Pair(Box<str>, Box<str>),
 }
 
-/// The properties of a packet, in its order. Of those that may stand once, one.
+/// The properties of a packet, in their order. A property that may stand once stands once.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Properties(Vec<(Id, Value)>);
 
@@ -182,7 +182,7 @@ impl Properties {
         })
     }
 
-    /// Without what only explains: reason string and user properties (MQTT-3.1.2-29).
+    /// Leaves out explanations: reason string and user properties (MQTT-3.1.2-29).
     pub fn remove_texts(&mut self) {
         self.0.retain(|(id, _)| !matches!(id, Id::ReasonString | Id::UserProperty));
     }
@@ -247,7 +247,7 @@ fn read(fields: &mut Fields<'_>, shape: Shape) -> Result<Value, PacketError> {
     })
 }
 
-/// What a property may say.
+/// Checks the value of a property.
 fn check(id: Id, value: &Value, place: u16, side: Side) -> Result<(), PacketError> {
     let Value::Number(number) = value else {
         let is_pattern = |text: &str| text.contains(['+', '#']);
@@ -292,7 +292,7 @@ pub(crate) fn write(id: Id, value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-/// The length of a block of so many bytes with its length.
+/// The length of a block of this many bytes, with its length field.
 pub(crate) fn block_len(bytes: usize) -> usize {
     variable_len(bytes) + bytes
 }

@@ -1,5 +1,5 @@
 //! PUBLISH (MQTT-5.0 §3.3). It is written in two parts: a head that is the connection's own, and a tail, properties and
-//! payload, which may be shared by all who get the message.
+//! payload, which may be shared by all clients that get the message.
 
 use std::num::NonZeroU16;
 
@@ -12,21 +12,21 @@ use crate::{Id, PacketError, Properties, Reason, Side, Version};
 pub struct Publish<'a> {
     /// Whether it may have been sent before.
     pub dup: bool,
-    /// How sure.
+    /// The quality of service.
     pub qos: u8,
     /// Whether it is retained.
     pub retain: bool,
-    /// Where; empty if an alias says it.
+    /// The topic; empty if an alias says it.
     pub topic: &'a str,
-    /// With QoS 1 and 2.
+    /// The packet identifier, with QoS 1 and 2.
     pub packet_id: Option<NonZeroU16>,
-    /// The rest.
+    /// The properties.
     pub properties: Properties,
-    /// What.
+    /// The payload.
     pub payload: &'a [u8],
 }
 
-/// A topic that may be published to (§4.7).
+/// Checks that a topic may be published to (§4.7).
 pub(crate) fn check_topic(topic: &str) -> Result<(), PacketError> {
     let invalid = |what| Err(PacketError { reason: Reason::TopicNameInvalid, what });
     if topic.is_empty() {
@@ -76,23 +76,23 @@ impl<'a> Publish<'a> {
     }
 }
 
-/// What comes before properties and payload.
+/// The part before properties and payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PublishHead<'a> {
     /// Whether it may have been sent before.
     pub dup: bool,
-    /// How sure.
+    /// The quality of service.
     pub qos: u8,
     /// Whether it is retained.
     pub retain: bool,
-    /// Where; empty if an alias says it.
+    /// The topic; empty if an alias says it.
     pub topic: &'a str,
-    /// With QoS 1 and 2.
+    /// The packet identifier, with QoS 1 and 2.
     pub packet_id: Option<NonZeroU16>,
 }
 
 impl PublishHead<'_> {
-    /// The bytes of the whole packet, with a tail of so many.
+    /// The number of bytes of the whole packet, with those of its tail.
     pub fn packet_len(&self, tail: usize) -> usize {
         1 + block_len(self.rest(tail))
     }
@@ -101,7 +101,7 @@ impl PublishHead<'_> {
         2 + self.topic.len() + if self.packet_id.is_some() { 2 } else { 0 } + tail
     }
 
-    /// Appends the head of a packet with a tail of so many bytes.
+    /// Appends the head of a packet whose tail has this length.
     pub fn write(&self, tail: usize, out: &mut Vec<u8>) {
         out.push(0x30 | u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain));
         put_variable(self.rest(tail) as u32, out);

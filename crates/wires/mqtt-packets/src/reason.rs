@@ -1,4 +1,4 @@
-//! Reason codes (MQTT-5.0 §2.4), and what 3.1.1 has in their place.
+//! Reason codes (MQTT-5.0 §2.4), and the return codes that 3.1.1 has in their place.
 
 macro_rules! reasons {
     ($($name:ident = $code:literal, $text:literal;)*) => {
@@ -102,7 +102,7 @@ impl Reason {
         }
     }
 
-    /// What a return code of 3.1.1 means.
+    /// The reason for a return code of 3.1.1.
     pub(crate) fn of_connack_v3(code: u8) -> Option<Self> {
         let known = [
             Reason::Success,

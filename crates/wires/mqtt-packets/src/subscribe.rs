@@ -6,30 +6,30 @@ use crate::fields::{Fields, put_binary, put_packet};
 use crate::properties::place;
 use crate::{Packet, PacketError, Properties, Reason, Side, Version};
 
-/// What shared filters begin with (§4.8.2).
+/// The prefix of shared filters (§4.8.2).
 pub const SHARED: &str = "$share/";
 
 /// A client wants messages.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Subscribe {
-    /// What the answer names.
+    /// The identifier that the answer names.
     pub packet_id: NonZeroU16,
-    /// Which messages, and how.
+    /// The filters, each with its options.
     pub filters: Vec<(Box<str>, Options)>,
-    /// The rest.
+    /// The properties.
     pub properties: Properties,
 }
 
-/// How messages are wanted (§3.8.3.1).
+/// The options of a subscription (§3.8.3.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options {
-    /// How sure at most.
+    /// The highest quality of service.
     pub qos: u8,
-    /// Whether what the client publishes itself is left out.
+    /// Whether the client's own messages are left out.
     pub no_local: bool,
     /// Whether live messages keep their retain flag.
     pub retain_as_published: bool,
-    /// When retained messages come: 0 always, 1 if the subscription is new, 2 never.
+    /// The retain handling: retained messages come 0 always, 1 if the subscription is new, 2 never.
     pub retain_handling: u8,
 }
 
@@ -93,11 +93,11 @@ impl Subscribe {
 /// The answer to SUBSCRIBE.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Suback {
-    /// To which.
+    /// The identifier of the packet that it answers.
     pub packet_id: NonZeroU16,
-    /// One for each filter, in their order.
+    /// The results, one for each filter, in their order.
     pub reasons: Vec<Reason>,
-    /// The rest.
+    /// The properties.
     pub properties: Properties,
 }
 
@@ -117,7 +117,7 @@ const SUBSCRIBED: &[Reason] = &[
     Reason::WildcardSubscriptionsNotSupported,
 ];
 
-/// Those of 3.1.1 (MQTT-3.9.3-2 there).
+/// The reasons of 3.1.1 (MQTT-3.9.3-2 there).
 const SUBSCRIBED_V3: &[Reason] = &[Reason::Success, Reason::GrantedQos1, Reason::GrantedQos2, Reason::UnspecifiedError];
 
 impl Suback {
@@ -135,7 +135,7 @@ impl Suback {
     pub(crate) fn write(&self, version: Version, out: &mut Vec<u8>) {
         put_packet(0x90, out, |out| {
             begin(self.packet_id, version, &self.properties, out);
-            // 3.1.1 has one word for all that failed (MQTT-3.1.1 §3.9.3).
+            // 3.1.1 has one code for all failures (MQTT-3.1.1 §3.9.3).
             let code = |reason: &Reason| {
                 let is_one_word = version != Version::V5 && reason.is_failure();
                 if is_one_word { Reason::UnspecifiedError.code() } else { reason.code() }
@@ -148,11 +148,11 @@ impl Suback {
 /// A client wants messages no more.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unsubscribe {
-    /// What the answer names.
+    /// The identifier that the answer names.
     pub packet_id: NonZeroU16,
-    /// Which.
+    /// The filters that it leaves.
     pub filters: Vec<Box<str>>,
-    /// The rest.
+    /// The properties.
     pub properties: Properties,
 }
 
@@ -181,11 +181,11 @@ impl Unsubscribe {
 /// The answer to UNSUBSCRIBE.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unsuback {
-    /// To which.
+    /// The identifier of the packet that it answers.
     pub packet_id: NonZeroU16,
-    /// One for each filter, in their order; none in 3.1.1.
+    /// The results, one for each filter, in their order; none in 3.1.1.
     pub reasons: Vec<Reason>,
-    /// The rest.
+    /// The properties.
     pub properties: Properties,
 }
 
@@ -236,7 +236,7 @@ fn begin(packet_id: NonZeroU16, version: Version, properties: &Properties, out: 
     }
 }
 
-/// A topic filter that is well formed (§4.7, §4.8.2).
+/// Reads a topic filter, which must be well formed (§4.7, §4.8.2).
 fn filter<'a>(fields: &mut Fields<'a>) -> Result<&'a str, PacketError> {
     let text = fields.text()?;
     let Some(shared) = text.strip_prefix(SHARED) else { return check_filter(text).map(|()| text) };

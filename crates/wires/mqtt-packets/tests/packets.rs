@@ -160,7 +160,7 @@ fn a_packet_that_ends_early_is_malformed() {
         let Frame::Known { first, header, .. } = frame(bytes) else { panic!("a packet") };
         let body = &bytes[header..];
         for len in 0..body.len() {
-            // What may be left out at the end, or has any length, is no error.
+            // A part that may be left out at the end, or has any length, is no error.
             let is_open = matches!(
                 packet,
                 Packet::Publish(_) | Packet::Ack(_) | Packet::Disconnect(_) | Packet::Suback(_) | Packet::Unsuback(_)
@@ -174,7 +174,8 @@ fn a_packet_that_ends_early_is_malformed() {
 const MALFORMED: Reason = Reason::MalformedPacket;
 const PROTOCOL: Reason = Reason::ProtocolError;
 
-/// What one packet alone shows to be wrong: the statement, the version, who sent it, its bytes, and the reason code.
+/// Faults that one packet alone shows: the statement, the version, the side that sent it, its bytes, and the reason
+/// code.
 const WRONG: &[(&str, Version, Side, &[u8], Reason)] = &[
     // §2.1: the fixed header.
     ("MQTT-2.1.3-1 CONNECT", V5, Client, b"\x11\x0e\0\x04MQTT\x05\x02\0\x0a\0\0\x01c", MALFORMED),
@@ -185,7 +186,7 @@ const WRONG: &[(&str, Version, Side, &[u8], Reason)] = &[
     ("§2.1.2 AUTH in 3.1.1", V3, Client, b"\xf0\0", MALFORMED),
     ("§2.1.4 five bytes of length", V5, Client, b"\xc0\x80\x80\x80\x80\x01", MALFORMED),
     ("MQTT-1.5.5-1 longer than it must", V5, Client, b"\xc0\x80\0", MALFORMED),
-    // §2.1.2: who sends what.
+    // §2.1.2: the sides that send each packet.
     ("CONNACK from a client", V5, Client, b"\x20\x03\0\0\0", PROTOCOL),
     ("SUBACK from a client", V3, Client, b"\x90\x03\0\x0a\0", PROTOCOL),
     ("PINGRESP from a client", V3, Client, b"\xd0\0", PROTOCOL),

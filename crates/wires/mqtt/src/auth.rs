@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use everywire_base::ask::{AuthError, Authenticate, Credentials, Login, ScramHash, ScramStep, SessionWish};
-use everywire_base::id::Ticket;
 use everywire_base::identity::Identity;
 use everywire_base::reason::Reason as End;
 use everywire_mqtt_packets::{Auth, Id, Packet, PacketError, Properties, Reason, Value};
@@ -27,12 +26,12 @@ fn name(hash: ScramHash) -> &'static str {
 /// An exchange that isn't over.
 pub(crate) struct Exchange {
     step: ScramStep,
-    /// What the client was asked, and what it is told in the end.
+    /// The challenge to the client, and the data that it is told in the end.
     challenge: Option<(Box<str>, Box<str>)>,
 }
 
 impl Exchange {
-    /// What the client says first; `None` if that is no text.
+    /// An exchange that begins with the client's data; `None` if that is no text.
     pub(crate) fn begin(hash: ScramHash, properties: &Properties) -> Option<Self> {
         let step = ScramStep { hash, first: data(properties)?, proof: None };
         Some(Self { step, challenge: None })
@@ -43,7 +42,7 @@ impl Exchange {
         self.challenge.is_some() && self.step.proof.is_none()
     }
 
-    /// Method and data that end it.
+    /// The method and the data that end it.
     pub(crate) fn end(&self) -> Properties {
         properties(self.step.hash, self.challenge.as_ref().map_or("", |(_, last)| last))
     }
@@ -64,17 +63,17 @@ fn wrong(what: &'static str) -> PacketError {
 }
 
 impl Mqtt {
-    /// Asks whether a step proves who it is.
+    /// Asks whether a step proves the client's identity.
     pub(crate) fn ask_step(&mut self, cx: &mut Carrier<'_, '_>, device: Option<Box<str>>) {
-        if let Some(exchange) = &self.exchange {
+        if let Some(exchange) = &self.unsettled.exchange {
             let credentials = Credentials::Scram(exchange.step.clone());
-            self.ask(cx, Ask::Authenticate(Authenticate { ticket: Ticket::default(), credentials, device }));
+            self.ask(cx, Ask::Authenticate(Authenticate::new(credentials, device)));
         }
     }
 
-    /// The client is asked for its proof.
+    /// Asks the client for its proof.
     pub(crate) fn challenge(&mut self, cx: &mut Carrier<'_, '_>, challenge: Box<str>, last: Box<str>) -> Flow {
-        if let Some(exchange) = &mut self.exchange {
+        if let Some(exchange) = &mut self.unsettled.exchange {
             let properties = properties(exchange.step.hash, &challenge);
             exchange.challenge = Some((challenge, last));
             self.send(cx, Packet::Auth(Auth { reason: Reason::ContinueAuthentication, properties }));
@@ -82,10 +81,10 @@ impl Mqtt {
         self.flow(cx)
     }
 
-    /// AUTH with the proof, before CONNACK or after it.
+    /// Takes an AUTH with the proof, before CONNACK or after it.
     pub(crate) fn go_on(&mut self, cx: &mut Carrier<'_, '_>, auth: &Auth, device: Option<Box<str>>) -> Flow {
         let is_turn = |exchange: &&mut Box<Exchange>| exchange.awaits_client();
-        let Some(exchange) = self.exchange.as_mut().filter(is_turn) else {
+        let Some(exchange) = self.unsettled.exchange.as_mut().filter(is_turn) else {
             return self.fail(cx, wrong("an AUTH out of turn"));
         };
         let is_same = auth.properties.text(Id::AuthenticationMethod) == Some(name(exchange.step.hash));
@@ -101,7 +100,7 @@ impl Mqtt {
         }
     }
 
-    /// AUTH after CONNACK (§4.12.1).
+    /// Takes an AUTH after CONNACK (§4.12.1).
     pub(crate) fn reauthenticate(&mut self, cx: &mut Carrier<'_, '_>, auth: &Auth) -> Flow {
         let State::Open(client) = &self.state else { return self.flow(cx) };
         let device = client.identity.as_ref().and_then(|identity| identity.device.clone());
@@ -110,16 +109,16 @@ impl Mqtt {
         }
         // MQTT-4.12.1-1: the method of CONNECT, and no other.
         let hash = auth.properties.text(Id::AuthenticationMethod).and_then(method);
-        let hash = hash.filter(|hash| client.method == Some(*hash) && self.exchange.is_none());
+        let hash = hash.filter(|hash| client.method == Some(*hash) && self.unsettled.exchange.is_none());
         let Some(exchange) = hash.and_then(|hash| Exchange::begin(hash, &auth.properties)) else {
             return self.fail(cx, wrong("an AUTH of a method that CONNECT hasn't named"));
         };
-        self.exchange = Some(Box::new(exchange));
+        self.unsettled.exchange = Some(Box::new(exchange));
         self.ask_step(cx, device);
         self.flow(cx)
     }
 
-    /// What came of an exchange on an open connection.
+    /// Takes the result of an exchange on an open connection.
     pub(crate) fn reauthenticated(
         &mut self,
         cx: &mut Carrier<'_, '_>,
@@ -134,11 +133,11 @@ impl Mqtt {
         };
         client.expires = cx.cx.expiry(Some(&identity)).unwrap_or(NEVER);
         client.identity = Some(Arc::clone(&identity));
-        if let Some(exchange) = self.exchange.take() {
+        if let Some(exchange) = self.unsettled.take_exchange() {
             self.send(cx, Packet::Auth(Auth { reason: Reason::Success, properties: exchange.end() }));
         }
         let (identity, session) = (Some(identity), SessionWish::None);
-        self.ask(cx, Ask::Login(Login { identity, agent: None, inbox: true, session, will: None }));
+        self.ask(cx, Ask::Login(Login { identity, inbox: true, session, ..Login::default() }));
         self.flow(cx)
     }
 }

@@ -1,4 +1,4 @@
-//! What the server tells its clients of its bounds (`[mqtt]`).
+//! The settings of MQTT, which the server tells its clients (`[mqtt]`).
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub struct MqttConfig {
     pub receive_maximum: u16,
     /// Topic aliases that a client may use, and that are used for it at most.
     pub topic_alias_maximum: u16,
-    /// The longest packet of a client, in bytes; `None` is what `limits.message_bytes` allows.
+    /// The longest packet of a client, in bytes; `None` is the bound of `limits.message_bytes`.
     pub maximum_packet_size: Option<u32>,
     /// The longest that a session outlives its connection, if it is less than `limits.session_expiry_max`.
     pub session_expiry_max: Option<Duration>,

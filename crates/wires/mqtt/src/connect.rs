@@ -1,15 +1,14 @@
-//! CONNECT and CONNACK (MQTT-5.0 §3.1, §3.2): who it is, which session.
+//! CONNECT and CONNACK (MQTT-5.0 §3.1, §3.2): the client's identity, and its session.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{AuthError, Authenticate, Credentials, Login, SessionWish, Welcome, Will};
 use everywire_base::clock::Monotonic;
-use everywire_base::id::Ticket;
 use everywire_base::identity::Identity;
 use everywire_base::notice::{Notice, Refused};
 use everywire_base::reason::Reason as End;
-use everywire_base::record::Message;
+use everywire_base::record::{Entry, Message};
 use everywire_base::rules::{Anonymous, Refusal};
 use everywire_base::system;
 use everywire_base::topic::Topic;
@@ -17,13 +16,13 @@ use everywire_mqtt_packets::{Auth, Connack, Connect, Id, Packet, PacketError, Pr
 use everywire_wire::{Ask, Carrier, Flow};
 
 use crate::auth::Exchange;
-use crate::deliver::{Aliases, Told};
+use crate::deliver::{AddedProperties, Aliases, Extensions};
 use crate::machine::{Client, NEVER, State};
 use crate::{Mqtt, auth, publish, words};
 
-/// What a client that doesn't say allows itself (§3.1.2.11.3), and what 3.1.1 has no word for.
+/// The receive maximum of a client that doesn't say one (§3.1.2.11.3), or can't in 3.1.1.
 const ANY_NUMBER: u32 = u16::MAX as u32;
-/// Names of users that say: the password is a token.
+/// User names with which the password is a token.
 const TOKEN_USERS: [&str; 2] = ["", "token"];
 
 /// A client that isn't let in yet.
@@ -47,7 +46,7 @@ impl Entering {
         self.number(Id::MaximumPacketSize, 0)
     }
 
-    /// What its session lives after the connection: at most so long.
+    /// The time that its session lives after the connection, at most `most`.
     fn expiry(&self, most: Duration) -> Duration {
         let wanted = match self.connect.version {
             Version::V5 => Some(self.connect.properties.number(Id::SessionExpiryInterval).unwrap_or(0)),
@@ -65,7 +64,8 @@ impl Entering {
 }
 
 impl Mqtt {
-    /// CONNECT could not be read: it is told why, as far as its version has words for it (MQTT-3.1.4-1, -2).
+    /// Refuses a CONNECT that could not be read. The client is told why, as far as its version has words for it
+    /// (MQTT-3.1.4-1, -2).
     pub(crate) fn refuse_connect(&mut self, cx: &mut Carrier<'_, '_>, body: &[u8], error: PacketError) -> Flow {
         let is_unknown = error.reason == Reason::UnsupportedVersion;
         if Connect::version(body) == Some(Version::V5) || (is_unknown && Connect::level(body) > Some(5)) {
@@ -91,7 +91,10 @@ impl Mqtt {
         let method = connect.properties.text(Id::AuthenticationMethod).map(auth::method);
         let exchange = method.flatten().and_then(|hash| Exchange::begin(hash, &connect.properties));
         let until = cx.cx.now.monotonic + cx.cx.limits.login;
-        let identity = self.upgraded.take();
+        let identity = match &mut self.state {
+            State::Connecting(connecting) => connecting.identity.take(),
+            State::Entering(_) | State::Open(_) => None,
+        };
         self.state = State::Entering(Box::new(Entering { until, connect, identity }));
         if needs_name {
             // MQTT-3.1.3-8 of 3.1.1; 3.1 knows none without a name.
@@ -108,14 +111,14 @@ impl Mqtt {
             }
             (Some(_), None) => return self.refuse(cx, Reason::ProtocolError, "SCRAM begins with the client's data"),
             (Some(_), Some(exchange)) => {
-                self.exchange = Some(Box::new(exchange));
+                self.unsettled.exchange = Some(Box::new(exchange));
                 self.ask_step(cx, device);
                 return self.flow(cx);
             }
         }
         match shown {
             Ok(Some(credentials)) => {
-                let asked = Authenticate { ticket: Ticket::default(), credentials, device };
+                let asked = Authenticate::new(credentials, device);
                 self.ask(cx, Ask::Authenticate(asked));
                 self.flow(cx)
             }
@@ -125,7 +128,7 @@ impl Mqtt {
         }
     }
 
-    /// Without credentials of its own: as whoever the upgrade has proved, or anonymous.
+    /// Lets a client in without credentials of its own: under the identity that the upgrade has proved, or anonymous.
     fn enter(&mut self, cx: &mut Carrier<'_, '_>) -> Flow {
         let State::Entering(entering) = &mut self.state else { return self.flow(cx) };
         let device = Some(&*entering.connect.client_id).filter(|id| !id.is_empty());
@@ -146,7 +149,9 @@ impl Mqtt {
         let identity = match result {
             Ok(identity) => identity,
             Err(AuthError::Continue { challenge, last }) => return self.challenge(cx, challenge, last),
-            Err(AuthError::Refused(_)) if self.exchange.is_none() && is_needless(cx) => return self.enter(cx),
+            Err(AuthError::Refused(_)) if self.unsettled.exchange.is_none() && is_needless(cx) => {
+                return self.enter(cx);
+            }
             Err(error) => return self.refuse(cx, words::not_known(&error), &error.to_string()),
         };
         let named = entering.connect.user_name.as_deref().filter(|name| !TOKEN_USERS.contains(name));
@@ -165,13 +170,12 @@ impl Mqtt {
         let id = entering.connect.client_id.clone();
         let fresh = entering.connect.clean_start;
         let window = entering.number(Id::ReceiveMaximum, ANY_NUMBER) as u16;
-        let will = match entering.connect.will.take().map(|will| Self::will(cx, will, identity.as_deref())).transpose()
-        {
+        let will = match entering.connect.will.take().map(|will| Self::will(cx, will, identity.as_ref())).transpose() {
             Ok(will) => will.map(Box::new),
             Err((reason, what)) => return self.refuse(cx, reason, &what),
         };
         let session = SessionWish::Named { id, expiry, fresh, window };
-        let login = Login { inbox: identity.is_some(), identity, agent: None, session, will };
+        let login = Login { inbox: identity.is_some(), identity, session, will, ..Login::default() };
         self.ask(cx, Ask::Login(login));
         self.flow(cx)
     }
@@ -183,9 +187,9 @@ impl Mqtt {
     }
 
     fn will(
-        cx: &Carrier<'_, '_>,
+        cx: &mut Carrier<'_, '_>,
         will: everywire_mqtt_packets::Will,
-        who: Option<&Identity>,
+        who: Option<&Arc<Identity>>,
     ) -> Result<Will, (Reason, String)> {
         let topic = Topic::parse(&will.topic).map_err(|error| (Reason::TopicNameInvalid, error.to_string()))?;
         let ttl = will.properties.number(Id::MessageExpiryInterval).map(|s| Duration::from_secs(s.into()));
@@ -195,7 +199,10 @@ impl Mqtt {
         message.from = who.and_then(|who| who.user.clone());
         publish::describe(&mut message, &will.properties).map_err(|error| (error.reason, error.what.to_owned()))?;
         let draft = cx.cx.draft(message, who).map_err(|unfit| (words::unfit(&unfit), unfit.to_string()))?;
-        Ok(Will { draft, ttl, delay })
+        match draft.entry {
+            Entry::Message(message) => Ok(Will { message, durability: draft.durability, ttl, delay }),
+            Entry::System(_) => Err((Reason::NotAuthorized, "the topic is the server's own".to_owned())),
+        }
     }
 
     pub(crate) fn welcomed(&mut self, cx: &mut Carrier<'_, '_>, result: Result<Welcome, Refusal>) -> Flow {
@@ -222,8 +229,10 @@ impl Mqtt {
             method: properties.text(Id::AuthenticationMethod).and_then(auth::method),
             is_brief: welcome.expiry.is_zero(),
             is_bridge: entering.connect.is_bridge,
-            told: asks.then(|| Box::new(Told::always(&cx.cx.position.cursor))),
-            aliases: Aliases::for_client(entering.number(Id::TopicAliasMaximum, 0), self.config.topic_alias_maximum),
+            extensions: Extensions::boxed(
+                Aliases::for_client(entering.number(Id::TopicAliasMaximum, 0), self.config.topic_alias_maximum),
+                asks.then(|| AddedProperties::always(&cx.cx.position.cursor)),
+            ),
             identity,
             ..Client::default()
         };
@@ -231,16 +240,16 @@ impl Mqtt {
             Version::V5 => self.announced(cx, entering, &welcome, keep_alive),
             _ => Properties::default(),
         };
-        self.exchange = None;
-        self.state = State::Open(Box::new(client));
+        self.unsettled.take_exchange();
+        self.state = State::Open(client);
         let (session_present, reason) = (welcome.resumed, Reason::Success);
         self.send(cx, Packet::Connack(Connack { session_present, reason, properties }));
         self.flow(cx)
     }
 
-    /// What the client may do otherwise than it wished (§3.2.2.3).
+    /// The properties of CONNACK that differ from the client's wishes, and the server's bounds (§3.2.2.3).
     fn announced(&self, cx: &Carrier<'_, '_>, entering: &Entering, welcome: &Welcome, keep_alive: u16) -> Properties {
-        let mut properties = self.exchange.as_ref().map(|exchange| exchange.end()).unwrap_or_default();
+        let mut properties = self.unsettled.exchange.as_ref().map(|exchange| exchange.end()).unwrap_or_default();
         let wanted = entering.number(Id::SessionExpiryInterval, 0);
         let expiry = welcome.expiry.as_secs() as u32;
         if expiry != wanted {
@@ -267,7 +276,7 @@ impl Mqtt {
         most.filter(|most| wanted == 0 || wanted > *most).unwrap_or(wanted)
     }
 
-    /// Isn't let in.
+    /// Refuses a client that isn't let in.
     fn refuse(&mut self, cx: &mut Carrier<'_, '_>, reason: Reason, why: &str) -> Flow {
         if let State::Entering(entering) = &self.state {
             let connect = &entering.connect;
@@ -282,7 +291,7 @@ impl Mqtt {
         })
     }
 
-    /// AUTH before CONNACK (§4.12).
+    /// Takes an AUTH before CONNACK (§4.12).
     pub(crate) fn go_on_entering(&mut self, cx: &mut Carrier<'_, '_>, auth: &Auth) -> Flow {
         let State::Entering(entering) = &self.state else { return self.flow(cx) };
         let device = Some(entering.connect.client_id.clone()).filter(|id| !id.is_empty());
@@ -295,7 +304,7 @@ fn is_needless(cx: &Carrier<'_, '_>) -> bool {
     cx.cx.rules.anonymous == Anonymous::Everything
 }
 
-/// What a client shows; a name alone shows nothing, and nothing is shown by an empty password without a name.
+/// The credentials that a client shows; a name alone shows none, nor does an empty password without a name.
 fn credentials(connect: &Connect) -> Result<Option<Credentials>, &'static str> {
     let Some(password) = &connect.password else { return Ok(None) };
     let password = std::str::from_utf8(password).map_err(|_| "a password or a token is UTF-8")?;
@@ -310,7 +319,7 @@ fn credentials(connect: &Connect) -> Result<Option<Credentials>, &'static str> {
     Ok(Some(Credentials::Password { user: user.into(), password: password.into() }))
 }
 
-/// Three parts of Base64 with a head (RFC 7515 §3.1).
+/// Whether a password has the three parts of a token (RFC 7515 §3.1).
 fn looks_like_a_token(password: &str) -> bool {
     password.starts_with("eyJ") && password.split('.').count() == 3
 }

@@ -1,8 +1,8 @@
-//! PUBLISH to the client (MQTT-5.0 §3.3): the renditions that clients share, and the heads that they don't.
+//! PUBLISH to the client (MQTT-5.0 §3.3): renditions that clients share, and heads that they don't.
 //!
-//! A packet that is the same for all who get it is written once: QoS 0, with neither alias, subscription identifiers nor
-//! an expiry, which is another number each time.
-//! Of all others the head is the client's own, and what comes after it is shared.
+//! A packet that is the same for all its receivers is written once: QoS 0, with neither alias, subscription identifiers
+//! nor an expiry, which is another number each time. All other packets have a head of the client's own; the rest is
+//! shared.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -13,7 +13,7 @@ use everywire_base::cursor::Cursor;
 use everywire_base::notice::{Notice, Refused};
 use everywire_base::parcel::{Format, Parcel, Rendition};
 use everywire_base::record::Message;
-use everywire_base::terms::Manner;
+use everywire_base::terms::DeliveryOptions;
 use everywire_base::topic::{Filter, Topic};
 use everywire_mqtt_packets::{Id, Properties, PublishHead, Value, Version, names, publish_properties};
 use everywire_wire::{Ask, Carrier, Kind};
@@ -21,22 +21,41 @@ use everywire_wire::{Ask, Carrier, Kind};
 use crate::Mqtt;
 use crate::machine::{Client, State};
 
+/// The parts of MQTT 5.0 that few clients use.
+#[derive(Default)]
+pub(crate) struct Extensions {
+    pub(crate) aliases: Aliases,
+    pub(crate) added: Option<AddedProperties>,
+}
+
+impl Extensions {
+    /// The same in a box; none if the client uses neither.
+    pub(crate) fn boxed(aliases: Aliases, added: Option<AddedProperties>) -> Option<Box<Self>> {
+        let is_empty = aliases.is_empty() && added.is_none();
+        (!is_empty).then(|| Box::new(Self { aliases, added }))
+    }
+}
+
 /// Topic aliases both ways (§3.3.2.3.4).
 #[derive(Default)]
 pub(crate) struct Aliases {
-    /// What the client's stand for.
+    /// The topics that the client's aliases stand for.
     theirs: BTreeMap<u16, Topic>,
-    /// What it was told ours stand for.
+    /// The topics that the client was told our aliases stand for.
     ours: BTreeMap<Topic, NonZeroU16>,
-    /// The highest that it takes.
+    /// The highest alias that it takes.
     most: u16,
 }
 
 impl Aliases {
-    /// Those of a client that takes so many, if it takes any.
-    pub(crate) fn for_client(wanted: u32, most: u16) -> Option<Box<Self>> {
-        let most = u16::try_from(wanted).unwrap_or(u16::MAX).min(most);
-        (most > 0).then(|| Box::new(Self { most, ..Self::default() }))
+    /// The aliases of a client that takes this many.
+    pub(crate) fn for_client(wanted: u32, most: u16) -> Self {
+        Self { most: u16::try_from(wanted).unwrap_or(u16::MAX).min(most), ..Self::default() }
+    }
+
+    /// Whether there is none, and never will be one of ours.
+    fn is_empty(&self) -> bool {
+        self.most == 0 && self.theirs.is_empty()
     }
 
     pub(crate) fn meant(&self, alias: u16) -> Option<&Topic> {
@@ -60,19 +79,19 @@ impl Aliases {
 /// A filter, and the group that shares it.
 pub(crate) type Subscription = (Filter, Option<Box<str>>);
 
-/// A client that asked is told of each message what the log knows of it.
-pub(crate) struct Told {
-    /// CONNECT asked, for all messages.
+/// The properties that a client asked for: what the log knows of each message.
+pub(crate) struct AddedProperties {
+    /// Whether CONNECT asked for them, for all messages.
     always: bool,
-    /// Those whose SUBSCRIBE said where to begin: their messages carry it too.
+    /// Subscriptions whose SUBSCRIBE named a start: their messages carry the properties too.
     subscriptions: Vec<Subscription>,
-    /// Where the connection stood when it last subscribed. Retained messages carry this in place of the cursor under
+    /// The position of the connection when it last subscribed. Retained messages carry it in place of the cursor under
     /// which they were published: a client that comes back with it misses nothing, and gets nothing old.
     position: Cursor,
 }
 
-impl Told {
-    /// For a client whose CONNECT asked.
+impl AddedProperties {
+    /// The value for a client whose CONNECT asked.
     pub(crate) fn always(position: &Cursor) -> Self {
         Self { always: true, subscriptions: Vec::new(), position: position.clone() }
     }
@@ -83,99 +102,116 @@ impl Told {
 }
 
 impl Client {
-    /// Whether CONNECT asked to be told.
+    fn added(&self) -> Option<&AddedProperties> {
+        self.extensions.as_ref()?.added.as_ref()
+    }
+
+    fn added_mut(&mut self) -> Option<&mut AddedProperties> {
+        self.extensions.as_mut()?.added.as_mut()
+    }
+
+    /// Whether CONNECT asked for these properties.
     pub(crate) fn asks(&self) -> bool {
-        self.told.as_ref().is_some_and(|told| told.always)
+        self.added().is_some_and(|added| added.always)
     }
 
-    /// The client has subscribed, and stands there in the log. That subscription's messages are told of, if it is given.
-    pub(crate) fn stands(&mut self, position: &Cursor, tells: Option<Subscription>) {
-        if let Some(told) = &mut self.told {
-            told.position = position.clone();
+    /// Notes that the client has subscribed, and its position in the log. Messages of the subscription `asking` carry
+    /// the properties, if one is given.
+    pub(crate) fn note_subscription(&mut self, position: &Cursor, asking: Option<Subscription>) {
+        if let Some(added) = self.added_mut() {
+            added.position = position.clone();
         }
-        if let Some(subscription) = tells {
-            let none = || Box::new(Told { always: false, ..Told::always(position) });
-            self.told.get_or_insert_with(none).subscriptions.push(subscription);
+        if let Some(subscription) = asking {
+            let none = || AddedProperties { always: false, ..AddedProperties::always(position) };
+            let added = &mut self.extensions.get_or_insert_default().added;
+            added.get_or_insert_with(none).subscriptions.push(subscription);
         }
     }
 
-    /// The subscription has ended, or is asked for anew.
+    /// Forgets a subscription that has ended, or is asked for anew.
     pub(crate) fn forget(&mut self, subscription: &Subscription) {
-        let Some(told) = &mut self.told else { return };
-        told.subscriptions.retain(|other| other != subscription);
-        if !told.always && told.subscriptions.is_empty() {
-            self.told = None;
+        let Some(added) = self.added_mut() else { return };
+        added.subscriptions.retain(|other| other != subscription);
+        if !added.always && added.subscriptions.is_empty() {
+            self.extensions = self.extensions.take().and_then(|all| Extensions::boxed(all.aliases, None));
         }
     }
 }
 
-/// What a packet says of its message beside what was published.
+/// The properties that a packet carries besides the published ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Telling {
-    Nothing,
+enum Extra {
+    None,
     /// Cursor, id, publisher, event.
     All,
     /// The same of a retained message, whose cursor is the client's own.
     Retained,
 }
 
-/// How one message goes to one client.
+/// One message on its way to one client.
 struct Outgoing<'a> {
     version: Version,
     parcel: &'a Parcel,
     head: PublishHead<'a>,
     /// Properties of this client's packet alone.
     own: Properties,
-    telling: Telling,
+    extra: Extra,
     /// The longest packet that the client takes.
     most: usize,
 }
 
 impl Mqtt {
     /// Sends a message; one that no packet of the client's maximum can carry counts as delivered (MQTT-3.1.2-25).
-    pub(crate) fn deliver(&mut self, cx: &mut Carrier<'_, '_>, parcel: &Parcel, manner: &Manner<'_>, greets: bool) {
+    pub(crate) fn deliver(
+        &mut self,
+        cx: &mut Carrier<'_, '_>,
+        parcel: &Parcel,
+        options: &DeliveryOptions<'_>,
+        greets: bool,
+    ) {
         let State::Open(client) = &mut self.state else { return };
         let (version, message) = (self.version, parcel.message());
-        let (alias, is_known) = client.aliases.as_ref().map_or((None, false), |a| a.ours(&message.topic));
-        let told = client.told.as_ref().filter(|told| told.wants(&message.topic));
+        let (alias, is_known) =
+            client.extensions.as_ref().map_or((None, false), |all| all.aliases.ours(&message.topic));
+        let added = client.added().filter(|added| added.wants(&message.topic));
         let head = PublishHead {
-            dup: manner.again && manner.tag.is_some(),
-            qos: if manner.tag.is_some() { manner.qos } else { 0 },
-            retain: manner.retain,
+            dup: options.dup && options.tag.is_some(),
+            qos: if options.tag.is_some() { options.qos } else { 0 },
+            retain: options.retain,
             topic: if is_known { "" } else { message.topic.as_str() },
-            packet_id: manner.tag,
+            packet_id: options.tag,
         };
         let own = match version {
-            Version::V5 => own_properties(alias, manner.identifiers, parcel.record().time_left(cx.cx.now.wall)),
+            Version::V5 => own_properties(alias, options.identifiers, parcel.record().time_left(cx.cx.now.wall)),
             _ => Properties::default(),
         };
         let most = if client.maximum_packet == 0 { usize::MAX } else { client.maximum_packet as usize };
-        let plain = Outgoing { version, parcel, head, own, telling: Telling::Nothing, most };
-        // What was published comes before what is told of it: a packet that is too long with that goes without it.
-        let is_sent = told.is_some_and(|told| plain.telling(told, greets).send(cx)) || plain.send(cx);
-        if let (true, Some(alias), false, Some(aliases)) = (is_sent, alias, is_known, &mut client.aliases) {
-            aliases.ours.insert(message.topic.clone(), alias);
+        let plain = Outgoing { version, parcel, head, own, extra: Extra::None, most };
+        // Published properties come before added ones: a packet that is too long with the latter goes without them.
+        let is_sent = added.is_some_and(|added| plain.with_extra(added, greets).send(cx)) || plain.send(cx);
+        if let (true, Some(alias), false, Some(all)) = (is_sent, alias, is_known, &mut client.extensions) {
+            all.aliases.ours.insert(message.topic.clone(), alias);
         }
         if is_sent {
             return;
         }
         let why = format!("a message of {} is longer than the {most} bytes that the client takes", message.topic);
         cx.cx.notice(Notice::new(Refused::Delivery, why));
-        if let Some(tag) = manner.tag {
+        if let Some(tag) = options.tag {
             self.ask(cx, Ask::Acknowledge(Acknowledge::Done(tag.get())));
         }
     }
 }
 
 impl Outgoing<'_> {
-    /// The same with what a client that asked is told.
-    fn telling(&self, told: &Told, greets: bool) -> Self {
-        let (own, telling) = if greets {
-            (self.own.clone().with_pair(names::CURSOR, &told.position.to_string()), Telling::Retained)
+    /// The same with the properties for a client that asked.
+    fn with_extra(&self, added: &AddedProperties, greets: bool) -> Self {
+        let (own, extra) = if greets {
+            (self.own.clone().with_pair(names::CURSOR, &added.position.to_string()), Extra::Retained)
         } else {
-            (self.own.clone(), Telling::All)
+            (self.own.clone(), Extra::All)
         };
-        Self { own, telling, ..*self }
+        Self { own, extra, ..*self }
     }
 
     /// Sends the packet, unless it is too long.
@@ -204,13 +240,13 @@ impl Outgoing<'_> {
         true
     }
 
-    /// Sends a packet that is the same for all who get it.
+    /// Sends a packet that is the same for all its receivers.
     fn send_common(&self, cx: &mut Carrier<'_, '_>) {
-        let name = match (self.version, self.telling, self.head.retain) {
-            (Version::V5, Telling::Nothing, false) => "mqtt5",
-            (Version::V5, Telling::Nothing, true) => "mqtt5.r",
-            (Version::V5, _, false) => "mqtt5.told",
-            (Version::V5, _, true) => "mqtt5.told.r",
+        let name = match (self.version, self.extra, self.head.retain) {
+            (Version::V5, Extra::None, false) => "mqtt5",
+            (Version::V5, Extra::None, true) => "mqtt5.r",
+            (Version::V5, _, false) => "mqtt5.added",
+            (Version::V5, _, true) => "mqtt5.added.r",
             (_, _, false) => "mqtt3",
             (_, _, true) => "mqtt3.r",
         };
@@ -219,7 +255,7 @@ impl Outgoing<'_> {
             let mut tail = Vec::with_capacity(body.len() + 128);
             if self.version == Version::V5 {
                 let mut shared = Vec::new();
-                shared_properties(parcel, self.telling).write_bare(&mut shared);
+                shared_properties(parcel, self.extra).write_bare(&mut shared);
                 publish_properties(&Properties::default(), &shared, &mut tail);
             }
             tail.extend_from_slice(body);
@@ -229,12 +265,12 @@ impl Outgoing<'_> {
     }
 
     fn shared(&self) -> Rendition {
-        let name = match self.telling {
-            Telling::Nothing => "mqtt5.properties",
-            Telling::All => "mqtt5.properties.told",
-            Telling::Retained => "mqtt5.properties.retained",
+        let name = match self.extra {
+            Extra::None => "mqtt5.properties",
+            Extra::All => "mqtt5.properties.added",
+            Extra::Retained => "mqtt5.properties.retained",
         };
-        let write = |parcel: &Parcel, out: &mut Vec<u8>| shared_properties(parcel, self.telling).write_bare(out);
+        let write = |parcel: &Parcel, out: &mut Vec<u8>| shared_properties(parcel, self.extra).write_bare(out);
         self.parcel.rendition(Format::bare(name), write)
     }
 }
@@ -249,16 +285,16 @@ fn own_properties(alias: Option<NonZeroU16>, identifiers: &[u32], time_left: Opt
         properties = properties.with(Id::SubscriptionIdentifier, *identifier);
     }
     if let Some(left) = time_left {
-        // MQTT-3.3.2-6: less the time that it has waited.
+        // MQTT-3.3.2-6: the interval is less the time that the message has waited.
         let left = left.as_millis().div_ceil(1000);
         properties = properties.with(Id::MessageExpiryInterval, u32::try_from(left).unwrap_or(u32::MAX));
     }
     properties
 }
 
-/// The properties that all who get the message get: those that were published, unaltered and in their order, and what is
-/// told to those who asked.
-fn shared_properties(parcel: &Parcel, telling: Telling) -> Properties {
+/// The properties for all receivers of a message: the published ones, unaltered and in their order, and those for
+/// clients that asked.
+fn shared_properties(parcel: &Parcel, extra: Extra) -> Properties {
     let message: &Message = parcel.message();
     let mut properties = Properties::default();
     let extras = message.extras.as_deref();
@@ -275,18 +311,26 @@ fn shared_properties(parcel: &Parcel, telling: Telling) -> Properties {
         if let Some(data) = &extras.correlation {
             properties.push(Id::CorrelationData, Value::Binary(data.clone()));
         }
-        // Where the server speaks under these names, nobody else does.
-        let is_ours = |name: &str| telling != Telling::Nothing && names::TOLD.contains(&name);
+        // Only the server uses these names towards a client that asked.
+        let is_ours = |name: &str| extra != Extra::None && names::ADDED.contains(&name);
         for (name, value) in extras.properties.iter().filter(|(name, _)| !is_ours(name)) {
             properties = properties.with_pair(name, value);
         }
     }
-    if telling == Telling::All {
+    if extra == Extra::All {
         properties = properties.with_pair(names::CURSOR, &parcel.cursor().to_string());
     }
-    if telling != Telling::Nothing {
+    if extra != Extra::None {
         properties = properties.with_pair(names::MESSAGE_ID, &parcel.record().id().to_string());
-        for (name, value) in [(names::FROM, &message.from), (names::EVENT, &message.event)] {
+        let about = message.about().map(|id| id.to_string());
+        let added = [
+            (names::FROM, message.from.as_deref()),
+            (names::NICK, message.nick()),
+            (names::TO, message.sent_to()),
+            (names::EVENT, message.event.as_deref()),
+            (names::REF, about.as_deref()),
+        ];
+        for (name, value) in added {
             if let Some(value) = value {
                 properties = properties.with_pair(name, value);
             }

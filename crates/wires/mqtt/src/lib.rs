@@ -1,19 +1,21 @@
-//! MQTT 3.1.1 and 5.0 as a wire. `docs/mqtt.md` says what a client sees of it.
+//! MQTT 3.1.1 and 5.0 as a wire. `docs/mqtt.md` describes it for clients.
 //!
-//! What delivery, sessions, acknowledgement and wills mean is the hub's; what packets look like is `mqtt-packets`'.
-//! Between them stands [`Mqtt`], one client's connection: packet ids are the hub's tags, a reason code is the hub's word.
+//! The meaning of delivery, sessions, acknowledgement and wills is the hub's; the form of packets is `mqtt-packets`'.
+//! Between them stands [`Mqtt`], one client's connection: packet ids are the hub's tags, a reason code is the hub's
+//! word.
 //!
 //! | module | section of MQTT-5.0 |
 //! | --- | --- |
-//! | `machine` | §4: which packet may come when, answers in the order of the questions |
-//! | `connect` | §3.1, §3.2: who it is, which session |
+//! | `machine` | §4: the packets of each state, answers in the order of the questions |
+//! | `connect` | §3.1, §3.2: the client's identity and its session |
 //! | `auth` | §4.12: SCRAM |
-//! | `publish` | §3.3, §4.3: what the client publishes |
-//! | `deliver` | §3.3: what the client gets; the renditions that clients share |
+//! | `publish` | §3.3, §4.3: messages from the client |
+//! | `deliver` | §3.3: messages to the client, and the renditions that clients share |
 //! | `subscribe` | §3.8, §3.10, §4.7, §4.8: filters, shared subscriptions |
 //! | `words` | §2.4: the reason codes of all that can be refused, and of every end |
 //! | `incoming` | packets among the bytes |
-//! | `tcp`, `websocket` | what carries them (§4.2, §6) |
+//! | `unsettled` | the parts that an idle connection has none of, in one place |
+//! | `tcp`, `websocket` | the transports (§4.2, §6) |
 //!
 //! An idle connection owns its structs and nothing else.
 
@@ -26,6 +28,7 @@ mod machine;
 mod publish;
 mod subscribe;
 mod tcp;
+mod unsettled;
 mod websocket;
 mod words;
 

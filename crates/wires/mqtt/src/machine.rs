@@ -1,8 +1,6 @@
-//! The machine: which packet may come when, and answers in the order of the questions.
+//! The machine: the packets that may come in each state, and answers in the order of the questions.
 
-use std::collections::VecDeque;
 use std::num::NonZeroU16;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,66 +15,60 @@ use everywire_mqtt_packets::{
 };
 use everywire_wire::{Answer, Ask, Carrier, Flow, Kind};
 
-use crate::auth::Exchange;
 use crate::config::MqttConfig;
 use crate::connect::Entering;
-use crate::deliver::{Aliases, Told};
-use crate::incoming::{Incoming, Next};
-use crate::subscribe::Filters;
+use crate::deliver::Extensions;
+use crate::incoming::{self, Next};
+use crate::unsettled::{Unsettled, Waiting, What};
 use crate::words;
 
-/// How soon it is looked whether a client that didn't read its answers has begun to.
-const RECHECK: Duration = Duration::from_millis(50);
-/// Answers may fill the outbox so many times over before a client counts as one that doesn't read.
-const UNREAD: usize = 4;
-
-/// No moment.
+/// The value for no moment.
 pub(crate) const NEVER: Monotonic = Monotonic(0);
 
 const NO_CONNECT: End = End::Protocol("a client begins with CONNECT");
 
-/// One client's connection.
+/// One client's connection. It is one piece of memory while the client is idle.
 pub struct Mqtt {
     pub(crate) config: Arc<MqttConfig>,
     pub(crate) state: State,
     pub(crate) version: Version,
     next_ask: u32,
-    incoming: Incoming,
-    /// Questions that are not answered, in their order.
-    pub(crate) waiting: Questions,
-    /// How the client proves who it is, in steps.
-    pub(crate) exchange: Option<Box<Exchange>>,
-    /// Whom the upgrade of a WebSocket has proved, until CONNECT comes.
-    pub(crate) upgraded: Option<Arc<Identity>>,
-    /// Whether the client was to be told something for which it takes too short packets: the connection ends.
+    pub(crate) unsettled: Unsettled,
+    /// Whether an answer didn't fit the longest packet that the client takes: the connection ends.
     is_mute: bool,
 }
 
-/// Where a connection is.
+/// The state of a connection.
 pub(crate) enum State {
-    /// CONNECT must come until then.
-    Connecting(Monotonic),
-    /// It is looked who it is, and for its session.
+    /// CONNECT must come.
+    Connecting(Connecting),
+    /// The client's identity is checked, and its session is opened.
     Entering(Box<Entering>),
     /// CONNACK was sent.
-    Open(Box<Client>),
+    Open(Client),
 }
 
-/// Who is at the other end.
+/// A client that hasn't said who it is.
+pub(crate) struct Connecting {
+    /// The time until which CONNECT must come.
+    pub(crate) until: Monotonic,
+    /// The identity that the upgrade of a WebSocket has proved.
+    pub(crate) identity: Option<Arc<Identity>>,
+}
+
+/// The client at the other end.
 #[derive(Default)]
 pub(crate) struct Client {
     pub(crate) identity: Option<Arc<Identity>>,
-    /// When the token expires; of this and the next two, zero is never.
+    /// The time at which the token expires; zero is never.
     pub(crate) expires: Monotonic,
     /// The hash of its session, which its messages carry.
     pub(crate) origin: u64,
-    /// How long it may be silent, in milliseconds: one and a half times what was agreed on (MQTT-3.1.2-22); 0 is for
-    /// ever.
+    /// The time that it may be silent, in milliseconds: one and a half times the keep-alive that was agreed on
+    /// (MQTT-3.1.2-22); 0 is for ever.
     pub(crate) patience: u32,
-    /// When it is looked whether it was heard.
+    /// The time of the next check whether it was heard; zero is never.
     pub(crate) beat: Monotonic,
-    /// When it is looked whether it reads.
-    pub(crate) choked: Monotonic,
     /// The longest packet that it takes; 0 is any.
     pub(crate) maximum_packet: u32,
     /// Messages of QoS 1 and 2 that it has under way.
@@ -87,83 +79,48 @@ pub(crate) struct Client {
     pub(crate) method: Option<ScramHash>,
     /// Whether its session ends with the connection.
     pub(crate) is_brief: bool,
-    /// Whether it is another server: it gets nothing back that it has published, and retain flags as they were set.
+    /// Whether it is another server: it gets none of its own messages back, and retain flags as they were set.
     pub(crate) is_bridge: bool,
-    pub(crate) aliases: Option<Box<Aliases>>,
-    pub(crate) told: Option<Box<Told>>,
-}
-
-/// A question that the client waits to be answered.
-pub(crate) struct Waiting {
-    pub(crate) what: What,
-    /// What it is answered, when those before it are.
-    pub(crate) answer: Option<Packet<'static>>,
-}
-
-/// Questions in their order. Without any it owns no memory; it has some as soon as it is changed.
-#[expect(clippy::box_collection, reason = "an idle connection has none")]
-#[derive(Default)]
-pub(crate) struct Questions(Option<Box<VecDeque<Waiting>>>);
-
-static NONE: VecDeque<Waiting> = VecDeque::new();
-
-impl Deref for Questions {
-    type Target = VecDeque<Waiting>;
-
-    fn deref(&self) -> &Self::Target {
-        self.0.as_deref().unwrap_or(&NONE)
-    }
-}
-
-impl DerefMut for Questions {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        self.0.get_or_insert_default()
-    }
-}
-
-pub(crate) enum What {
-    /// A message; of QoS 0 nothing is answered.
-    Publish(AskId, Option<(NonZeroU16, u8)>),
-    /// A number is released.
-    Release(AskId, NonZeroU16),
-    /// Filters come or go.
-    Filters(Box<Filters>),
-    /// Nothing, any more.
-    Nothing,
+    /// The parts of MQTT 5.0 that few clients use.
+    pub(crate) extensions: Option<Box<Extensions>>,
 }
 
 impl Mqtt {
-    /// A connection on which CONNECT must come until then.
+    /// A connection on which CONNECT must come until this time.
     pub fn new(config: Arc<MqttConfig>, until: Monotonic) -> Self {
+        Self::upgraded(config, until, None)
+    }
+
+    /// The same with the identity that an upgrade has proved.
+    pub(crate) fn upgraded(config: Arc<MqttConfig>, until: Monotonic, identity: Option<Arc<Identity>>) -> Self {
         Self {
             config,
-            state: State::Connecting(until),
+            state: State::Connecting(Connecting { until, identity }),
             version: Version::V3,
             next_ask: 0,
-            incoming: Incoming::default(),
-            waiting: Questions::default(),
-            exchange: None,
-            upgraded: None,
+            unsettled: Unsettled::default(),
             is_mute: false,
         }
     }
 
-    /// CONNECT must come until then.
-    pub(crate) fn await_connect(&mut self, until: Monotonic) {
-        self.state = State::Connecting(until);
+    /// Lets CONNECT come until this time.
+    pub(crate) fn await_connect(&mut self, time: Monotonic) {
+        if let State::Connecting(Connecting { until, .. }) = &mut self.state {
+            *until = time;
+        }
     }
 
     /// Takes bytes, and says how many were used. With `keeps`, a packet that isn't whole is kept here.
     pub(crate) fn read(&mut self, cx: &mut Carrier<'_, '_>, bytes: &[u8], keeps: bool) -> (usize, Flow) {
-        // MQTT-3.1.0-1: of whatever else speaks here nothing is waited for.
-        let begins = matches!(self.state, State::Connecting(_)) && !self.incoming.is_amid();
+        // MQTT-3.1.0-1: no bytes of another protocol are waited for.
+        let begins = matches!(self.state, State::Connecting(_)) && !incoming::is_amid(&self.unsettled);
         if begins && bytes.first().is_some_and(|first| first >> 4 != 1) {
             return (bytes.len(), Flow::Closed(NO_CONNECT));
         }
         let bound = self.bound(cx);
         let mut used = 0;
         loop {
-            let flow = match self.incoming.next(&bytes[used..], bound, keeps) {
+            let flow = match incoming::next(&mut self.unsettled, &bytes[used..], bound, keeps) {
                 Next::Wait(more) => return (used + more, self.flow(cx)),
                 Next::Packet { first, body, used: more } => {
                     used += more;
@@ -182,9 +139,9 @@ impl Mqtt {
         }
     }
 
-    /// Bytes of a packet that has not come whole.
+    /// The bytes of a packet that has not come whole.
     pub(crate) fn holds(&self) -> usize {
-        self.incoming.holds()
+        self.unsettled.partial.len()
     }
 
     /// The longest packet that is taken, in bytes.
@@ -195,16 +152,16 @@ impl Mqtt {
     fn packet(&mut self, cx: &mut Carrier<'_, '_>, first: u8, body: &[u8]) -> Flow {
         match (Packet::read(self.version, Side::Client, first, body), &self.state) {
             (Ok(Packet::Connect(connect)), State::Connecting(_)) => self.connect(cx, *connect),
-            // Whatever speaks here, nothing of it is answered (MQTT-3.1.0-1), but that its version isn't known.
+            // Another protocol gets no answer (MQTT-3.1.0-1); a CONNECT is told that its version isn't known.
             (Err(error), State::Connecting(_)) if first >> 4 == 1 => self.refuse_connect(cx, body, error),
             (_, State::Connecting(_)) => Flow::Closed(NO_CONNECT),
-            // MQTT-3.1.0-2, whatever is in it.
+            // MQTT-3.1.0-2: even if its content is malformed.
             _ if first >> 4 == 1 => {
                 self.fail(cx, PacketError { reason: Reason::ProtocolError, what: "a second CONNECT" })
             }
             (Ok(packet), State::Open(_)) => self.open_packet(cx, packet),
             (Ok(Packet::Auth(auth)), State::Entering(_)) => self.go_on_entering(cx, &auth),
-            // MQTT-3.1.2-30: it may give up.
+            // MQTT-3.1.2-30: a client may give up.
             (Ok(Packet::Disconnect(_)), State::Entering(_)) => Flow::Closed(End::Done),
             (Ok(_), State::Entering(_)) => self.fail(cx, out_of_turn()),
             (Err(error), _) => self.fail(cx, error),
@@ -220,7 +177,7 @@ impl Mqtt {
             Packet::Pingreq => self.send(cx, Packet::Pingresp),
             Packet::Disconnect(disconnect) => return self.goodbye(cx, &disconnect),
             Packet::Auth(auth) => return self.reauthenticate(cx, &auth),
-            // What only servers send was refused when it was read, and a second CONNECT before.
+            // Packets that only servers send were refused when they were read, and a second CONNECT before.
             _ => {}
         }
         self.flow(cx)
@@ -236,14 +193,17 @@ impl Mqtt {
             AckKind::Pubrec if !ack.reason.is_failure() => {
                 self.ask(cx, Ask::Acknowledge(Acknowledge::Received(tag)));
             }
-            AckKind::Puback | AckKind::Pubcomp | AckKind::Pubrec => {
-                self.ask(cx, Ask::Acknowledge(Acknowledge::Done(tag)));
+            AckKind::Puback => {
+                self.ask(cx, Ask::Acknowledge(Acknowledge::DoneAtLeastOnce(tag)));
+            }
+            AckKind::Pubcomp | AckKind::Pubrec => {
+                self.ask(cx, Ask::Acknowledge(Acknowledge::DoneExactlyOnce(tag)));
             }
         }
         self.flow(cx)
     }
 
-    /// DISCONNECT (§3.14): without a will, unless it asks for it.
+    /// Takes a DISCONNECT (§3.14): the will is not published, unless it asks for that.
     fn goodbye(&mut self, cx: &mut Carrier<'_, '_>, disconnect: &Disconnect) -> Flow {
         let expiry = disconnect.properties.number(Id::SessionExpiryInterval);
         let is_brief = matches!(&self.state, State::Open(client) if client.is_brief);
@@ -268,7 +228,12 @@ impl Mqtt {
             Answer::Unsubscribed(was_there) => self.unsubscribed(cx, ask, was_there),
             Answer::Received(tag) => self.release(cx, tag, Reason::Success),
             Answer::NotAcknowledged(AckError::UnknownTag(tag)) => self.release(cx, tag, Reason::PacketIdNotFound),
-            Answer::NotAcknowledged(_) | Answer::Called(_) | Answer::Past(_) => {}
+            Answer::NotAcknowledged(AckError::WrongKind) => {
+                let what = "a message of one quality of service, acknowledged in the way of another";
+                return self.fail(cx, PacketError { reason: Reason::ProtocolError, what });
+            }
+            // MQTT asks nothing else.
+            _ => {}
         }
         self.flow(cx)
     }
@@ -282,14 +247,14 @@ impl Mqtt {
         Packet::Ack(Ack::new(AckKind::Pubcomp, id, reason))
     }
 
-    /// PUBREL: a delivery was received, or isn't known.
+    /// Sends a PUBREL: a delivery was received, or isn't known.
     pub(crate) fn release(&mut self, cx: &mut Carrier<'_, '_>, tag: u16, reason: Reason) {
         if let Some(id) = NonZeroU16::new(tag) {
             self.send(cx, Packet::Ack(Ack::new(AckKind::Pubrel, id, reason)));
         }
     }
 
-    /// Asks the node, and says under which number.
+    /// Asks the node, and gives the number of the ask.
     pub(crate) fn ask(&mut self, cx: &mut Carrier<'_, '_>, ask: Ask) -> AskId {
         let id = AskId(self.next_ask);
         self.next_ask = self.next_ask.wrapping_add(1);
@@ -299,12 +264,12 @@ impl Mqtt {
 
     /// Notes a question.
     pub(crate) fn wait(&mut self, what: What) {
-        self.waiting.push_back(Waiting { what, answer: None });
+        self.unsettled.waiting.push_back(Waiting { what, answer: None });
     }
 
     /// Notes a question that is answered already, as soon as those before it are.
     pub(crate) fn answer_in_turn(&mut self, cx: &mut Carrier<'_, '_>, answer: Packet<'static>) {
-        self.waiting.push_back(Waiting { what: What::Nothing, answer: Some(answer) });
+        self.unsettled.waiting.push_back(Waiting { what: What::Nothing, answer: Some(answer) });
         self.send_answers(cx);
     }
 
@@ -319,7 +284,7 @@ impl Mqtt {
             What::Publish(id, _) | What::Release(id, _) => *id == ask,
             What::Filters(_) | What::Nothing => false,
         };
-        let Some(waiting) = self.waiting.iter_mut().find(is_it) else { return };
+        let Some(waiting) = self.unsettled.waiting.iter_mut().find(is_it) else { return };
         waiting.answer = match std::mem::replace(&mut waiting.what, What::Nothing) {
             What::Publish(_, Some((id, qos))) => Some(answer(qos, id)),
             What::Release(_, id) => Some(answer(2, id)),
@@ -330,23 +295,20 @@ impl Mqtt {
 
     /// Whether a message is to be acknowledged.
     pub(crate) fn is_awaited(&self, ask: AskId) -> bool {
-        self.waiting.iter().any(|waiting| matches!(waiting.what, What::Publish(id, Some(_)) if id == ask))
+        self.unsettled.waiting.iter().any(|waiting| matches!(waiting.what, What::Publish(id, Some(_)) if id == ask))
     }
 
     /// Sends the answers whose turn it is (MQTT-4.6.0-2, -3).
     pub(crate) fn send_answers(&mut self, cx: &mut Carrier<'_, '_>) {
-        while self.waiting.front().is_some_and(|waiting| matches!(waiting.what, What::Nothing)) {
-            let Some(Waiting { answer: Some(packet), .. }) = self.waiting.pop_front() else { continue };
+        while self.unsettled.waiting.front().is_some_and(|waiting| matches!(waiting.what, What::Nothing)) {
+            let Some(Waiting { answer: Some(packet), .. }) = self.unsettled.waiting.pop_front() else { continue };
             if let (Packet::Ack(ack), State::Open(client)) = (&packet, &mut self.state) {
                 let is_over = ack.kind != AckKind::Pubrec || ack.reason.is_failure();
                 client.under_way = client.under_way.saturating_sub(u16::from(is_over));
             }
             self.send(cx, packet);
         }
-        if self.waiting.is_empty() {
-            // An idle connection owns no memory.
-            self.waiting = Questions::default();
-        }
+        self.unsettled.tidy();
     }
 
     /// Sends a packet, as short as the client wants it.
@@ -356,7 +318,7 @@ impl Mqtt {
             State::Entering(entering) => entering.wants_texts(),
             State::Connecting(_) => true,
         };
-        // MQTT-3.1.2-29: of those only CONNACK and DISCONNECT may explain themselves all the same.
+        // MQTT-3.1.2-29: only CONNACK and DISCONNECT may explain themselves all the same.
         if !wants_texts && !matches!(packet, Packet::Connack(_) | Packet::Disconnect(_)) {
             packet.remove_texts();
         }
@@ -383,46 +345,50 @@ impl Mqtt {
         }
     }
 
-    /// How it goes on after a packet or an answer.
-    pub(crate) fn flow(&mut self, cx: &Carrier<'_, '_>) -> Flow {
+    /// The next state after a packet or an answer.
+    pub(crate) fn flow(&self, cx: &Carrier<'_, '_>) -> Flow {
         if self.is_mute {
             return Flow::Closed(End::TooLarge("the client's Maximum Packet Size"));
         }
-        let is_unread = cx.cx.out.len() >= UNREAD * cx.cx.limits.outbox_bytes;
         let bound = cx.cx.limits.pipelined_asks.min(cx.cx.limits.pipelined_publishes);
-        match &mut self.state {
+        match &self.state {
             State::Connecting(_) => Flow::Open,
-            State::Entering(_) if self.exchange.as_ref().is_some_and(|exchange| exchange.awaits_client()) => Flow::Open,
+            State::Entering(_) if self.unsettled.exchange.as_ref().is_some_and(|exchange| exchange.awaits_client()) => {
+                Flow::Open
+            }
             State::Entering(_) => Flow::Paused,
-            State::Open(client) => {
-                client.choked = if is_unread { cx.cx.now.monotonic + RECHECK } else { NEVER };
+            State::Open(_) => {
                 // Filters that aren't asked for yet are all that one packet may bring.
-                let last = self.waiting.back().map(|waiting| &waiting.what);
+                let last = self.unsettled.waiting.back().map(|waiting| &waiting.what);
                 let has_more = matches!(last, Some(What::Filters(filters)) if filters.has_more());
-                if is_unread || has_more || self.waiting.len() >= bound { Flow::Paused } else { Flow::Open }
+                if has_more || !cx.cx.has_room() || self.unsettled.waiting.len() >= bound {
+                    Flow::Paused
+                } else {
+                    Flow::Open
+                }
             }
         }
     }
 
-    /// The turn is over, and the log has come as far as what was answered in it.
+    /// Acts at the end of a turn: the log has come as far as the answers in it.
     pub(crate) fn settle(&mut self, cx: &mut Carrier<'_, '_>) -> Flow {
         self.begin_filters(cx);
         self.flow(cx)
     }
 
-    /// What came is wrong: the client is told what, and the connection ends (§4.13).
+    /// Ends the connection after a fault of the client's, and tells it the fault (§4.13).
     pub(crate) fn fail(&mut self, cx: &mut Carrier<'_, '_>, error: PacketError) -> Flow {
         self.say_end(cx, error.reason, error.what);
         Flow::Closed(End::Protocol(error.what))
     }
 
-    /// The connection ends.
+    /// Ends the connection.
     pub(crate) fn end(&mut self, cx: &mut Carrier<'_, '_>, reason: Reason, end: End) -> Flow {
         self.say_end(cx, reason, end.as_str());
         Flow::Closed(end)
     }
 
-    /// Says why the connection ends, where there are words for it.
+    /// Says why the connection ends, if there are words for it.
     pub(crate) fn say_end(&mut self, cx: &mut Carrier<'_, '_>, reason: Reason, text: &str) {
         let properties = Properties::default().with_text(Id::ReasonString, text);
         match (&self.state, self.version) {
@@ -440,26 +406,21 @@ impl Mqtt {
 
     /// Hands a delivery over, or says that there is no room for it.
     pub(crate) fn push(&mut self, cx: &mut Carrier<'_, '_>, delivery: &Delivery<'_>) -> Taken {
-        if cx.is_full() {
-            return Taken::Full;
-        }
         match delivery {
-            Delivery::Message(parcel, manner) => self.deliver(cx, parcel, manner, false),
-            Delivery::Retained(parcel, manner) => self.deliver(cx, parcel, manner, true),
+            Delivery::Message(parcel, options) => self.deliver(cx, parcel, options, false),
+            Delivery::Retained(parcel, options) => self.deliver(cx, parcel, options, true),
             Delivery::Release(tag) => self.release(cx, tag.get(), Reason::Success),
-            // MQTT has no word for what was lost before; the registry and the metrics tell of it.
-            Delivery::Gap(_) => {}
+            // MQTT has no word for a gap; the registry and the metrics tell of it.
+            Delivery::Gap(_) | Delivery::Signal(_) | Delivery::Conversation(_) => {}
         }
         Taken::Yes
     }
 
     pub(crate) fn deadline(&self) -> Option<Monotonic> {
         match &self.state {
-            State::Connecting(until) => Some(*until),
+            State::Connecting(connecting) => Some(connecting.until),
             State::Entering(entering) => Some(entering.until()),
-            State::Open(client) => {
-                [client.expires, client.beat, client.choked].into_iter().filter(|at| *at != NEVER).min()
-            }
+            State::Open(client) => [client.expires, client.beat].into_iter().filter(|at| *at != NEVER).min(),
         }
     }
 
@@ -467,7 +428,7 @@ impl Mqtt {
         let now = cx.cx.now.monotonic;
         let is_due = |at: Monotonic| at != NEVER && at <= now;
         let client = match &mut self.state {
-            State::Connecting(until) if *until <= now => return Flow::Closed(End::Timeout),
+            State::Connecting(connecting) if connecting.until <= now => return Flow::Closed(End::Timeout),
             State::Entering(entering) if entering.until() <= now => {
                 return self.end(cx, Reason::ServerBusy, End::Timeout);
             }
@@ -508,7 +469,6 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Mqtt>() <= 64, "{}", size_of::<Mqtt>());
-        assert!(size_of::<Client>() <= 80, "{}", size_of::<Client>());
+        assert!(size_of::<Mqtt>() <= 80, "{}", size_of::<Mqtt>());
     }
 }

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use everywire_base::ask::{PublishError, Published};
+use everywire_base::ask::{NotPublished, PublishError, Published};
 use everywire_base::clock::UnixMillis;
 use everywire_base::id::AskId;
 use everywire_base::notice::{Notice, Refused};
 use everywire_base::publish::Unfit;
 use everywire_base::reason::Reason as End;
 use everywire_base::record::{Extras, Message};
+use everywire_base::rules::Refusal;
 use everywire_base::topic::Topic;
 use everywire_mqtt_packets::{Ack, AckKind, Id, Packet, PacketError, Properties, Publish, Reason, Version, names};
 use everywire_wire::{Ask, Carrier, Flow};
 
-use crate::machine::{State, What};
+use crate::machine::State;
+use crate::unsettled::What;
 use crate::{Mqtt, words};
 
 impl Mqtt {
@@ -36,7 +38,7 @@ impl Mqtt {
             Err(error) => return self.refuse_publish(cx, publish, &topic, (error.reason, error.what)),
         };
         let State::Open(client) = &self.state else { return self.flow(cx) };
-        let draft = match cx.cx.draft(message, client.identity.as_deref()) {
+        let draft = match cx.cx.draft(message, client.identity.as_ref()) {
             Ok(draft) => draft,
             Err(unfit) => return self.unfit(cx, publish, &topic, &unfit),
         };
@@ -49,7 +51,7 @@ impl Mqtt {
         self.flow(cx)
     }
 
-    /// The topic, which an alias may stand for (§3.3.2.3.4).
+    /// The topic, for which an alias may stand (§3.3.2.3.4).
     fn topic(&mut self, publish: &Publish<'_>) -> Result<Topic, PacketError> {
         let alias = publish.properties.number(Id::TopicAlias).map(|alias| alias as u16);
         let most = self.config.topic_alias_maximum;
@@ -59,13 +61,13 @@ impl Mqtt {
         let State::Open(client) = &mut self.state else { return Err(not_known()) };
         match alias {
             Some(alias) if publish.topic.is_empty() => {
-                client.aliases.as_ref().and_then(|aliases| aliases.meant(alias)).cloned().ok_or_else(not_known)
+                client.extensions.as_ref().and_then(|all| all.aliases.meant(alias)).cloned().ok_or_else(not_known)
             }
             alias => {
                 let invalid = |_| PacketError { reason: Reason::TopicNameInvalid, what: "a topic that is none" };
                 let topic = Topic::parse(publish.topic).map_err(invalid)?;
                 if let Some(alias) = alias {
-                    client.aliases.get_or_insert_default().mean(alias, topic.clone());
+                    client.extensions.get_or_insert_default().aliases.mean(alias, topic.clone());
                 }
                 Ok(topic)
             }
@@ -85,17 +87,19 @@ impl Mqtt {
 
     fn unfit(&mut self, cx: &mut Carrier<'_, '_>, publish: &Publish<'_>, topic: &Topic, unfit: &Unfit) -> Flow {
         match unfit {
-            // Later it may be published: nothing is acknowledged, and the client comes again with it.
+            // It may be published later: nothing is acknowledged, and the client sends it again.
             Unfit::TooFast(wait) if self.version != Version::V5 && publish.qos > 0 => {
                 Flow::Closed(End::Overloaded(*wait))
             }
+            // Operators have been told.
+            Unfit::RetainedUsedUp => self.answer_refused(cx, publish, (words::unfit(unfit), &unfit.to_string())),
             _ => self.refuse_publish(cx, publish, topic, (words::unfit(unfit), &unfit.to_string())),
         }
     }
 
-    /// What can't be published, now or later. 5.0 is told. 3.1.1 has no word for it, and a client whose connection ended
-    /// would come with it again and again: it is acknowledged and dropped (MQTT-3.3.5-2 of 3.1.1). Nor is there an answer at
-    /// QoS 0. Operators are told then.
+    /// Refuses a message that can't be published, now or later. A client of 5.0 is told. 3.1.1 has no word for it, and
+    /// a client whose connection ended would send it again and again: it is acknowledged and dropped (MQTT-3.3.5-2 of
+    /// 3.1.1). QoS 0 has no answer either. In both cases operators are told.
     fn refuse_publish(
         &mut self,
         cx: &mut Carrier<'_, '_>,
@@ -106,10 +110,19 @@ impl Mqtt {
         if publish.packet_id.is_none() || self.version != Version::V5 {
             cx.cx.notice(Notice::new(Refused::Publish, format!("a message for {topic}: {why}")));
         }
+        self.answer_refused(cx, publish, (reason, why))
+    }
+
+    fn answer_refused(
+        &mut self,
+        cx: &mut Carrier<'_, '_>,
+        publish: &Publish<'_>,
+        (reason, why): (Reason, &str),
+    ) -> Flow {
         if let Some(number) = publish.packet_id {
             let kind = if publish.qos == 1 { AckKind::Puback } else { AckKind::Pubrec };
             let mut ack = Ack::new(kind, number, reason);
-            // Where the code says it all, the answer stays as short as the shortest clients expect it.
+            // If the code says it all, the answer stays as short as the simplest clients expect it.
             if reason != Reason::NotAuthorized {
                 ack.properties = Properties::default().with_text(Id::ReasonString, why);
             }
@@ -118,28 +131,33 @@ impl Mqtt {
         self.flow(cx)
     }
 
-    /// What became of a message.
+    /// Takes the result of a publish.
     pub(crate) fn published(
         &mut self,
         cx: &mut Carrier<'_, '_>,
         ask: AskId,
-        result: Result<Published, PublishError>,
+        result: Result<Published, NotPublished>,
     ) -> Flow {
         let is_awaited = self.is_awaited(ask);
-        if let (Err(error), false) = (result, is_awaited) {
+        if let (Err(error), false) = (&result, is_awaited) {
             cx.cx.notice(Notice::new(Refused::Publish, format!("a message of QoS 0: {error}")));
         }
+        let result = match result {
+            Ok(done) => Ok(done),
+            Err(NotPublished::Log(error)) => Err(error),
+            Err(NotPublished::Refused(refusal)) => return self.refused(cx, ask, &refusal),
+        };
         let word = match result {
             Ok(_) => Some((Reason::Success, Properties::default())),
             Err(error) => words::not_published(error).map(|reason| (reason, explained(error))),
         };
-        // Nothing is acknowledged that isn't kept: without a word for it the client comes again.
+        // A message that isn't kept is not acknowledged: without a word for the refusal the client sends it again.
         let Some((reason, properties)) = word.filter(|(reason, _)| !reason.is_failure() || self.version == Version::V5)
         else {
             if is_awaited {
                 return self.end(cx, Reason::ServerBusy, End::Overloaded(Duration::from_secs(1)));
             }
-            // Of QoS 0 nothing is answered, but those behind it wait for their turn.
+            // QoS 0 has no answer, but the messages behind it wait for their turn.
             self.fill(cx, ask, |_, number| Self::received(number));
             return self.flow(cx);
         };
@@ -149,9 +167,22 @@ impl Mqtt {
         });
         self.flow(cx)
     }
+
+    /// Refuses a message that was judged again: its publisher may not publish it any more. See
+    /// [`Self::refuse_publish`].
+    fn refused(&mut self, cx: &mut Carrier<'_, '_>, ask: AskId, refusal: &Refusal) -> Flow {
+        if self.version != Version::V5 && self.is_awaited(ask) {
+            cx.cx.notice(Notice::new(Refused::Publish, format!("a message: {refusal}")));
+        }
+        self.fill(cx, ask, |qos, number| {
+            let kind = if qos == 1 { AckKind::Puback } else { AckKind::Pubrec };
+            Packet::Ack(Ack::new(kind, number, words::refusal(refusal)))
+        });
+        self.flow(cx)
+    }
 }
 
-/// Why the log didn't take a message, and what it would take of a producer that counts.
+/// The properties that explain why the log didn't take a message, with the number that it expects of an ordered key.
 fn explained(error: PublishError) -> Properties {
     let properties = Properties::default().with_text(Id::ReasonString, &error.to_string());
     match error {
@@ -164,8 +195,8 @@ fn not_known() -> PacketError {
     PacketError { reason: Reason::TopicAliasInvalid, what: "a topic alias that stands for nothing" }
 }
 
-/// Takes over what the properties of a PUBLISH or a will say of a message (§3.3.2.3). User properties are kept as they
-/// are, those that are read here too (MQTT-3.3.2-17, -18).
+/// Takes the properties of a PUBLISH or a will over into a message (§3.3.2.3). User properties are kept as they are,
+/// also those that are read here (MQTT-3.3.2-17, -18).
 pub(crate) fn describe(message: &mut Message, properties: &Properties) -> Result<(), PacketError> {
     message.content_type = properties.text(Id::ContentType).filter(|text| !text.is_empty()).map(Into::into);
     let is_text = properties.number(Id::PayloadFormatIndicator).map(|number| number == 1);
@@ -175,11 +206,16 @@ pub(crate) fn describe(message: &mut Message, properties: &Properties) -> Result
     }
     message.event = properties.pair(names::EVENT).map(Into::into);
     message.key = properties.pair(names::KEY).map(Into::into);
+    let no_id =
+        |_| PacketError { reason: Reason::ImplementationSpecific, what: "`everywire-ref` is the id of a message" };
+    let about = properties.pair(names::REF).map(str::parse).transpose().map_err(no_id)?;
     let extras = Extras {
         properties: properties.pairs().map(|(name, value)| (name.into(), value.into())).collect(),
         response_topic: properties.text(Id::ResponseTopic).map(Into::into),
         correlation: properties.binary(Id::CorrelationData).cloned(),
         is_text,
+        about,
+        ..Extras::default()
     };
     message.extras = (extras != Extras::default()).then(|| Box::new(extras));
     Ok(())

@@ -1,5 +1,5 @@
-//! SUBSCRIBE and UNSUBSCRIBE (MQTT-5.0 §3.8, §3.10), shared subscriptions (§4.8.2). Each filter is asked for by itself, a
-//! bounded number at a time, and the answer goes when all are answered.
+//! SUBSCRIBE and UNSUBSCRIBE (MQTT-5.0 §3.8, §3.10), shared subscriptions (§4.8.2). Each filter is asked for by itself,
+//! a bounded number at a time; the answer is sent when all are answered.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
@@ -8,7 +8,7 @@ use everywire_base::ask::{self, Subscribed};
 use everywire_base::cursor::{Cursor, CursorError, Start};
 use everywire_base::id::AskId;
 use everywire_base::notice::{Notice, Refused};
-use everywire_base::terms::{Greet, Terms};
+use everywire_base::terms::{RetainHandling, Terms};
 use everywire_base::topic::Filter;
 use everywire_mqtt_packets::{
     Id, Options, Packet, Properties, Reason, SHARED, Suback, Subscribe, Unsuback, Unsubscribe, Version, names,
@@ -16,7 +16,8 @@ use everywire_mqtt_packets::{
 use everywire_wire::{Ask, Carrier, Flow};
 
 use crate::deliver::Subscription;
-use crate::machine::{Client, State, Waiting, What};
+use crate::machine::{Client, State};
+use crate::unsettled::{Waiting, What};
 use crate::{Mqtt, words};
 
 /// A SUBSCRIBE or UNSUBSCRIBE that isn't answered.
@@ -26,17 +27,17 @@ pub(crate) struct Filters {
     /// Filters that aren't asked for yet.
     queued: std::vec::IntoIter<(Box<str>, Options)>,
     under_way: VecDeque<UnderWay>,
-    /// What the filters before the queued ones come to, or will if nothing is refused.
+    /// The results of the filters before the queued ones, or those to come if nothing is refused.
     reasons: Vec<Reason>,
-    /// Why something was refused.
+    /// The reason why a filter was refused.
     why: Option<Box<str>>,
-    /// Where the first subscription began, if that is told.
+    /// The cursor at which the first subscription began, if the client is told that.
     cursor: Option<Box<str>>,
 }
 
-/// What is said of all filters of a packet.
+/// The wish for all filters of a packet.
 enum Wish {
-    Subscribe { identifier: u32, start: Result<Start, CursorError>, tells: bool },
+    Subscribe { identifier: u32, start: Result<Start, CursorError>, asking: bool },
     Unsubscribe,
 }
 
@@ -44,8 +45,8 @@ enum Wish {
 pub(crate) struct UnderWay {
     ask: AskId,
     nth: usize,
-    /// Which it is, where its messages are to tell of themselves.
-    tells: Option<Subscription>,
+    /// The subscription, if its messages are to carry the log's properties.
+    asking: Option<Subscription>,
 }
 
 impl Filters {
@@ -62,7 +63,7 @@ impl Filters {
 
     /// Takes the filter that this ask is about from those under way.
     fn take(&mut self, ask: AskId) -> Option<UnderWay> {
-        // Nearly always the first: answers come in the order of the questions.
+        // It is nearly always the first: answers come in the order of the questions.
         let at = self.under_way.iter().position(|filter| filter.ask == ask)?;
         self.under_way.remove(at)
     }
@@ -77,7 +78,7 @@ impl Filters {
         self.reasons.is_empty() && self.under_way.is_empty()
     }
 
-    /// The answer, when nothing is missing.
+    /// The answer, once nothing is missing.
     fn answer(&mut self) -> Option<Packet<'static>> {
         if self.has_more() || !self.under_way.is_empty() {
             return None;
@@ -102,7 +103,7 @@ impl Mqtt {
         let identifier = subscribe.properties.number(Id::SubscriptionIdentifier).unwrap_or(0);
         let after = subscribe.properties.pair(names::AFTER);
         let start = after.map_or(Ok(Start::Latest), str::parse);
-        let wish = Wish::Subscribe { identifier, start, tells: after.is_some() };
+        let wish = Wish::Subscribe { identifier, start, asking: after.is_some() };
         self.filters(cx, Filters::new(subscribe.packet_id, wish, subscribe.filters))
     }
 
@@ -112,8 +113,9 @@ impl Mqtt {
     }
 
     fn filters(&mut self, cx: &mut Carrier<'_, '_>, mut filters: Filters) -> Flow {
-        if self.waiting.iter().any(|waiting| matches!(waiting.what, What::Publish(..))) {
-            // What the client has published before is there before: its filters don't take it for new.
+        if self.unsettled.waiting.iter().any(|waiting| matches!(waiting.what, What::Publish(..))) {
+            // Messages that the client has published before stand in the log before: its filters don't take them for
+            // new ones.
             self.wait(What::Filters(Box::new(filters)));
             return self.flow(cx);
         }
@@ -125,7 +127,7 @@ impl Mqtt {
         self.flow(cx)
     }
 
-    /// The answer, when nothing is missing. 3.1.1 has no words for why something is refused: operators are told.
+    /// The answer, once nothing is missing. 3.1.1 has no words for the reason of a refusal: operators are told.
     fn answer_filters(&self, cx: &mut Carrier<'_, '_>, filters: &mut Filters) -> Option<Packet<'static>> {
         let answer = filters.answer()?;
         if let Some(why) = filters.why.take().filter(|_| self.version != Version::V5) {
@@ -153,7 +155,7 @@ impl Mqtt {
                 options.no_local |= client.is_bridge && subscription.1.is_none();
                 options.retain_as_published |= client.is_bridge;
             }
-            let (ask, tells) = match &filters.wish {
+            let (ask, asking) = match &filters.wish {
                 Wish::Unsubscribe => {
                     let (filter, group) = subscription;
                     (Ask::Unsubscribe(ask::Unsubscribe::One(filter, group)), None)
@@ -163,35 +165,35 @@ impl Mqtt {
                     filters.refuse(nth, Reason::ImplementationSpecific, &why);
                     continue;
                 }
-                Wish::Subscribe { start: Ok(start), identifier, tells } => {
+                Wish::Subscribe { start: Ok(start), identifier, asking } => {
                     filters.reasons[nth] = granted(options.qos);
-                    let tells = tells.then(|| subscription.clone());
-                    (Ask::Subscribe(wanted(subscription, options, *identifier, start.clone())), tells)
+                    let asking = asking.then(|| subscription.clone());
+                    (Ask::Subscribe(wanted(subscription, options, *identifier, start.clone())), asking)
                 }
             };
             let ask = self.ask(cx, ask);
-            filters.under_way.push_back(UnderWay { ask, nth, tells });
+            filters.under_way.push_back(UnderWay { ask, nth, asking });
         }
     }
 
-    /// A subscription was granted or refused.
+    /// Takes the answer to a subscription.
     pub(crate) fn subscribed(&mut self, cx: &mut Carrier<'_, '_>, ask: AskId, subscribed: &Subscribed) {
         let State::Open(client) = &mut self.state else { return };
         let asks = client.asks();
         self.fill_filter(cx, ask, |client, position, filters, filter| {
-            let tells = filter.tells.is_some();
+            let asking = filter.asking.is_some();
             if let Some((_, refusal)) = subscribed.refused.first() {
                 filters.refuse(filter.nth, words::refusal(refusal), &refusal.to_string());
             } else {
-                client.stands(position, filter.tells);
+                client.note_subscription(position, filter.asking);
             }
-            if (asks || tells) && filters.cursor.is_none() {
+            if (asks || asking) && filters.cursor.is_none() {
                 filters.cursor = Some(subscribed.cursor.to_string().into());
             }
         });
     }
 
-    /// A subscription has ended, if it was there.
+    /// Takes the answer to an unsubscribe.
     pub(crate) fn unsubscribed(&mut self, cx: &mut Carrier<'_, '_>, ask: AskId, was_there: bool) {
         self.fill_filter(cx, ask, |_, _, filters, filter| {
             if !was_there {
@@ -207,22 +209,24 @@ impl Mqtt {
         ask: AskId,
         fill: impl FnOnce(&mut Client, &Cursor, &mut Filters, UnderWay),
     ) {
-        let filters = self.waiting.iter_mut().enumerate().find_map(|(at, waiting)| match &mut waiting.what {
+        let filters = self.unsettled.waiting.iter_mut().enumerate().find_map(|(at, waiting)| match &mut waiting.what {
             What::Filters(filters) => filters.take(ask).map(|filter| (at, filter)),
             _ => None,
         });
         let (Some((at, filter)), State::Open(client)) = (filters, &mut self.state) else { return };
-        let What::Filters(mut filters) = std::mem::replace(&mut self.waiting[at].what, What::Nothing) else { return };
+        let What::Filters(mut filters) = std::mem::replace(&mut self.unsettled.waiting[at].what, What::Nothing) else {
+            return;
+        };
         fill(client, &cx.cx.position.cursor, &mut filters, filter);
         self.go_on_with(cx, at, filters);
     }
 
-    /// Asks for the filters that waited for what was published before them.
+    /// Asks for the filters that waited for messages published before them.
     pub(crate) fn begin_filters(&mut self, cx: &mut Carrier<'_, '_>) {
-        if self.waiting.is_empty() {
+        if self.unsettled.waiting.is_empty() {
             return;
         }
-        let Some(Waiting { what: what @ What::Filters(_), .. }) = self.waiting.front_mut() else { return };
+        let Some(Waiting { what: what @ What::Filters(_), .. }) = self.unsettled.waiting.front_mut() else { return };
         match std::mem::replace(what, What::Nothing) {
             What::Filters(filters) if filters.is_untouched() => self.go_on_with(cx, 0, filters),
             other => *what = other,
@@ -233,14 +237,14 @@ impl Mqtt {
     fn go_on_with(&mut self, cx: &mut Carrier<'_, '_>, at: usize, mut filters: Box<Filters>) {
         self.ask_more(cx, &mut filters);
         match self.answer_filters(cx, &mut filters) {
-            None => self.waiting[at].what = What::Filters(filters),
-            answer => self.waiting[at].answer = answer,
+            None => self.unsettled.waiting[at].what = What::Filters(filters),
+            answer => self.unsettled.waiting[at].answer = answer,
         }
         self.send_answers(cx);
     }
 }
 
-/// What a filter subscribes to (§4.8.2). That it is well formed was checked when the packet was read.
+/// The subscription of a filter (§4.8.2), which was checked to be well formed when the packet was read.
 fn parse(text: &str) -> Result<Subscription, String> {
     let shared = text.strip_prefix(SHARED).and_then(|rest| rest.split_once('/'));
     let (group, text) = shared.map_or((None, text), |(group, text)| (Some(group.into()), text));
@@ -249,14 +253,14 @@ fn parse(text: &str) -> Result<Subscription, String> {
 
 fn wanted((filter, group): Subscription, options: Options, identifier: u32, start: Start) -> ask::Subscribe {
     let greets = group.is_none() && start == Start::Latest;
-    let greet = match options.retain_handling {
-        0 if greets => Greet::Always,
-        1 if greets => Greet::IfNew,
-        _ => Greet::Never,
+    let retained = match options.retain_handling {
+        0 if greets => RetainHandling::Always,
+        1 if greets => RetainHandling::IfNew,
+        _ => RetainHandling::Never,
     };
     let Options { qos, no_local, retain_as_published, .. } = options;
     let terms = Terms { qos, no_local, retain_as_published, identifier };
-    ask::Subscribe { start, greet, terms, group, ..ask::Subscribe::to([filter]) }
+    ask::Subscribe { start, retained, terms, group, ..ask::Subscribe::to([filter]) }
 }
 
 fn granted(qos: u8) -> Reason {

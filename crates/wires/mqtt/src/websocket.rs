@@ -1,4 +1,4 @@
-//! MQTT within WebSocket messages (MQTT-5.0 §6): packets go on over their borders.
+//! MQTT within WebSocket messages (MQTT-5.0 §6): packets may go on beyond the end of a message.
 
 use std::sync::Arc;
 
@@ -14,19 +14,17 @@ use crate::{Mqtt, MqttConfig};
 /// One client on WebSocket.
 pub struct MqttSocket {
     mqtt: Mqtt,
-    /// What came while nothing was taken.
+    /// The bytes that came while none were taken.
     rest: Vec<u8>,
 }
 
 impl MqttSocket {
-    /// With whoever the upgrade has proved.
+    /// A connection with the identity that the upgrade has proved.
     pub fn new(config: Arc<MqttConfig>, identity: Option<Arc<Identity>>) -> Self {
-        let mut mqtt = Mqtt::new(config, Monotonic::default());
-        mqtt.upgraded = identity;
-        Self { mqtt, rest: Vec::new() }
+        Self { mqtt: Mqtt::upgraded(config, Monotonic::default(), identity), rest: Vec::new() }
     }
 
-    /// Goes on with what came before, as soon as something is taken.
+    /// Goes on with bytes that came before, as soon as some are taken.
     fn go_on(&mut self, cx: &mut Carrier<'_, '_>, flow: Flow) -> Flow {
         if flow != Flow::Open || self.rest.is_empty() {
             return flow;

@@ -1,4 +1,4 @@
-//! What is refused, and why a connection ends, in MQTT's words (MQTT-5.0 §2.4).
+//! Refusals, and the ends of connections, in MQTT's words (MQTT-5.0 §2.4).
 
 use everywire_base::ask::{AuthError, PublishError};
 use everywire_base::publish::Unfit;
@@ -6,37 +6,41 @@ use everywire_base::reason::Reason as End;
 use everywire_base::rules::Refusal;
 use everywire_mqtt_packets::Reason;
 
-/// Why an ask is refused.
+/// The code for an ask that is refused.
 pub(crate) fn refusal(refusal: &Refusal) -> Reason {
     match refusal {
         Refusal::Unauthorized(_) | Refusal::Forbidden(_) => Reason::NotAuthorized,
-        Refusal::TooMany(_) => Reason::QuotaExceeded,
+        Refusal::TooMany(_) | Refusal::Behind => Reason::QuotaExceeded,
     }
 }
 
-/// Why a message can't be published.
+/// The code for a message that can't be published.
 pub(crate) fn unfit(unfit: &Unfit) -> Reason {
     match unfit {
         Unfit::Refused(why) => refusal(why),
         Unfit::NotJson(_) => Reason::PayloadFormatInvalid,
-        Unfit::TooLarge(_) | Unfit::TooFast(_) => Reason::QuotaExceeded,
+        Unfit::TooLarge(_) | Unfit::TooFast(_) | Unfit::RetainedUsedUp => Reason::QuotaExceeded,
         Unfit::Name(_) | Unfit::ReservedEvent(_) => Reason::ImplementationSpecific,
     }
 }
 
-/// Why the log didn't take it. Where it may have done so all the same there is no word for that: the message must come
-/// again under its number, which tells whether it is there.
+/// The code for a message that the log didn't take. There is none if the log may have taken it all the same: the
+/// message must come again under its number, which tells whether it is there.
 pub(crate) fn not_published(error: PublishError) -> Option<Reason> {
     match error {
-        PublishError::Busy | PublishError::DiskFull | PublishError::KeysFull | PublishError::KeysUsedUp => {
-            Some(Reason::QuotaExceeded)
-        }
+        PublishError::Busy
+        | PublishError::NoEngine
+        | PublishError::Stale
+        | PublishError::DiskFull
+        | PublishError::EngineFull
+        | PublishError::KeysFull
+        | PublishError::KeysUsedUp => Some(Reason::QuotaExceeded),
         PublishError::KeyConflict | PublishError::OutOfOrder { .. } => Some(Reason::ImplementationSpecific),
         PublishError::OutcomeUnknown | PublishError::Closing | PublishError::Fenced => None,
     }
 }
 
-/// Why somebody isn't let in.
+/// The code for a client that isn't let in.
 pub(crate) fn not_known(error: &AuthError) -> Reason {
     match error {
         AuthError::Refused(_) | AuthError::Continue { .. } => Reason::BadUserNameOrPassword,
@@ -45,7 +49,7 @@ pub(crate) fn not_known(error: &AuthError) -> Reason {
     }
 }
 
-/// Why a connection ends.
+/// The code for the end of a connection.
 pub(crate) fn end(reason: &End) -> Reason {
     match reason {
         End::PeerClosed | End::Done => Reason::Success,
@@ -62,7 +66,7 @@ pub(crate) fn end(reason: &End) -> Reason {
     }
 }
 
-/// The same, where a CONNACK says it.
+/// The same code in a CONNACK.
 pub(crate) fn not_let_in(reason: &End) -> Reason {
     match reason {
         End::Drain(_) => Reason::ServerUnavailable,

@@ -1,5 +1,5 @@
-//! The native protocol's schema as Rust types, and the constants of its TCP framing: what the server's wire and clients
-//! have in common. What the frames mean stands in `docs/protocol.md`.
+//! The native protocol's schema as Rust types, and the constants of its TCP framing, which the server's wire and
+//! clients share. The meaning of the frames stands in `docs/protocol.md`.
 //!
 //! `everywire.v1.rs` is made from `proto/everywire.proto`; a test compares them. After a change of the schema run
 //! `EVERYWIRE_BLESS=1 cargo nextest run -p everywire-native-frames`.
@@ -12,7 +12,7 @@ mod generated {
 pub use generated::*;
 pub use prost::Message as Encode;
 
-/// What a client on TCP begins with, so that nothing else can be taken for one (RULES 24).
+/// The bytes with which a client on TCP begins, so that nothing else can be taken for one (RULES 24).
 pub const PREAMBLE: &[u8; 8] = b"EVERYW/1";
 /// Seconds of silence after which each side pings; two of them, and the other side is gone.
 pub const HEARTBEAT_SECONDS: u32 = 25;
@@ -24,14 +24,14 @@ pub const PROTOBUF: &str = "everywire.proto";
 /// The most bytes of a frame's length.
 const MAX_VARINT: usize = 10;
 
-/// What the first bytes say about a frame's length.
+/// The length of a frame, as far as the first bytes tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Length {
-    /// The frame has so many bytes, after so many of the length.
+    /// The number of bytes of the frame, and of the length before them.
     Known(u64, usize),
     /// More bytes are needed.
     Unknown,
-    /// This is no varint of at most 64 bits.
+    /// The bytes are no varint of at most 64 bits.
     Malformed,
 }
 

@@ -1,10 +1,14 @@
-//! What a client asks and what it is answered, apart from how that is written.
+//! The requests of a client and the responses to it, apart from their encoding.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use everywire_base::ask::{Past, PublishError};
+use everywire_base::ask::{NotEntered, Past, PublishError};
 use everywire_base::publish::Unfit;
 use everywire_base::reason::Reason;
 use everywire_base::rules::Refusal;
+
+use crate::people::{People, Told};
 
 /// A frame of a client.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +31,8 @@ pub(crate) enum Request {
         before: String,
         limit: u32,
     },
+    /// A request about people: rooms, conversations, presence.
+    People(Box<People>),
     Ack {
         cursor: String,
     },
@@ -36,13 +42,13 @@ pub(crate) enum Request {
     Unknown,
 }
 
-/// Who a client is, and which session it wants.
+/// The identity of a client, and the session that it wants.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Hello {
     pub(crate) token: Option<Box<str>>,
     pub(crate) device: Option<Box<str>>,
     pub(crate) session: Option<Box<str>>,
-    /// In seconds; 0 is the default.
+    /// The life of the session after the connection, in seconds; 0 is the default.
     pub(crate) expiry: u64,
 }
 
@@ -57,6 +63,8 @@ pub(crate) struct Publish {
     pub(crate) key: Option<Box<str>>,
     pub(crate) ttl: u64,
     pub(crate) retain: bool,
+    /// The id of the message that it answers.
+    pub(crate) about: Option<Box<str>>,
 }
 
 /// A frame of the server, deliveries apart.
@@ -75,13 +83,15 @@ pub(crate) enum Response {
         id: u64,
         past: Past,
     },
-    /// Without message and cursor, if it had been published before and they aren't known any more.
+    /// A publish; without message and cursor, if it had been published before and they aren't known any more.
     Published {
         id: u64,
         place: Option<(String, String)>,
-        durability: &'static str,
+        durability: Cow<'static, str>,
         duplicate: bool,
     },
+    /// A response about people.
+    People(Told),
     Error(Problem),
     Gap {
         topic: Box<str>,
@@ -111,7 +121,7 @@ pub(crate) struct Welcome {
     pub(crate) expiry: u64,
 }
 
-/// Why a frame is refused. The codes are those of HTTP.
+/// The refusal of a frame. The codes are those of HTTP.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Problem {
     pub(crate) id: u64,
@@ -145,6 +155,7 @@ impl Problem {
             Refusal::Unauthorized(_) => Self::new(id, 401, refusal.to_string()),
             Refusal::Forbidden(_) => Self::new(id, 403, refusal.to_string()),
             Refusal::TooMany(_) => Self::new(id, 429, refusal.to_string()),
+            Refusal::Behind => Self::new(id, 503, refusal.to_string()).retry(1000),
         }
     }
 
@@ -152,8 +163,18 @@ impl Problem {
         match unfit {
             Unfit::Refused(refusal) => Self::refused(id, refusal),
             Unfit::TooLarge(_) => Self::new(id, 413, unfit.to_string()),
+            Unfit::RetainedUsedUp => Self::new(id, 429, unfit.to_string()),
             Unfit::Name(_) | Unfit::ReservedEvent(_) | Unfit::NotJson(_) => Self::bad(id, unfit.to_string()),
             Unfit::TooFast(wait) => Self::new(id, 429, unfit.to_string()).retry((wait.as_millis() as u64).max(1)),
+        }
+    }
+
+    pub(crate) fn not_entered(id: u64, why: &NotEntered) -> Self {
+        match why {
+            NotEntered::NoRoom => Self::new(id, 404, why.to_string()),
+            NotEntered::NickTaken => Self::new(id, 409, why.to_string()),
+            NotEntered::Malformed(_) => Self::bad(id, why.to_string()),
+            NotEntered::Refused(refusal) => Self::refused(id, refusal),
         }
     }
 
@@ -164,10 +185,14 @@ impl Problem {
             }
             PublishError::KeyConflict | PublishError::Fenced => Self::new(id, 409, error.to_string()),
             PublishError::KeysUsedUp => Self::new(id, 429, error.to_string()).retry(10_000),
-            PublishError::Busy | PublishError::OutcomeUnknown | PublishError::Closing => {
-                Self::new(id, 503, error.to_string()).retry(1000)
+            PublishError::Busy
+            | PublishError::Stale
+            | PublishError::NoEngine
+            | PublishError::OutcomeUnknown
+            | PublishError::Closing => Self::new(id, 503, error.to_string()).retry(1000),
+            PublishError::DiskFull | PublishError::EngineFull | PublishError::KeysFull => {
+                Self::new(id, 503, error.to_string()).retry(10_000)
             }
-            PublishError::DiskFull | PublishError::KeysFull => Self::new(id, 503, error.to_string()).retry(10_000),
         }
     }
 }
@@ -184,7 +209,7 @@ pub(crate) fn close(reason: &Reason) -> Response {
     Response::Close { code: code_of(reason), reason: reason.as_str(), reconnect: back.is_some(), delay_ms, detail }
 }
 
-/// Codes like those of HTTP, for whoever looks at the number first.
+/// The code of a reason, like those of HTTP, for readers that look at the number first.
 fn code_of(reason: &Reason) -> u16 {
     match reason {
         Reason::Done | Reason::PeerClosed => 200,

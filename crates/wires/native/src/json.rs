@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use everywire_base::ask::Past;
+use everywire_base::ask::{Entered, Past};
 use everywire_base::parcel::Parcel;
+use everywire_base::signal::{self, Said};
 use everywire_base::{envelope, json};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::calls::Wanted;
 use crate::frames::{Hello, Problem, Publish, Request, Response};
+use crate::people::{People, Told};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -22,6 +25,17 @@ enum ClientFrame<'a> {
     #[serde(borrow)]
     Publish(PublishFrame<'a>),
     History(HistoryFrame),
+    Read(MarkFrame),
+    Received(MarkFrame),
+    Edit(ChangeFrame),
+    Recall(ChangeFrame),
+    React(ChangeFrame),
+    Role(RoomFrame),
+    Conversations(ListFrame),
+    Enter(RoomFrame),
+    Leave(RoomFrame),
+    Typing(MarkFrame),
+    Active(ActiveFrame),
     Ack(AckFrame),
     Ping(Empty),
     Pong(Empty),
@@ -72,6 +86,8 @@ struct PublishFrame<'a> {
     ttl: u64,
     #[serde(default)]
     retain: bool,
+    #[serde(default, rename = "ref")]
+    about: Option<Box<str>>,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +100,64 @@ struct HistoryFrame {
     before: Option<String>,
     #[serde(default)]
     limit: u32,
+}
+
+/// The fields of `read`, `received` and `typing`.
+#[derive(Deserialize)]
+struct MarkFrame {
+    #[serde(default)]
+    id: u64,
+    #[serde(default)]
+    conversation: String,
+    #[serde(default)]
+    cursor: String,
+}
+
+/// The fields of `edit`, `recall` and `react`.
+#[derive(Deserialize)]
+struct ChangeFrame {
+    #[serde(default)]
+    id: u64,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    body: String,
+    #[serde(default)]
+    key: String,
+    #[serde(default)]
+    off: bool,
+}
+
+/// The fields of `role`, `enter` and `leave`.
+#[derive(Deserialize)]
+struct RoomFrame {
+    #[serde(default)]
+    id: u64,
+    #[serde(default)]
+    room: String,
+    #[serde(default)]
+    nick: Option<Box<str>>,
+    #[serde(default)]
+    user: String,
+    #[serde(default)]
+    role: String,
+}
+
+#[derive(Deserialize)]
+struct ListFrame {
+    #[serde(default)]
+    id: u64,
+    #[serde(default)]
+    unread: bool,
+    #[serde(default)]
+    after: Option<String>,
+    #[serde(default)]
+    limit: u32,
+}
+
+#[derive(Deserialize)]
+struct ActiveFrame {
+    active: bool,
 }
 
 #[derive(Deserialize)]
@@ -105,13 +179,36 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Request, Problem> {
         ClientFrame::History(HistoryFrame { id, topic, before, limit }) => {
             Request::History { id, topic, before: before.unwrap_or_default(), limit }
         }
+        ClientFrame::Read(MarkFrame { id, conversation, cursor }) => call(id, Wanted::Read { conversation, cursor }),
+        ClientFrame::Received(MarkFrame { id, conversation, cursor }) => {
+            call(id, Wanted::Received { conversation, cursor })
+        }
+        ClientFrame::Edit(ChangeFrame { id, message, body, .. }) => call(id, Wanted::Edit { message, body }),
+        ClientFrame::Recall(ChangeFrame { id, message, .. }) => call(id, Wanted::Recall { message }),
+        ClientFrame::React(ChangeFrame { id, message, key, off, .. }) => call(id, Wanted::React { message, key, off }),
+        ClientFrame::Role(RoomFrame { id, room, user, role, .. }) => call(id, Wanted::Role { room, user, role }),
+        ClientFrame::Conversations(ListFrame { id, unread, after, limit }) => {
+            call(id, Wanted::Conversations { unread, after: after.unwrap_or_default(), limit })
+        }
+        ClientFrame::Enter(RoomFrame { id, room, nick, .. }) => ask(People::Enter { id, room, nick }),
+        ClientFrame::Leave(RoomFrame { id, room, .. }) => ask(People::Leave { id, room }),
+        ClientFrame::Typing(MarkFrame { conversation, .. }) => ask(People::Typing { conversation }),
+        ClientFrame::Active(ActiveFrame { active }) => ask(People::Active { active }),
         ClientFrame::Ack(AckFrame { cursor }) => Request::Ack { cursor },
         ClientFrame::Ping(Empty {}) => Request::Ping,
         ClientFrame::Pong(Empty {}) => Request::Pong,
     })
 }
 
-/// What a frame is called and what it holds, whatever that is.
+fn ask(asked: People) -> Request {
+    Request::People(Box::new(asked))
+}
+
+fn call(id: u64, wanted: Wanted) -> Request {
+    ask(People::Call { id, wanted })
+}
+
+/// The name of a frame and its content, whatever that is.
 type Outline<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 #[derive(Deserialize)]
@@ -119,12 +216,12 @@ struct Id {
     id: u64,
 }
 
-/// What is wrong with a frame, under its id if it has one.
+/// The fault of a frame, under its id if it has one.
 fn problem(bytes: &[u8], error: &serde_json::Error) -> Problem {
     match serde_json::from_slice::<Outline<'_>>(bytes) {
         Ok(frame) if frame.len() == 1 => {
             let id = frame.values().find_map(|fields| serde_json::from_str::<Id>(fields.get()).ok());
-            // A frame is a variant to serde, and to nobody else.
+            // Only serde calls a frame a variant.
             let reason = json::explain(error).replacen("unknown variant", "unknown frame", 1);
             Problem::bad(id.map_or(0, |fields| fields.id), reason)
         }
@@ -150,6 +247,7 @@ fn publication(frame: PublishFrame<'_>) -> Result<Publish, Problem> {
         key: frame.key,
         ttl: frame.ttl,
         retain: frame.retain,
+        about: frame.about,
     })
 }
 
@@ -245,6 +343,10 @@ pub(crate) fn write(response: &Response, out: &mut Vec<u8>) {
             let (id, duplicate) = (*id, *duplicate);
             object("published", serde_json::to_string(&PublishedFrame { id, message, cursor, durability, duplicate }));
         }
+        Response::People(told) => {
+            let (name, value) = people(told);
+            object(name, Ok(value));
+        }
         Response::Error(p) => {
             let (topic, retry_after_ms) = (p.topic.as_deref(), p.retry_after_ms);
             let error =
@@ -280,6 +382,26 @@ fn page(id: u64, past: &Past) -> String {
     format!("{{\"id\":{id},\"messages\":[{messages}],{ends}}}")
 }
 
+/// The name and the content of a frame about people.
+fn people(told: &Told) -> (&'static str, String) {
+    match told {
+        Told::Done { id } => ("done", format!("{{\"id\":{id}}}")),
+        Told::Entered { id, room, entered: Entered { nick, voice, cursor, greet } } => {
+            let (voice, cursor) = (voice.as_str(), cursor.to_string());
+            let entered = serde_json::json!({
+                "id": id, "room": room, "nick": nick, "voice": voice, "cursor": cursor, "greet": greet,
+            });
+            ("entered", entered.to_string())
+        }
+        Told::Conversations { id, list } => {
+            // The API's answer is an object: its fields stand behind the id.
+            let fields = String::from_utf8_lossy(list.get(1..).unwrap_or_default());
+            ("conversations", format!("{{\"id\":{id},{fields}"))
+        }
+        Told::Conversation { entry } => ("conversation", String::from_utf8_lossy(entry).into_owned()),
+    }
+}
+
 /// Appends a message.
 pub(crate) fn message(parcel: &Parcel, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"message\":");
@@ -287,7 +409,14 @@ pub(crate) fn message(parcel: &Parcel, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Appends a retained message: what is told before the order.
+/// Appends a signal.
+pub(crate) fn signal(said: &Said, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"signal\":");
+    signal::json(said, out);
+    out.push(b'}');
+}
+
+/// Appends a retained message, which is told before the order.
 pub(crate) fn retained(parcel: &Parcel, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"message\":");
     envelope::write_retained(parcel, out);

@@ -1,38 +1,34 @@
-//! The machine: who is at the other end, and what waits for an answer.
+//! The machine: the client's identity, and the asks that wait for answers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use everywire_base::ask::{
-    Ack, Asker, AuthError, Authenticate, Credentials, Login, LookBack, NoPast, PublishError, Published, SessionWish,
+    Ack, Asker, AuthError, Authenticate, Credentials, Login, LookBack, NoPast, NotPublished, Published, SessionWish,
     Subscribe, Subscribed, Unsubscribe, Welcome as Entered,
 };
 use everywire_base::clock::Monotonic;
 use everywire_base::cursor::{Cursor, Partition, Start};
-use everywire_base::id::{AskId, Ticket};
+use everywire_base::id::AskId;
 use everywire_base::identity::{Identity, check_name};
 use everywire_base::notice::{Notice, Refused};
 use everywire_base::parcel::{Delivery, Taken};
 use everywire_base::reason::Reason;
 use everywire_base::rules::Refusal;
-use everywire_base::terms::Greet;
+use everywire_base::terms::RetainHandling;
 use everywire_base::topic::{Filter, Topic};
 use everywire_native_frames::HEARTBEAT_SECONDS;
 use everywire_wire::{Answer, Ask, Carried, Carrier, Flow, Kind};
 use smallvec::SmallVec;
 
 use crate::frames::{Hello, Problem, Publish, Request, Response, Welcome, close};
-use crate::{json, protobuf, publish};
+use crate::{calls, json, protobuf, publish};
 
-/// How long a session lives after its connection, if `hello` doesn't say.
+/// The time that a session lives after its connection, if `hello` doesn't say.
 const DEFAULT_EXPIRY: Duration = Duration::from_hours(1);
-/// How soon it is looked whether a client that didn't read its answers has begun to.
-const RECHECK: Duration = Duration::from_millis(50);
-/// Answers may fill the outbox so many times over before a client counts as one that doesn't read.
-const UNREAD: usize = 4;
 
-/// How frames are written.
+/// The encoding of frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Codec {
     Json,
@@ -45,44 +41,45 @@ pub struct Native {
     name: &'static str,
     state: State,
     next_ask: u32,
-    /// Who the client is, once it has said so.
-    person: Option<Box<Person>>,
+    /// The client's identity, once it has said so.
+    pub(crate) person: Option<Box<Person>>,
     /// Asks that are not answered, in their order.
-    waiting: VecDeque<(AskId, Waiting)>,
+    pub(crate) waiting: VecDeque<(AskId, Waiting)>,
 }
 
-/// What the connection waits for.
+/// The event that the connection waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// For frames.
+    /// Frames.
     Open,
-    /// For a hello with a token, until then: anonymous clients aren't let in.
+    /// A hello with a token, until this time: anonymous clients aren't let in.
     Closed(Monotonic),
-    /// To hear who it is.
+    /// The answer to a check of credentials, or to a login.
     Entering,
-    /// For the client to read what it was answered.
-    Choked(Monotonic),
 }
 
-/// Who is at the other end.
+/// The person at the other end.
 #[derive(Default)]
-struct Person {
-    identity: Option<Arc<Identity>>,
+pub(crate) struct Person {
+    pub(crate) identity: Option<Arc<Identity>>,
     agent: Option<Box<str>>,
-    /// When the token expires.
+    /// The time at which the token expires.
     expires: Option<Monotonic>,
+    /// Conversations that have changed, and of which the client isn't told yet.
+    #[expect(clippy::box_collection, reason = "most have none")]
+    pub(crate) changed: Option<Box<VecDeque<Box<str>>>>,
 }
 
-/// What is done with an answer.
-enum Waiting {
+/// The use of an answer.
+pub(crate) enum Waiting {
     Hello(Box<Hello>),
-    /// A login: for a hello, or without the client's knowing.
+    /// A login: for a hello, or without a frame of the client's.
     Login {
         is_asked: bool,
     },
     Subscribe {
         id: u64,
-        /// How many filters were asked for.
+        /// The number of filters that were asked for.
         filters: usize,
     },
     Publish {
@@ -91,15 +88,29 @@ enum Waiting {
     History {
         id: u64,
     },
+    /// A call of the API for the client.
+    Call {
+        id: u64,
+        kind: calls::Kind,
+    },
+    /// A call of the API for a conversation that has changed.
+    Refresh,
+    Enter {
+        id: u64,
+        room: String,
+    },
+    Leave {
+        id: u64,
+    },
 }
 
 impl Native {
-    /// Speaks JSON on WebSocket, with whoever the upgrade has proved.
+    /// Speaks JSON on WebSocket, with the identity that the upgrade has proved.
     pub fn json(identity: Option<Arc<Identity>>, agent: Option<Box<str>>) -> Self {
         Self::new(Codec::Json, "ws", identity, agent)
     }
 
-    /// Speaks protobuf on WebSocket, with whoever the upgrade has proved.
+    /// Speaks protobuf on WebSocket, with the identity that the upgrade has proved.
     pub fn protobuf(identity: Option<Arc<Identity>>, agent: Option<Box<str>>) -> Self {
         Self::new(Codec::Protobuf, "ws", identity, agent)
     }
@@ -110,11 +121,11 @@ impl Native {
     }
 
     fn new(codec: Codec, name: &'static str, identity: Option<Arc<Identity>>, agent: Option<Box<str>>) -> Self {
-        let person = identity.is_some().then(|| Box::new(Person { identity, agent, expires: None }));
+        let person = identity.is_some().then(|| Box::new(Person { identity, agent, ..Person::default() }));
         Self { codec, name, state: State::Open, next_ask: 0, person, waiting: VecDeque::new() }
     }
 
-    fn send(&self, cx: &mut Carrier<'_, '_>, response: &Response) {
+    pub(crate) fn send(&self, cx: &mut Carrier<'_, '_>, response: &Response) {
         let mut bytes = Vec::with_capacity(128);
         match self.codec {
             Codec::Json => json::write(response, &mut bytes),
@@ -146,31 +157,30 @@ impl Native {
         }
     }
 
-    fn identity(&self) -> Option<&Arc<Identity>> {
+    pub(crate) fn identity(&self) -> Option<&Arc<Identity>> {
         self.person.as_ref()?.identity.as_ref()
     }
 
-    fn ask(&mut self, cx: &mut Carrier<'_, '_>, ask: Ask, waiting: Waiting) {
+    pub(crate) fn ask(&mut self, cx: &mut Carrier<'_, '_>, ask: Ask, waiting: Waiting) {
         let id = AskId(self.next_ask);
         self.next_ask = self.next_ask.wrapping_add(1);
         cx.cx.asks.push((id, ask));
         self.waiting.push_back((id, waiting));
     }
 
-    /// How it goes on after a frame or an answer.
-    fn flow(&mut self, cx: &Carrier<'_, '_>) -> Flow {
-        let is_unread = cx.cx.out.len() >= UNREAD * cx.cx.limits.outbox_bytes;
-        match self.state {
-            State::Open if is_unread => self.state = State::Choked(cx.cx.now.monotonic + RECHECK),
-            State::Choked(_) if !is_unread => self.state = State::Open,
-            _ => {}
-        }
+    /// Sends an ask that isn't answered, or only if it is refused.
+    pub(crate) fn say(&mut self, cx: &mut Carrier<'_, '_>, ask: Ask) {
+        cx.cx.asks.push((AskId(self.next_ask), ask));
+        self.next_ask = self.next_ask.wrapping_add(1);
+    }
+
+    /// The next state after a frame or an answer.
+    fn flow(&self, cx: &Carrier<'_, '_>) -> Flow {
         let bound = cx.cx.limits.pipelined_asks.min(cx.cx.limits.pipelined_publishes);
-        // A page of history is large: no more is asked for while one is under way.
-        let is_looking = matches!(self.waiting.back(), Some((_, Waiting::History { .. })));
-        let waits =
-            is_looking || matches!(self.state, State::Entering | State::Choked(_)) || self.waiting.len() >= bound;
-        if waits { Flow::Paused } else { Flow::Open }
+        // A page of history is large: no more is asked for while one is under way. Calls are made one at a time.
+        let is_looking = matches!(self.waiting.back(), Some((_, Waiting::History { .. } | Waiting::Call { .. })));
+        let waits = is_looking || self.state == State::Entering || self.waiting.len() >= bound;
+        if waits || !cx.cx.has_room() { Flow::Paused } else { Flow::Open }
     }
 
     fn request(&mut self, cx: &mut Carrier<'_, '_>, request: Request) -> Flow {
@@ -186,6 +196,7 @@ impl Native {
             Request::Unsubscribe { id, topics } => self.unsubscribe(cx, id, &topics),
             Request::Publish(publish) => self.publish(cx, *publish),
             Request::History { id, topic, before, limit } => self.history(cx, id, &topic, &before, limit),
+            Request::People(asked) => self.people(cx, *asked),
             Request::Ack { cursor } => self.acknowledge(cx, &cursor),
             Request::Ping => self.send(cx, &Response::Pong),
             Request::Pong => {}
@@ -201,7 +212,7 @@ impl Native {
             self.refuse(cx, Problem::bad(0, format!("`device`: {error}")));
             return self.flow(cx);
         }
-        // What was named once holds, and is not contradicted (RULES 25).
+        // A device that was named once holds, and is not contradicted (RULES 25).
         let known = self.identity().and_then(|who| who.device.clone());
         if known.is_some() && hello.device.is_some() && hello.device != known {
             self.refuse(cx, Problem::new(0, 403, "this connection is another device's: open a new one"));
@@ -209,8 +220,7 @@ impl Native {
         }
         let device = known.or_else(|| hello.device.clone());
         if let Some(token) = hello.token.clone() {
-            let ticket = Ticket::default();
-            let asked = Authenticate { ticket, credentials: Credentials::Token(token), device };
+            let asked = Authenticate::new(Credentials::Token(token), device);
             self.ask(cx, Ask::Authenticate(asked), Waiting::Hello(Box::new(hello)));
             self.state = State::Entering;
             return self.flow(cx);
@@ -231,7 +241,7 @@ impl Native {
         person.expires = cx.cx.expiry(identity.as_deref());
         person.identity.clone_from(&identity);
         let inbox = identity.is_some();
-        let login = Login { identity, agent: person.agent.clone(), inbox, session, will: None };
+        let login = Login { identity, agent: person.agent.clone(), inbox, session, ..Login::default() };
         self.state = State::Entering;
         self.ask(cx, Ask::Login(login), Waiting::Login { is_asked: hello.is_some() });
     }
@@ -303,12 +313,12 @@ impl Native {
         if filters.is_empty() {
             return;
         }
-        let greet = if start == Start::Latest { Greet::Always } else { Greet::Never };
+        let retained = if start == Start::Latest { RetainHandling::Always } else { RetainHandling::Never };
         let waiting = Waiting::Subscribe { id, filters: filters.len() };
-        self.ask(cx, Ask::Subscribe(Subscribe { start, greet, ..Subscribe::to(filters) }), waiting);
+        self.ask(cx, Ask::Subscribe(Subscribe { start, retained, ..Subscribe::to(filters) }), waiting);
     }
 
-    /// The topics that are some; each that isn't is refused for itself.
+    /// The topics that are well formed; each of the others is refused by itself.
     fn filters(&self, cx: &mut Carrier<'_, '_>, id: u64, topics: &[String]) -> SmallVec<[Filter; 1]> {
         if topics.is_empty() {
             self.refuse(cx, Problem::bad(id, "say which: `topics` is empty"));
@@ -337,8 +347,7 @@ impl Native {
     fn unsubscribe(&mut self, cx: &mut Carrier<'_, '_>, id: u64, topics: &[String]) {
         let filters = self.filters(cx, id, topics);
         if !filters.is_empty() {
-            cx.cx.asks.push((AskId(self.next_ask), Ask::Unsubscribe(Unsubscribe::These(filters))));
-            self.next_ask = self.next_ask.wrapping_add(1);
+            self.say(cx, Ask::Unsubscribe(Unsubscribe::These(filters)));
             self.send(cx, &Response::Unsubscribed { id });
         }
     }
@@ -363,23 +372,23 @@ impl Native {
 
     fn publish(&mut self, cx: &mut Carrier<'_, '_>, publish: Publish) {
         let id = publish.id;
-        let who = self.identity().map(|who| &**who);
-        let message = publish::message(publish, who, cx.cx.now.wall);
-        let message = message.map_err(|error| Problem::bad(id, format!("`topic`: {error}")));
+        let who = self.identity();
+        let message = publish::message(publish, who.map(|who| &**who), cx.cx.now.wall);
         match message.and_then(|message| cx.cx.draft(message, who).map_err(|unfit| Problem::unfit(id, &unfit))) {
             Ok(draft) => self.ask(cx, Ask::Publish(draft), Waiting::Publish { id }),
             Err(problem) => self.refuse(cx, problem),
         }
     }
 
-    fn published(&self, cx: &mut Carrier<'_, '_>, id: u64, result: Result<Published, PublishError>) {
+    fn published(&self, cx: &mut Carrier<'_, '_>, id: u64, result: Result<Published, NotPublished>) {
         match result {
             Ok(done) => {
                 let place = done.is_placed().then(|| (done.id().to_string(), done.cursor().to_string()));
-                let (durability, duplicate) = (done.durability.as_str(), done.duplicate);
+                let (durability, duplicate) = (done.durability.as_str().into(), done.duplicate);
                 self.send(cx, &Response::Published { id, place, durability, duplicate });
             }
-            Err(error) => self.refuse(cx, Problem::publishing(id, error)),
+            Err(NotPublished::Log(error)) => self.refuse(cx, Problem::publishing(id, error)),
+            Err(NotPublished::Refused(refusal)) => self.refuse(cx, Problem::refused(id, &refusal)),
         }
     }
 
@@ -387,9 +396,7 @@ impl Native {
         match cursor.parse::<Cursor>() {
             Ok(cursor) => {
                 // It is answered only if it is refused, so nothing waits for that.
-                let id = AskId(self.next_ask);
-                self.next_ask = self.next_ask.wrapping_add(1);
-                cx.cx.asks.push((id, Ask::Acknowledge(Ack::UpTo(cursor))));
+                self.say(cx, Ask::Acknowledge(Ack::UpTo(cursor)));
             }
             Err(error) => self.refuse(cx, Problem::bad(0, format!("`cursor`: {error}"))),
         }
@@ -446,7 +453,7 @@ impl Carried for Native {
             (Some(Waiting::Login { is_asked }), Answer::Welcomed(result)) => self.welcomed(cx, is_asked, result),
             (Some(Waiting::Subscribe { id, filters }), Answer::Subscribed(subscribed)) => {
                 self.refusals(cx, id, &subscribed);
-                // Errors alone are the answer where nothing was granted.
+                // Errors alone are the answer if nothing was granted.
                 if subscribed.refused.len() < filters {
                     self.subscribed(cx, id, &subscribed);
                 }
@@ -464,14 +471,15 @@ impl Carried for Native {
                 self.published(cx, id, result);
                 self.flow(cx)
             }
+            (Some(waiting), answer) => {
+                self.answered(cx, waiting, answer);
+                self.flow(cx)
+            }
             _ => self.flow(cx),
         }
     }
 
     fn push(&mut self, cx: &mut Carrier<'_, '_>, delivery: &Delivery<'_>) -> Taken {
-        if cx.is_full() {
-            return Taken::Full;
-        }
         let kind = self.kind();
         match (delivery, self.codec) {
             (Delivery::Message(parcel, _), Codec::Json) => cx.share(parcel, "native.json", kind, json::message),
@@ -490,7 +498,10 @@ impl Carried for Native {
                 let (topic, earliest) = (gap.topic.clone(), gap.earliest.to_string());
                 self.send(cx, &Response::Gap { topic, after, earliest });
             }
-            // Only what is acknowledged one by one is released.
+            (Delivery::Signal(signal), Codec::Json) => cx.pass(signal, "native.json", kind, json::signal),
+            (Delivery::Signal(signal), Codec::Protobuf) => cx.pass(signal, "native.proto", kind, protobuf::signal),
+            (Delivery::Conversation(conversation), _) => self.note_change(cx, conversation),
+            // Only deliveries that are acknowledged one by one are released.
             (Delivery::Release(_), _) => {}
         }
         Taken::Yes
@@ -502,7 +513,7 @@ impl Carried for Native {
 
     fn deadline(&self) -> Option<Monotonic> {
         let state = match self.state {
-            State::Closed(at) | State::Choked(at) => Some(at),
+            State::Closed(at) => Some(at),
             State::Open | State::Entering => None,
         };
         let expires = self.person.as_ref().and_then(|person| person.expires);
@@ -518,10 +529,6 @@ impl Carried for Native {
             State::Closed(at) if at <= now => {
                 self.refuse(cx, Problem::new(0, 401, "no `hello` with a token came in time"));
                 self.end(cx, Reason::Timeout)
-            }
-            State::Choked(at) if at <= now => {
-                self.state = State::Open;
-                self.flow(cx)
             }
             _ => self.flow(cx),
         }

@@ -1,16 +1,21 @@
-//! From a `publish` frame to a message.
+//! Publishing: from a `publish` frame to a message.
 
 use std::time::Duration;
 
 use everywire_base::clock::UnixMillis;
-use everywire_base::record::Message;
+use everywire_base::id::MessageId;
+use everywire_base::record::{Extras, Message};
 use everywire_base::rules::Caller;
-use everywire_base::topic::{Topic, TopicError};
+use everywire_base::topic::Topic;
 
-use crate::frames::Publish;
+use crate::frames::{Problem, Publish};
 
 /// The message of a frame, not checked yet.
-pub(crate) fn message(publish: Publish, who: Caller<'_>, now: UnixMillis) -> Result<Message, TopicError> {
+pub(crate) fn message(publish: Publish, who: Caller<'_>, now: UnixMillis) -> Result<Message, Problem> {
+    let id = publish.id;
+    let topic = Topic::parse(&publish.topic).map_err(|error| Problem::bad(id, format!("`topic`: {error}")))?;
+    let no_id = |_| Problem::bad(id, "`ref` is the id of a message");
+    let about = publish.about.as_deref().map(str::parse::<MessageId>).transpose().map_err(no_id)?;
     let ttl = (publish.ttl > 0).then(|| Duration::from_secs(publish.ttl.min(u64::from(u32::MAX))));
     Ok(Message {
         from: who.and_then(|who| who.user.clone()),
@@ -19,6 +24,7 @@ pub(crate) fn message(publish: Publish, who: Caller<'_>, now: UnixMillis) -> Res
         key: publish.key,
         retain: publish.retain,
         expires: ttl.map(|ttl| now.after(ttl)),
-        ..Message::new(Topic::parse(&publish.topic)?, publish.body)
+        extras: about.map(|id| Box::new(Extras { about: Some(id), ..Extras::default() })),
+        ..Message::new(topic, publish.body)
     })
 }

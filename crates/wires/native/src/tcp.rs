@@ -36,9 +36,9 @@ pub struct NativeTcp {
     native: Native,
     has_begun: bool,
     is_paused: bool,
-    /// A long frame under way, and how long it will be.
+    /// A long frame under way, and its full length.
     partial: Option<Box<(Vec<u8>, usize)>>,
-    /// When it is looked whether the peer was heard; before the preamble, when it must have come.
+    /// The time of the next check whether the peer was heard; before the preamble, the time until which that must come.
     beat: Monotonic,
 }
 
@@ -49,7 +49,7 @@ impl NativeTcp {
         Self { native: Native::tcp(), has_begun: false, is_paused: false, partial: None, beat }
     }
 
-    /// What the protocol wants, in the driver's words.
+    /// The protocol's next state, in the driver's words.
     fn then(&mut self, flow: Flow) -> Then {
         self.is_paused = flow == Flow::Paused;
         match flow {
@@ -106,7 +106,7 @@ impl NativeTcp {
         self.then(flow)
     }
 
-    /// Nothing after it can be understood.
+    /// Ends the connection: nothing after these bytes can be understood.
     fn fail(&mut self, cx: &mut Context<'_>, bytes: &[u8], reason: Reason) -> Progress {
         self.native.farewell(&mut Carrier { cx, framing: &Tcp }, &reason);
         Progress { used: bytes.len(), then: Then::Closed(reason) }
@@ -124,7 +124,7 @@ impl Wire for NativeTcp {
         }
         let seen = bytes.len().min(PREAMBLE.len());
         if bytes[..seen] != PREAMBLE[..seen] {
-            // Whatever speaks here, nothing of it is answered (RULES 24).
+            // Another protocol gets no answer (RULES 24).
             let reason = Reason::Protocol("a client begins with EVERYW/1");
             return Progress { used: bytes.len(), then: Then::Closed(reason) };
         }

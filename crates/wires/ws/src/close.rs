@@ -4,7 +4,7 @@ use everywire_base::reason::Reason;
 
 use crate::frame::{self, MAX_CONTROL, Opcode};
 
-/// What a peer did wrong.
+/// The fault of a peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Failure {
     /// 1002.
@@ -40,7 +40,7 @@ impl Failure {
     }
 }
 
-/// The code that tells a client why it is closed.
+/// The code that tells a client the reason for the close.
 pub fn code_of(reason: &Reason) -> u16 {
     match reason {
         Reason::PeerClosed | Reason::Done => 1000,
@@ -83,7 +83,7 @@ pub(crate) fn answer(payload: &[u8]) -> Result<Option<u16>, Failure> {
     Ok(Some(code))
 }
 
-/// §7.4.1, §7.4.2.
+/// Whether a peer may send a code (§7.4.1, §7.4.2).
 fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -11,12 +11,12 @@ use crate::frame::{self, Opcode};
 
 /// Shorter messages are sent as they are: they would hardly become shorter.
 const MIN_BYTES: usize = 256;
-/// What ends a message and isn't sent (§7.2.1).
+/// The bytes that end a message and aren't sent (§7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// The narrowest window that zlib can write.
 pub(crate) const MIN_WINDOW_BITS: u8 = 9;
 
-/// From which length on messages are compressed, in bytes.
+/// The length from which messages are compressed, in bytes.
 pub fn compress_min_bytes() -> usize {
     MIN_BYTES
 }
@@ -44,7 +44,7 @@ impl Framing for Plain {
     }
 }
 
-/// Messages compressed with a window of so many bits.
+/// Messages compressed with a window of this many bits.
 pub(crate) struct Deflated {
     bits: u8,
     name: &'static str,
@@ -61,7 +61,7 @@ static DEFLATED: [Deflated; 7] = [
     Deflated { bits: 15, name: "ws.deflate.15" },
 ];
 
-/// The framing for a window of so many bits: from 9 to 15.
+/// The framing for a window of this many bits: from 9 to 15.
 pub(crate) fn deflated(bits: u8) -> &'static Deflated {
     &DEFLATED[usize::from(bits.clamp(MIN_WINDOW_BITS, 15) - MIN_WINDOW_BITS)]
 }

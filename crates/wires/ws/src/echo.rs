@@ -1,4 +1,4 @@
-//! What conformance tests talk to: every message comes back.
+//! The echo for conformance tests: every message comes back.
 
 use everywire_base::clock::Monotonic;
 use everywire_base::id::AskId;
@@ -9,7 +9,7 @@ use everywire_wire::{Answer, Carried, Carrier, Flow, Kind};
 /// The longest message that comes back, in bytes.
 pub const ECHO_MESSAGE_BYTES: usize = 16 << 20;
 
-/// Sends back what it gets.
+/// Sends back each message that it gets.
 pub(crate) struct Echo;
 
 impl Carried for Echo {
@@ -19,7 +19,7 @@ impl Carried for Echo {
 
     fn message(&mut self, cx: &mut Carrier<'_, '_>, kind: Kind, message: &[u8]) -> Flow {
         cx.send(kind, message);
-        Flow::Open
+        self.settle(cx)
     }
 
     fn answer(&mut self, _: &mut Carrier<'_, '_>, _: AskId, _: Answer) -> Flow {
@@ -30,8 +30,8 @@ impl Carried for Echo {
         Taken::Yes
     }
 
-    fn settle(&mut self, _: &mut Carrier<'_, '_>) -> Flow {
-        Flow::Open
+    fn settle(&mut self, cx: &mut Carrier<'_, '_>) -> Flow {
+        if cx.cx.has_room() { Flow::Open } else { Flow::Paused }
     }
 
     fn deadline(&self) -> Option<Monotonic> {

@@ -2,7 +2,7 @@
 
 use crate::deflate::MIN_WINDOW_BITS;
 
-/// What was agreed on.
+/// The parameters that were agreed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Agreed {
     /// The window that we compress with.
@@ -57,7 +57,7 @@ fn accept(offer: &str) -> Option<Agreed> {
     Some(agreed)
 }
 
-/// §7.1.2: 8 to 15, without leading zeros.
+/// Reads a window's bits (§7.1.2): 8 to 15, without leading zeros.
 fn window(bits: &str) -> Option<u8> {
     bits.parse().ok().filter(|n: &u8| (8..=15).contains(n) && !bits.starts_with(['0', '+']))
 }

@@ -2,7 +2,7 @@
 
 use crate::close::Failure;
 
-/// What a frame is (§11.8).
+/// The kind of a frame (§11.8).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Opcode {
     /// Goes on with a message.
@@ -127,7 +127,7 @@ pub(crate) fn write(opcode: Opcode, is_compressed: bool, payload: &[u8], out: &m
     out.extend_from_slice(payload);
 }
 
-/// Appends payload bytes without their mask (§5.3); `at` is how many of the frame's bytes came before.
+/// Appends payload bytes without their mask (§5.3); `at` is the number of the frame's bytes that came before.
 pub(crate) fn unmask(payload: &[u8], mask: [u8; 4], at: u64, out: &mut Vec<u8>) {
     let turn = (at % 4) as usize;
     let mut turned = mask;

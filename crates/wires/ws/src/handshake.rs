@@ -10,7 +10,7 @@ use crate::echo::{ECHO_MESSAGE_BYTES, Echo};
 use crate::extension::negotiate;
 use crate::socket::WebSocket;
 
-/// §1.3.
+/// The constant of §1.3, by which the key is answered.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A protocol that WebSocket carries.
@@ -24,7 +24,7 @@ pub struct Subprotocol {
 }
 
 impl Subprotocol {
-    /// Which of its names this is.
+    /// The one of its names that this is, if any.
     fn called(&self, name: &str) -> Option<&'static str> {
         std::iter::once(self.name).chain(self.also).find(|own| *own == name)
     }
@@ -33,7 +33,7 @@ impl Subprotocol {
 /// Makes a carried protocol for the connection of a request.
 pub type Make = Box<dyn Fn(&UpgradeRequest<'_>) -> Box<dyn Carried> + Send + Sync>;
 
-/// Makes WebSocket connections of HTTP requests: `/v1/ws`, and `/v1/echo` if wanted.
+/// Makes WebSocket connections of HTTP requests: on `/v1/ws`, and on `/v1/echo` if wanted.
 pub struct WsUpgrade {
     subprotocols: Vec<Subprotocol>,
     /// Paths on which only one of them is spoken.
@@ -42,19 +42,19 @@ pub struct WsUpgrade {
 }
 
 impl WsUpgrade {
-    /// With these subprotocols; a client that names none speaks the first.
+    /// An upgrade with these subprotocols; a client that names none speaks the first.
     pub fn new(subprotocols: Vec<Subprotocol>) -> Self {
         Self { subprotocols, paths: Vec::new(), echoes: false }
     }
 
-    /// With a path of its own for a subprotocol.
+    /// Adds a path of its own for a subprotocol.
     #[must_use]
     pub fn on(mut self, path: &'static str, subprotocol: &'static str) -> Self {
         self.paths.push((path, subprotocol));
         self
     }
 
-    /// With `/v1/echo` for conformance tests.
+    /// Adds `/v1/echo` for conformance tests.
     #[must_use]
     pub fn with_echo(self, echoes: bool) -> Self {
         Self { echoes, ..self }
@@ -145,7 +145,7 @@ fn denied(status: u16, detail: &str, fields: Vec<(&'static str, &'static str)>) 
     Denied { status, detail: detail.into(), fields }
 }
 
-/// Whether a list of tokens has this one, whatever the case (RFC 9110 §5.6.1).
+/// Whether a list of tokens has this one, in any case (RFC 9110 §5.6.1).
 fn has_token(request: &UpgradeRequest<'_>, field: &str, token: &str) -> bool {
     let values = request.all(field).filter_map(|value| std::str::from_utf8(value).ok());
     values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))

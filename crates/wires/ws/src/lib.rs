@@ -11,8 +11,8 @@
 //! | `message` | RFC 6455 §5.4, §5.6, §8.1: fragments, text and binary, UTF-8 |
 //! | `deflate` | RFC 7692 §7.2: compressed messages, always without context takeover |
 //! | `close` | RFC 6455 §5.5.1, §7.4: closing and its codes |
-//! | `socket` | the connection: control frames, heartbeat, what is carried |
-//! | `echo` | what conformance tests talk to |
+//! | `socket` | the connection: control frames, heartbeat, the carried protocol |
+//! | `echo` | the echo for conformance tests |
 //!
 //! An idle connection owns no buffer: a message under way is in a box that goes with it.
 

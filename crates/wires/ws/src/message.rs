@@ -13,11 +13,11 @@ pub(crate) struct Incoming {
     is_compressed: bool,
     /// The frame under way.
     frame: Header,
-    /// How much of its payload has come.
+    /// The bytes of its payload that have come.
     read: u64,
-    /// What has come, unmasked.
+    /// The bytes that have come, unmasked.
     data: Vec<u8>,
-    /// How much of it is checked to be UTF-8.
+    /// The length of the part that is checked to be UTF-8.
     checked: usize,
 }
 
@@ -44,13 +44,13 @@ impl Incoming {
         self.fits(bound)
     }
 
-    /// Judged by the header, before the payload comes.
+    /// Judges the length by the header, before the payload comes.
     fn fits(&self, bound: usize) -> Result<(), Failure> {
         let len = (self.data.len() as u64).saturating_add(self.frame.payload);
         if len > bound as u64 { Err(Failure::TooLarge) } else { Ok(()) }
     }
 
-    /// Bytes that have come; a message without any counts as one.
+    /// The bytes that have come; a message without any counts as one byte.
     pub(crate) fn holds(&self) -> usize {
         self.data.len().max(1)
     }
@@ -72,7 +72,7 @@ impl Incoming {
         Ok(used)
     }
 
-    /// Checks what can be checked by now: a sequence may still be under way at the end.
+    /// Checks the bytes that can be checked by now: a sequence may still be under way at the end.
     fn check(&mut self) -> Result<(), Failure> {
         match simdutf8::compat::from_utf8(&self.data[self.checked..]) {
             Ok(_) => self.checked = self.data.len(),

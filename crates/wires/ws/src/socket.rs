@@ -12,16 +12,16 @@ use crate::close::{self, Failure, code_of};
 use crate::frame::{self, Header, Opcode};
 use crate::message::Incoming;
 
-/// Between pings to a silent peer; one that is silent for two of them is gone.
+/// The time between pings to a silent peer; a peer that is silent for two of them is gone.
 pub const HEARTBEAT: Duration = Duration::from_secs(25);
 
 /// A WebSocket connection that carries a protocol.
 pub struct WebSocket {
     carried: Box<dyn Carried>,
     framing: &'static dyn Framing,
-    /// The message under way; none while nothing is.
+    /// The message under way, if there is one.
     incoming: Option<Box<Incoming>>,
-    /// When it is looked whether the peer was heard.
+    /// The time of the next check whether the peer was heard.
     beat: Monotonic,
     /// The longest message, if it isn't `limits.message_bytes`.
     bound: Option<u32>,
@@ -31,15 +31,15 @@ pub struct WebSocket {
     is_paused: bool,
 }
 
-/// What a step of reading came to.
+/// The result of a step of reading.
 enum Step {
-    /// So many bytes were used.
+    /// The number of bytes that were used.
     Used(usize),
-    /// So many bytes were used, and inflated to so many.
+    /// The number of bytes that were used, and that of the inflated ones.
     Inflated(usize, usize),
-    /// More are needed.
+    /// More bytes are needed.
     Wait,
-    /// So many were used, and it goes on like this.
+    /// The number of bytes that were used, and the next state.
     Then(usize, Then),
 }
 
@@ -55,9 +55,9 @@ impl WebSocket {
         Self { carried, framing, incoming: None, beat, bound, deflates, is_paused: false }
     }
 
-    /// The handshake is answered.
+    /// Begins, after the handshake is answered.
     pub(crate) fn begin(&mut self, cx: &mut Context<'_>) {
-        // Whether it waits for something, or has nothing to say to this client, it can say when it is asked again.
+        // If the protocol waits, or refuses this client, it can say so when it is asked again.
         let _ = self.carried.begin(&mut Carrier { cx, framing: self.framing });
     }
 
@@ -106,7 +106,7 @@ impl WebSocket {
         })
     }
 
-    /// What the carried protocol wants, in our words.
+    /// The next state of the carried protocol, in the driver's words.
     fn then(&mut self, cx: &mut Context<'_>, flow: Flow) -> Then {
         self.is_paused = flow == Flow::Paused;
         match flow {
@@ -127,8 +127,8 @@ fn control(cx: &mut Context<'_>, opcode: Opcode, payload: &[u8], used: usize) ->
             cx.out.write(|out| frame::write(Opcode::Close, false, payload, out));
             return Ok(Step::Then(used, Then::Closed(Reason::Done)));
         }
-        // To a peer that doesn't read, pongs needn't be piled up (§5.5.3).
-        Opcode::Ping if cx.out.len() < cx.limits.outbox_bytes => {
+        // Pongs needn't pile up for a peer that doesn't read (§5.5.3).
+        Opcode::Ping if !cx.is_full() => {
             cx.out.write(|out| frame::write(Opcode::Pong, false, payload, out));
         }
         _ => {}

@@ -1,4 +1,4 @@
-//! What a client of the other end notices, section by section.
+//! WebSocket as a client at the other end notices it, section by section.
 
 use everywire_base::clock::Monotonic;
 use everywire_base::limits::Limits;
@@ -117,7 +117,7 @@ fn what_breaks_the_protocol() {
     }
 }
 
-/// §8.1: text is UTF-8, and what isn't is refused as soon as it shows.
+/// §8.1: text is UTF-8, and other bytes are refused as soon as they show.
 #[test]
 fn text_that_is_not_utf8() {
     assert_eq!(close_code(&frame(0x81, b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80")), 1007);
@@ -194,7 +194,7 @@ fn compressed_messages_come_and_go() {
     let [(first, compressed)] = &sent(&mut bench, &frame(0x81, text.as_bytes()))[..] else { panic!("one frame") };
     assert_eq!(*first, 0xc1);
     assert!(compressed.len() < 200);
-    // It comes back as it went, also in fragments, of which only the first says that it is compressed.
+    // A message comes back as it went, also in fragments, of which only the first says that it is compressed.
     let (a, b) = compressed.split_at(20);
     let again = sent(&mut bench, &[frame(0x41, a), frame(0x80, b)].concat());
     assert_eq!(again, [(0xc1, compressed.clone())]);
@@ -233,6 +233,20 @@ fn pongs_are_not_piled_up_for_who_does_not_read() {
         bench.send(&frame(0x89, &[0; 125]));
     }
     assert!(bench.take_output().len() <= bench.limits.outbox_bytes + 127);
+}
+
+#[test]
+fn who_does_not_read_is_answered_no_more_until_it_does() {
+    let mut bench = echo();
+    bench.limits.unread_bytes = 1000;
+    bench.send(&frame(0x82, &[b'x'; 100]).repeat(1000));
+    assert!(!bench.is_open() && bench.out.len() < 1110, "{} bytes wait", bench.out.len());
+    let mut messages = 0;
+    while messages < 1000 {
+        let more = got(&mut bench).len();
+        assert!(more > 0, "nothing came after {messages}");
+        messages += more;
+    }
 }
 
 /// A stand-in for the HTTP wire: the first line is `METHOD PATH`, then the fields.
@@ -386,7 +400,7 @@ proptest! {
         prop_assert_eq!(got(&mut bench), expected);
     }
 
-    /// Whatever comes, it ends in order: no panic, and what is written is frames.
+    /// Any bytes end in order: no panic, and only frames are written.
     #[test]
     fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut bench = deflating();

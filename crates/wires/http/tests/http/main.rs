@@ -1,4 +1,4 @@
-//! The HTTP wire as its peer sees it: golden tables, requests that are none, and what a table can't say.
+//! The HTTP wire as its peer sees it: golden tables, malformed requests, and cases that a table can't say.
 
 #[cfg(test)]
 mod golden;

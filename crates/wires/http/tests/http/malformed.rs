@@ -1,10 +1,10 @@
-//! Requests that are none, and what they are answered: refused rather than repaired, however they are cut.
+//! Malformed requests and the answers to them: they are refused rather than repaired, however they are cut.
 
 use everywire_wire::kit::cut_at_every_byte;
 
 use crate::setup;
 
-/// Whatever comes before the empty line of these is one head; `¶` stands for CR LF.
+/// Malformed heads: all bytes up to the empty line are one head; `¶` stands for CR LF.
 const MALFORMED: &[(&str, u16, &str)] = &[
     ("GET / HTTP/1.1¶¶", 400, "no Host"),
     ("GET / HTTP/1.1¶Host: localhost¶Host: localhost¶¶", 400, "two Hosts"),

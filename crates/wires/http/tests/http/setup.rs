@@ -1,4 +1,4 @@
-//! What the tests of this wire share: pairs for each setup that the tables name.
+//! The setups that the tests of this wire share: a pair for each name in the tables.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,9 +52,7 @@ pub(crate) fn named(name: &str) -> Pair {
             bench.limits.long_poll_max = Duration::from_secs(5);
         }
         "narrow" => {
-            bench.limits.outbox_bytes = 100;
-            bench.limits.page_bytes = 0;
-            bench.limits.pipelined_publishes = 1;
+            bench.limits.unread_bytes = 500;
         }
         "remote" => bench.peer.address = ([192, 0, 2, 7], 50_000).into(),
         "tls" => bench.peer.tls = true,
@@ -71,7 +69,7 @@ pub(crate) fn named(name: &str) -> Pair {
     pair
 }
 
-/// Who shows what.
+/// The identities by the tokens that prove them.
 fn identities() -> HashMap<String, Result<Arc<Identity>, AuthError>> {
     let user = |name: &str| Ok(Arc::new(Identity::user(name)));
     let soon = UnixMillis(Bench::START.wall.0 + 5000);

@@ -1,4 +1,4 @@
-//! What a table can't say: order under reordering, bounds of memory, who shares what.
+//! Cases that a table can't say: order under reordering, bounds of memory, shared renditions.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use everywire_base::cursor::{Epoch, Offset, Partition};
 use everywire_base::id::AskId;
 use everywire_base::parcel::{Delivery, Format, Parcel, Taken};
 use everywire_base::reason::Reason;
-use everywire_base::record::{Durability, Entry, Message, Record};
-use everywire_base::terms::Manner;
+use everywire_base::record::{Durability, Message, Record};
+use everywire_base::terms::DeliveryOptions;
 use everywire_base::topic::Topic;
 use everywire_wire::kit::Pair;
 use everywire_wire::{Answer, Ask};
@@ -42,7 +42,7 @@ fn parcel(pair: &Pair, offset: u64, body: &str) -> Parcel {
         offset: Offset(offset),
         time: pair.bench.now.wall,
         durability: Durability::Fsync,
-        entry: Entry::Message(Message::new(Topic::parse("a").unwrap(), body.to_owned())),
+        content: Message::new(Topic::parse("a").unwrap(), body.to_owned()).into(),
     };
     Parcel::new(Arc::new(record), Epoch(10)).unwrap()
 }
@@ -58,7 +58,7 @@ fn refusals_that_come_early_are_answered_in_their_turn() {
     let mut pair = setup::plain();
     let asks = send_only(&mut pair, &(publish("1") + &publish("2") + &publish("3")));
     assert_eq!(asks.len(), 3);
-    pair.bench.answer(asks[2].0, Answer::Published(Err(PublishError::Busy)));
+    pair.bench.answer(asks[2].0, Answer::Published(Err(PublishError::Busy.into())));
     assert_eq!(output(&mut pair), "");
     let answer = published(&pair, 1);
     pair.bench.answer(asks[0].0, answer);
@@ -73,7 +73,7 @@ fn refusals_that_come_early_are_answered_in_their_turn() {
 fn an_ordered_key_is_answered_with_what_is_expected_or_that_it_had_come() {
     let mut pair = setup::plain();
     let asks = send_only(&mut pair, &(publish("1") + &publish("2") + &publish("3")));
-    pair.bench.answer(asks[0].0, Answer::Published(Err(PublishError::OutOfOrder { expected: 7 })));
+    pair.bench.answer(asks[0].0, Answer::Published(Err(PublishError::OutOfOrder { expected: 7 }.into())));
     let ahead = output(&mut pair);
     assert!(ahead.starts_with("HTTP/1.1 409 ") && ahead.ends_with("\"expected\":7}"), "{ahead}");
     let Answer::Published(Ok(done)) = published(&pair, 5) else { panic!("it was published") };
@@ -117,14 +117,31 @@ fn a_client_that_reads_no_answers_is_answered_no_more_and_ends() {
 }
 
 #[test]
-fn a_client_that_reads_late_gets_every_answer() {
+fn a_client_that_reads_late_gets_every_answer_as_it_reads() {
     let (mut pair, _) = narrow();
     let mut answers = 0;
     while answers < 100 {
-        answers += output(&mut pair).matches("HTTP/1.1 200 OK").count();
-        pair.advance(Duration::from_millis(50));
+        let read = output(&mut pair).matches("HTTP/1.1 200 OK").count();
+        assert!(read > 0, "nothing came after {answers}");
+        answers += read;
+        pair.run();
     }
     assert_eq!((answers, pair.node.calls().len()), (100, 100));
+}
+
+#[test]
+fn a_client_that_ends_its_side_and_reads_late_gets_every_answer() {
+    let mut pair = setup::named("narrow");
+    let options = "OPTIONS /v1/messages HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    pair.bench.send(options.repeat(100).as_bytes());
+    pair.end();
+    let mut answers = 0;
+    while pair.bench.closed().is_none() {
+        answers += output(&mut pair).matches("HTTP/1.1 ").count();
+        pair.run();
+    }
+    answers += output(&mut pair).matches("HTTP/1.1 ").count();
+    assert_eq!(answers, 100);
 }
 
 #[test]
@@ -153,8 +170,8 @@ fn a_stream_has_room_until_its_bound_and_one_message_always_fits() {
     pair.bench.take_output();
     let bound = pair.bench.limits.outbox_bytes;
     let large = parcel(&pair, 1, &"x".repeat(2 * bound));
-    assert_eq!(pair.bench.push(&Delivery::Message(&large, Manner::PLAIN)), Taken::Yes, "the outbox was empty");
-    assert_eq!(pair.bench.push(&Delivery::Message(&large, Manner::PLAIN)), Taken::Full);
+    assert_eq!(pair.bench.push(&Delivery::Message(&large, DeliveryOptions::PLAIN)), Taken::Yes, "the outbox was empty");
+    assert_eq!(pair.bench.push(&Delivery::Message(&large, DeliveryOptions::PLAIN)), Taken::Full);
     let before = pair.bench.out.len();
     pair.advance(Duration::from_mins(1));
     assert_eq!(pair.bench.out.len(), before, "no heartbeat is queued for a peer that doesn't read");
@@ -168,8 +185,8 @@ fn subscribers_of_one_format_share_one_rendition() {
         pair.send(b"GET /v1/events?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n");
     }
     let parcel = parcel(&pair, 1, "hi");
-    pair.bench.push(&Delivery::Message(&parcel, Manner::PLAIN));
-    other.bench.push(&Delivery::Message(&parcel, Manner::PLAIN));
+    pair.bench.push(&Delivery::Message(&parcel, DeliveryOptions::PLAIN));
+    other.bench.push(&Delivery::Message(&parcel, DeliveryOptions::PLAIN));
     let made = parcel.rendition(Format { name: "http.events.json", framing: "chunked" }, |_, _| {
         panic!("it was made for the first subscriber")
     });
@@ -182,7 +199,7 @@ fn deliveries_that_come_too_late_are_dropped_without_a_word() {
     pair.send(b"GET /v1/messages?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n");
     pair.bench.take_output();
     let late = parcel(&pair, 1, "late");
-    assert_eq!(pair.bench.push(&Delivery::Message(&late, Manner::PLAIN)), Taken::Yes);
+    assert_eq!(pair.bench.push(&Delivery::Message(&late, DeliveryOptions::PLAIN)), Taken::Yes);
     pair.bench.settle();
     assert_eq!(output(&mut pair), "");
 }
@@ -202,6 +219,28 @@ fn a_short_poll_waits_for_its_history_but_not_for_ever() {
     pair.bench.tick();
     let reply = output(&mut pair);
     assert!(reply.starts_with("HTTP/1.1 503 ") && reply.contains("\r\nRetry-After: 1\r\n"), "{reply}");
+}
+
+#[test]
+fn a_poll_whose_time_is_over_tells_the_gap_that_it_began_with() {
+    for (request, told) in [
+        ("GET /v1/messages?topic=a&wait=9&after=zz:7", "\"gap\":true"),
+        ("GET /v1/messages?topic=a&after=zz:7", "\"gap\":true"),
+        ("GET /polling/watch/a", "Everywire-Gap: true"),
+    ] {
+        let mut pair = setup::plain();
+        let asks = send_only(&mut pair, &format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        let cursor = pair.bench.position.cursor.clone();
+        pair.bench.position.live = false;
+        pair.bench.answer(asks[0].0, Answer::Subscribed(Subscribed { cursor, refused: vec![], gap: true }));
+        pair.bench.settle();
+        assert_eq!(output(&mut pair), "", "{request}: the gap has its place among the messages");
+        let deadline = pair.bench.next_deadline().unwrap();
+        pair.bench.move_clock(deadline);
+        pair.bench.tick();
+        let reply = output(&mut pair);
+        assert!(reply.contains(told), "{request}: {reply}");
+    }
 }
 
 #[test]
@@ -232,7 +271,7 @@ fn the_api_sees_the_request_without_what_belongs_to_one_hop() {
     assert_eq!(call.identity.as_ref().and_then(|who| who.user.as_deref()), Some("alice"));
 }
 
-/// What leads into each state of the wire in which it owes an answer or none, and what the state is called.
+/// The bytes that lead into each state of the wire in which it owes an answer or none, and the state's name.
 const STATES: &[(&str, &str)] = &[
     ("", "between requests"),
     ("GET /v1", "within a head"),
@@ -261,7 +300,7 @@ fn answers_and_verbs_that_a_state_does_not_expect_change_nothing() {
         pair.bench.settle();
         pair.bench.tick();
         let late = parcel(&pair, 1, "late");
-        assert_eq!(pair.bench.push(&Delivery::Message(&late, Manner::PLAIN)), Taken::Yes, "{state}");
+        assert_eq!(pair.bench.push(&Delivery::Message(&late, DeliveryOptions::PLAIN)), Taken::Yes, "{state}");
         assert_eq!(output(&mut pair), "", "{state}");
         assert_eq!((pair.bench.is_open(), pair.bench.next_deadline()), (open, deadline), "{state}");
         assert!(pair.bench.closed().is_none() && pair.bench.take_asks().is_empty(), "{state}");

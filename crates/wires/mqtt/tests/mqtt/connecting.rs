@@ -55,11 +55,11 @@ fn sessions_are_wished_for_as_each_version_says_it() {
 #[test]
 fn what_is_not_a_client_is_told_so_where_there_are_words_for_it() {
     let cases: [(&[u8], &[u8]); 6] = [
-        // Of a version that isn't known, MQTT-3.1.2-2.
+        // A version that isn't known, MQTT-3.1.2-2.
         (b"\x10\x0c\x00\x04MQTT\x02\x02\0\0\0\0", b"\x20\x02\0\x01"),
-        // Of 5.0 with a reserved flag, MQTT-3.1.2-3.
+        // 5.0 with a reserved flag, MQTT-3.1.2-3.
         (b"\x10\x0d\x00\x04MQTT\x05\x03\0\0\0\0\0", b"\x20"),
-        // Of 3.1.1 with one: no return code says it.
+        // 3.1.1 with a reserved flag: no return code says it.
         (b"\x10\x0c\x00\x04MQTT\x04\x03\0\0\0\0", b""),
         // A packet before CONNECT, MQTT-3.1.0-1.
         (b"\xc0\0", b""),
@@ -76,7 +76,7 @@ fn what_is_not_a_client_is_told_so_where_there_are_words_for_it() {
     }
 }
 
-/// CONNECT by hand: its first byte, name, level, flags and what comes after the keep-alive.
+/// CONNECT by hand: its first byte, name, level, flags and the bytes after the keep-alive.
 fn connect_bytes(first: u8, name: &str, level: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
     let body = [&[0, name.len() as u8], name.as_bytes(), &[level, flags, 0, 10], rest].concat();
     [&[first, body.len() as u8], &body[..]].concat()
@@ -304,7 +304,7 @@ fn a_will_is_checked_before_the_client_is_let_in() {
     let noted = client.pair.node.logins()[0].will.clone().unwrap();
     let seconds = Duration::from_secs;
     assert_eq!((noted.delay, noted.ttl), (seconds(5), Some(seconds(9))));
-    let message = &noted.draft.message;
+    let message = &noted.message;
     assert_eq!((message.qos, message.retain, &*message.body), (1, true, &b"gone"[..]));
     let mut client = Client::silent(V5);
     assert_eq!(client.connect(Connect { will: Some(will("$users/ann")), ..hello(V5) }).reason, Reason::NotAuthorized);
@@ -363,7 +363,7 @@ fn auth(reason: Reason, data: &'static str) -> Packet<'static> {
     Packet::Auth(Auth { reason, properties: scram(data) })
 }
 
-/// A node that knows the exchange: what is said first is challenged, what is said then proves.
+/// A client whose node knows the exchange: its first data is challenged, the next proves it.
 fn exchanging() -> Client {
     let mut client = Client::silent(V5);
     let challenge = || AuthError::Continue { challenge: "challenge".into(), last: "v=last".into() };

@@ -1,4 +1,4 @@
-//! MQTT as its clients see it, a client's connection alone; what takes a whole server is in `conform/mqtt`.
+//! MQTT as its clients see it, a client's connection alone; tests of a whole server are in `conform/mqtt`.
 #![expect(clippy::unwrap_used, reason = "a test fails as it likes")]
 
 mod connecting;

@@ -1,4 +1,4 @@
-//! Which packet may come when (MQTT-5.0 §3.1.0, §3.1.2.11.9, §4.12, §4.13): every phase of a connection with every packet. A
+//! Packets and phases (MQTT-5.0 §3.1.0, §3.1.2.11.9, §4.12, §4.13): every phase of a connection with every packet. A
 //! pair that isn't in the table ends the connection with the code that the standard names.
 
 use everywire_base::ask::AuthError;
@@ -7,7 +7,7 @@ use everywire_mqtt_packets::{Connect, Id, Packet, Properties, Reason, Value, Ver
 
 use crate::setup::{Client, V3, V5, V31, hello};
 
-/// Where a connection is.
+/// The phase of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     /// Nothing was said.
@@ -20,7 +20,7 @@ enum Phase {
     Rechallenged,
 }
 
-/// What comes of a packet.
+/// The outcome of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Outcome {
     /// The connection goes on.
@@ -34,7 +34,7 @@ enum Outcome {
 use Outcome::{Ends, GoesOn, Refused};
 use Phase::{Challenged, Open, Rechallenged, Silent};
 
-/// By name, as they are written without properties, and with those of 5.0.
+/// The packets by name, as they are written without properties, and with those of 5.0.
 const PACKETS: [(&str, &[u8], &[u8]); 17] = [
     ("reserved", b"\x00\x00", b"\x00\x00"),
     ("CONNECT", b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c", b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01c"),
@@ -59,7 +59,7 @@ const PACKETS: [(&str, &[u8], &[u8]); 17] = [
     ),
 ];
 
-/// What the standard says.
+/// The outcome that the standard names.
 fn expected(phase: Phase, packet: &str, version: Version) -> Outcome {
     let only_servers_send = ["CONNACK", "SUBACK", "UNSUBACK", "PINGRESP"].contains(&packet);
     match (phase, packet) {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use everywire_base::ask::PublishError;
 use everywire_base::clock::UnixMillis;
+use everywire_base::kept::{Payer, What};
 use everywire_base::notice::Refused;
 use everywire_base::reason::Reason as End;
+use everywire_base::rules::Refusal;
 use everywire_mqtt::MqttConfig;
 use everywire_mqtt_packets::{AckKind, Connect, Id, Packet, Properties, Publish, Reason, Value, Will};
 
@@ -41,6 +43,21 @@ fn each_qos_is_acknowledged_in_its_way_when_the_log_has_it() {
 }
 
 #[test]
+fn who_reads_no_answers_is_answered_no_more_until_it_does() {
+    let mut client = Client::connected(V3);
+    client.pair.bench.limits.unread_bytes = 1000;
+    client.pair.send(&[0xc0, 0].repeat(10_000));
+    let bench = &client.pair.bench;
+    assert!(!bench.is_open() && bench.out.len() <= 1002, "{} bytes wait", bench.out.len());
+    let mut pongs = 0;
+    while pongs < 10_000 {
+        let packets = client.hear();
+        assert!(!packets.is_empty(), "nothing came after {pongs}");
+        pongs += packets.len();
+    }
+}
+
+#[test]
 fn exactly_once_is_published_once() {
     let mut client = Client::connected(V5);
     client.say(&Packet::Publish(numbered("a", "x", 2, 5)));
@@ -58,10 +75,13 @@ fn exactly_once_is_published_once() {
 #[test]
 fn what_the_log_refuses_is_not_acknowledged() {
     let mut client = Client::connected(V5);
-    client.pair.node.failures.extend([PublishError::DiskFull, PublishError::Busy]);
+    let failures = [PublishError::DiskFull, PublishError::Busy, PublishError::EngineFull];
+    client.pair.node.failures.extend(failures.map(Into::into));
     client.say(&Packet::Publish(numbered("a", "x", 1, 1)));
     client.say(&Packet::Publish(numbered("a", "x", 2, 2)));
-    let expected = [(AckKind::Puback, 1, Reason::QuotaExceeded), (AckKind::Pubrec, 2, Reason::QuotaExceeded)];
+    client.say(&Packet::Publish(numbered("a", "x", 1, 3)));
+    let acks = [(AckKind::Puback, 1), (AckKind::Pubrec, 2), (AckKind::Puback, 3)];
+    let expected = acks.map(|(kind, id)| (kind, id, Reason::QuotaExceeded));
     assert_eq!(reasons(&client.hear()), expected);
 }
 
@@ -69,7 +89,7 @@ fn what_the_log_refuses_is_not_acknowledged() {
 fn a_producer_that_counts_is_told_what_is_expected_of_it() {
     for qos in 1..=2 {
         let mut client = Client::connected(V5);
-        client.pair.node.failures.push_back(PublishError::OutOfOrder { expected: 7 });
+        client.pair.node.failures.push_back(PublishError::OutOfOrder { expected: 7 }.into());
         let properties = Properties::default().with_pair("everywire-key", "seq:p:9");
         client.say(&Packet::Publish(Publish { properties, ..numbered("a", "x", qos, 1) }));
         let Packet::Ack(ack) = client.hear_one() else { panic!("no answer") };
@@ -84,7 +104,7 @@ fn without_a_word_for_what_became_of_a_message_the_client_comes_again_with_it() 
     let cases = [(V3, PublishError::Busy, None), (V5, PublishError::OutcomeUnknown, Some(Reason::ServerBusy))];
     for (version, error, reason) in cases {
         let mut client = Client::connected(version);
-        client.pair.node.failures.push_back(error);
+        client.pair.node.failures.push_back(error.into());
         client.say(&Packet::Publish(numbered("a", "x", 2, 1)));
         assert_eq!(client.end(), (reason, End::Overloaded(Duration::from_secs(1))));
     }
@@ -102,6 +122,27 @@ fn what_may_not_be_published_is_refused_for_itself() {
             [(AckKind::Puback, 1, reason), (AckKind::Pubrec, 2, reason), (AckKind::Puback, 3, Reason::Success)];
         assert_eq!(reasons(&client.hear()), expected);
         assert_eq!(client.pair.node.published().len(), 1);
+    }
+}
+
+#[test]
+fn what_may_no_more_be_published_when_it_is_judged_again_is_refused_for_itself() {
+    for (version, reason) in [(V31, Reason::Success), (V3, Reason::Success), (V5, Reason::NotAuthorized)] {
+        let mut client = Client::connected(version);
+        for _ in 0..3 {
+            client.pair.node.failures.push_back(Refusal::Forbidden("publishing to a".into()).into());
+        }
+        client.say(&Packet::Publish(message("a", "x")));
+        client.say(&Packet::Publish(numbered("a", "x", 1, 1)));
+        client.say(&Packet::Publish(numbered("a", "x", 2, 2)));
+        client.say(&Packet::Publish(numbered("a", "y", 1, 3)));
+        let expected =
+            [(AckKind::Puback, 1, reason), (AckKind::Pubrec, 2, reason), (AckKind::Puback, 3, Reason::Success)];
+        assert_eq!(reasons(&client.hear()), expected);
+        assert_eq!(client.pair.node.published().len(), 1);
+        let notices = client.pair.node.notices();
+        assert_eq!(notices.len(), if version == V5 { 1 } else { 3 }, "whoever can't be told");
+        assert!(notices.iter().all(|notice| notice.why.contains("not allowed: publishing to a")), "{notices:?}");
     }
 }
 
@@ -129,7 +170,7 @@ fn what_a_client_cannot_be_told_operators_are() {
             assert_eq!(told(&client).len(), 4);
         }
         assert!(told(&client).iter().all(|(refused, _)| *refused == Refused::Publish));
-        client.pair.node.failures.push_back(PublishError::Busy);
+        client.pair.node.failures.push_back(PublishError::Busy.into());
         client.say(&Packet::Publish(message("a", "x")));
         assert_eq!(told(&client).len(), 5);
         client.hear();
@@ -171,6 +212,18 @@ fn an_alias_stands_for_its_topic_until_it_is_given_another() {
     assert_eq!(client.end().0, Some(Reason::TopicAliasInvalid), "above the maximum");
 }
 
+/// The id of a message that another answers.
+const ANSWERED: &str = "01M82E65Y10000000000000001";
+
+#[test]
+fn what_is_no_id_is_refused_as_what_a_message_answers() {
+    let properties = Properties::default().with_pair("everywire-ref", "the last one");
+    let mut client = Client::connected(V5);
+    client.say(&Packet::Publish(Publish { properties, ..numbered("a", "x", 1, 1) }));
+    assert_eq!(reasons(&client.hear()), [(AckKind::Puback, 1, Reason::ImplementationSpecific)]);
+    assert!(client.pair.node.published().is_empty());
+}
+
 #[test]
 fn properties_become_what_other_wires_say_and_stay_what_they_are() {
     let properties = Properties::default()
@@ -180,6 +233,7 @@ fn properties_become_what_other_wires_say_and_stay_what_they_are() {
         .with_text(Id::ResponseTopic, "answers")
         .with_pair("everywire-event", "chat")
         .with_pair("everywire-key", "k-1")
+        .with_pair("everywire-ref", ANSWERED)
         .with_pair("everywire-from", "a liar");
     let mut client = Client::connected(V5);
     let mut publish = Publish { properties, ..message("a", "hi") };
@@ -193,7 +247,8 @@ fn properties_become_what_other_wires_say_and_stay_what_they_are() {
     assert_eq!(message.expires, Some(UnixMillis(1_795_378_321_345 + 60_000)));
     let extras = message.extras.as_ref().unwrap();
     let names: Vec<&str> = extras.properties.iter().map(|(name, _)| &**name).collect();
-    assert_eq!(names, ["everywire-event", "everywire-key", "everywire-from"]);
+    assert_eq!(names, ["everywire-event", "everywire-key", "everywire-ref", "everywire-from"]);
+    assert_eq!(message.about().unwrap().to_string(), ANSWERED);
     assert_eq!(extras.response_topic.as_deref(), Some("answers"));
     assert_eq!(extras.correlation.as_deref(), Some(&b"7"[..]));
     assert_eq!(extras.is_text, Some(true));
@@ -241,14 +296,15 @@ fn a_will_keeps_its_properties() {
         payload: Bytes::from_static(b"gone"),
         qos: 1,
         retain: false,
-        properties: of_an_application().with_pair("everywire-event", "left"),
+        properties: of_an_application().with_pair("everywire-event", "left").with_pair("everywire-ref", ANSWERED),
     };
     let mut client = Client::silent(V5);
     client.connect(Connect { will: Some(will), ..hello(V5) });
-    let message = client.pair.node.logins()[0].will.clone().unwrap().draft.message;
-    assert_eq!((message.event.as_deref(), message.key), (Some("left"), None));
+    let message = client.pair.node.logins()[0].will.clone().unwrap().message;
+    assert_eq!((message.event.as_deref(), &message.key), (Some("left"), &None));
+    assert_eq!(message.about().unwrap().to_string(), ANSWERED);
     let said: Vec<_> = message.extras.unwrap().properties;
-    let properties = of_an_application().with_pair("everywire-event", "left");
+    let properties = of_an_application().with_pair("everywire-event", "left").with_pair("everywire-ref", ANSWERED);
     let expected: Vec<(Box<str>, Box<str>)> = properties.pairs().map(|(n, v)| (n.into(), v.into())).collect();
     assert_eq!(said, expected);
 }
@@ -259,4 +315,31 @@ fn a_payload_that_is_not_what_it_says_is_refused() {
     let mut client = Client::connected(V5);
     client.say(&Packet::Publish(Publish { properties: json, ..numbered("a", "{", 1, 1) }));
     assert_eq!(reasons(&client.hear()), [(AckKind::Puback, 1, Reason::PayloadFormatInvalid)]);
+}
+
+#[test]
+fn who_retains_too_much_is_refused_until_something_is_removed() {
+    for (version, refused) in [(V3, Reason::Success), (V5, Reason::QuotaExceeded)] {
+        let mut client = Client::connected(version);
+        let payer = Payer::address(client.pair.bench.peer.address.ip());
+        let most = client.pair.bench.limits.retained_bytes_each as u64;
+        client.pair.bench.kept[0].add(What::Retained, payer, most - 1);
+        let retained = |body, number| Publish { retain: true, ..numbered("a", body, 1, number) };
+        client.say(&Packet::Publish(retained("x", 1)));
+        client.say(&Packet::Publish(retained("", 2)));
+        client.say(&Packet::Publish(numbered("a", "x", 1, 3)));
+        client.pair.bench.kept[0].remove(What::Retained, payer, 10);
+        client.say(&Packet::Publish(retained("x", 4)));
+        let answers = [refused, Reason::Success, Reason::Success, Reason::Success];
+        let expected: Vec<_> = (1..).zip(answers).map(|(number, reason)| (AckKind::Puback, number, reason)).collect();
+        assert_eq!(reasons(&client.hear()), expected);
+        assert_eq!(client.pair.node.published().len(), 3);
+        assert_eq!(
+            client.pair.node.published().iter().filter(|r| r.message().unwrap().payer == payer).count(),
+            2,
+            "what is retained"
+        );
+        let notices = client.pair.node.notices();
+        assert!(notices.len() == 1 && notices[0].why.contains("limits.retained_bytes_each"), "{notices:?}");
+    }
 }

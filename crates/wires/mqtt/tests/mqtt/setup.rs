@@ -43,7 +43,7 @@ pub(crate) fn hello(version: Version) -> Connect {
     }
 }
 
-/// With a user and a password.
+/// Adds a user and a password.
 pub(crate) fn who(connect: Connect, user: &str, password: &'static str) -> Connect {
     Connect { user_name: Some(user.into()), password: Some(Bytes::from_static(password.as_bytes())), ..connect }
 }
@@ -106,7 +106,7 @@ impl Client {
         self.hear()
     }
 
-    /// Somebody else publishes.
+    /// Publishes for another client.
     pub(crate) fn others_publish(&mut self, topic: &str, body: &'static str, qos: u8) {
         self.others(Message { qos, ..Message::new(Topic::parse(topic).unwrap(), body) });
     }

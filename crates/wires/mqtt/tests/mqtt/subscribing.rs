@@ -7,8 +7,9 @@ use everywire_base::ask::Subscribed;
 use everywire_base::clock::UnixMillis;
 use everywire_base::cursor::Epoch;
 use everywire_base::parcel::{Delivery, Parcel};
+use everywire_base::reason::Reason as End;
 use everywire_base::record::{Extras, Message};
-use everywire_base::terms::Manner;
+use everywire_base::terms::DeliveryOptions;
 use everywire_base::topic::{Filter, Topic};
 use everywire_mqtt_packets::{
     AckKind, Connect, Id, Options, Packet, Properties, Publish, Reason, Suback, Subscribe, Unsuback, Unsubscribe,
@@ -202,8 +203,8 @@ fn an_expiry_is_what_is_left_at_each_delivery() {
         let parcel = Parcel::new(record, Epoch(10)).unwrap();
         let mut left = Vec::new();
         for _ in 0..3 {
-            let manner = Manner { qos: u8::from(tag.is_some()), tag, ..Manner::PLAIN };
-            client.pair.bench.push(&Delivery::Message(&parcel, manner));
+            let options = DeliveryOptions { qos: u8::from(tag.is_some()), tag, ..DeliveryOptions::PLAIN };
+            client.pair.bench.push(&Delivery::Message(&parcel, options));
             let Packet::Publish(publish) = client.hear_one() else { panic!("no PUBLISH") };
             left.push(publish.properties.number(Id::MessageExpiryInterval).unwrap());
             client.pair.advance(Duration::from_secs(20));
@@ -211,7 +212,7 @@ fn an_expiry_is_what_is_left_at_each_delivery() {
         assert_eq!(left, [60, 40, 20]);
         // The clock was two hours ahead when it was published, and is set right.
         client.pair.bench.now.wall.0 -= 7_200_000;
-        client.pair.bench.push(&Delivery::Message(&parcel, Manner::PLAIN));
+        client.pair.bench.push(&Delivery::Message(&parcel, DeliveryOptions::PLAIN));
         let Packet::Publish(publish) = client.hear_one() else { panic!("no PUBLISH") };
         assert_eq!(publish.properties.number(Id::MessageExpiryInterval), Some(60));
     }
@@ -337,5 +338,23 @@ fn a_retained_message_greets_when_it_is_wanted() {
         let flags: Vec<bool> =
             got.iter().filter_map(|p| if let Packet::Publish(p) = p { Some(p.retain) } else { None }).collect();
         assert!(flags.iter().all(|retain| *retain));
+    }
+}
+
+/// MQTT-5.0 §3.4 and §3.5: PUBACK answers QoS 1, PUBREC and PUBCOMP answer QoS 2. mosquitto ends such a client too.
+#[test]
+fn a_delivery_is_acknowledged_in_the_way_of_its_qos() {
+    for version in [V3, V5] {
+        for (qos, wrong) in [(2, AckKind::Puback), (1, AckKind::Pubrec), (1, AckKind::Pubcomp)] {
+            let mut client = Client::connected(version);
+            client.subscribe("a", qos);
+            client.others_publish("a", "x", qos);
+            assert_eq!(client.hear().len(), 1);
+            client.say(&ack(wrong, 1));
+            let reason = (version == V5).then_some(Reason::ProtocolError);
+            let (said, end) = client.end();
+            assert_eq!(said, reason, "{wrong:?} for QoS {qos}");
+            assert!(matches!(end, End::Protocol(_)), "{end:?}");
+        }
     }
 }

@@ -81,6 +81,23 @@ fn a_retained_message_carries_the_cursor_at_which_its_subscription_begins() {
 }
 
 #[test]
+fn a_message_says_what_it_answers() {
+    let mut pair = begun();
+    ask(&mut pair, subscribe(1, "a"));
+    let answered = "01M82E65Y10000000000000001";
+    let publish = pb::Publish { id: 2, topic: "a".into(), r#ref: answered.into(), ..Default::default() };
+    let frames = ask(&mut pair, client_frame::Frame::Publish(publish.clone()));
+    let told = frames.iter().find_map(|frame| match frame {
+        server_frame::Frame::Message(message) => Some(&*message.r#ref),
+        _ => None,
+    });
+    assert_eq!(told, Some(answered), "{frames:?}");
+    let wrong = pb::Publish { r#ref: "the last one".into(), ..publish };
+    let frames = ask(&mut pair, client_frame::Frame::Publish(wrong));
+    assert!(matches!(&frames[..], [server_frame::Frame::Error(e)] if (e.id, e.code) == (2, 400)), "{frames:?}");
+}
+
+#[test]
 fn history_is_read_backwards() {
     let mut pair = begun();
     for id in 1..=3 {
@@ -200,6 +217,21 @@ fn a_reader_who_is_slow_lags_and_gets_all_of_it() {
         }));
     }
     assert_eq!(got, (0..100).collect::<Vec<u8>>());
+}
+
+#[test]
+fn a_client_that_reads_no_answers_is_answered_no_more_until_it_does() {
+    let mut pair = begun();
+    pair.bench.limits.unread_bytes = 1000;
+    let asks = bytes(client_frame::Frame::Ping(pb::Ping {})).repeat(10_000);
+    pair.send(&asks);
+    assert!(!pair.bench.is_open() && pair.bench.out.len() < 1100, "{} bytes wait", pair.bench.out.len());
+    let mut pongs = 0;
+    while pongs < 10_000 {
+        let frames = said(&mut pair);
+        assert!(!frames.is_empty(), "nothing came after {pongs}");
+        pongs += frames.len();
+    }
 }
 
 /// Every line `→ bytes` and `← bytes` of the worked example in docs/protocol.md.
