@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use everywire_base::ask::{AuthError, Credentials, ScramStep};
 use everywire_base::clock::UnixMillis;
 use everywire_base::identity::Identity;
-use everywire_base::quota::{Account, Quota};
+use everywire_base::quota::{Account, Accounts, Quota};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use sha2::{Digest, Sha256};
 
@@ -110,7 +110,7 @@ pub struct Authority {
     guests: Option<Guests>,
     /// Verified tokens by their hash.
     known: Mutex<HashMap<[u8; 32], Arc<Identity>>>,
-    accounts: Mutex<HashMap<Box<str>, Arc<Account>>>,
+    accounts: Mutex<Accounts<Box<str>>>,
 }
 
 impl Authority {
@@ -130,7 +130,7 @@ impl Authority {
             nobody: if config.users { Nobody::new(own) } else { None },
             guests: config.guests.then(|| Guests::new(own)),
             known: Mutex::default(),
-            accounts: Mutex::default(),
+            accounts: Mutex::new(Accounts::new(config.quota, REMEMBERED)),
             config,
         })
     }
@@ -352,15 +352,7 @@ impl Authority {
 
     /// The account of a user, which counts the use of its bounds for all its identities.
     fn account(&self, user: &str) -> Option<Arc<Account>> {
-        if !self.config.quota.is_bounded() {
-            return None;
-        }
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if accounts.len() >= REMEMBERED {
-            accounts.retain(|_, account| account.connections() > 0);
-        }
-        let account = accounts.entry(user.into()).or_insert_with(|| Arc::new(Account::new(self.config.quota)));
-        Some(Arc::clone(account))
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).of(user.into())
     }
 
     fn remember(&self, hash: [u8; 32], identity: &Arc<Identity>, now: UnixMillis) {

@@ -3,6 +3,9 @@
 //! A rate is counted by the generic cell rate algorithm (ITU-T I.371): one number, the moment at which all that was
 //! used is paid for. Time is an input, so that it runs in the simulation. The amount of one second may come at once.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -78,6 +81,40 @@ impl Account {
     }
 }
 
+/// The accounts of users or addresses: one for each, for as long as somebody holds it.
+///
+/// Invariant: there are at most as many as are kept in any case, or twice as many as were held at the last sweep.
+#[derive(Debug)]
+pub struct Accounts<K> {
+    quota: Quota,
+    of: HashMap<K, Arc<Account>>,
+    kept: usize,
+    /// The number of accounts at which those that nobody holds are let go. It doubles with what is held, so that a new
+    /// account pays for few others, however many there are.
+    sweep_at: usize,
+}
+
+impl<K: Eq + Hash> Accounts<K> {
+    /// No accounts yet; each will have these bounds. So many are kept in any case.
+    pub fn new(quota: Quota, kept: usize) -> Self {
+        Self { quota, of: HashMap::new(), kept, sweep_at: kept }
+    }
+
+    /// The account of a user or an address; none without bounds.
+    pub fn of(&mut self, key: K) -> Option<Arc<Account>> {
+        if !self.quota.is_bounded() {
+            return None;
+        }
+        if self.of.len() >= self.sweep_at && !self.of.contains_key(&key) {
+            self.of.retain(|_, account| Arc::strong_count(account) > 1);
+            self.of.shrink_to(self.kept);
+            self.sweep_at = self.kept.max(2 * self.of.len());
+        }
+        let account = self.of.entry(key).or_insert_with(|| Arc::new(Account::new(self.quota)));
+        Some(Arc::clone(account))
+    }
+}
+
 /// A rate of cells per second; the amount of one second may come at once.
 #[derive(Debug, Default)]
 struct Rate {
@@ -131,6 +168,34 @@ mod tests {
         assert_eq!(account.publish(5000, Monotonic(0)), Ok(()));
         assert_eq!(account.publish(1, Monotonic(1000)), Err(Duration::from_millis(3001)));
         assert_eq!(account.publish(1, Monotonic(5000)), Ok(()));
+    }
+
+    fn accounts() -> Accounts<usize> {
+        Accounts::new(Quota { connections: 1, ..Quota::default() }, 100)
+    }
+
+    #[test]
+    fn there_is_one_account_while_somebody_holds_it() {
+        let mut accounts = accounts();
+        let first = accounts.of(0).unwrap();
+        (1..1000).for_each(|key| drop(accounts.of(key)));
+        assert!(Arc::ptr_eq(&first, &accounts.of(0).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &accounts.of(1).unwrap()));
+        assert_eq!(Accounts::new(Quota::default(), 100).of(1), None);
+    }
+
+    #[test]
+    fn accounts_that_nobody_holds_are_let_go_and_held_ones_seldom_looked_at() {
+        let mut accounts = accounts();
+        (0..1000).for_each(|key| {
+            drop(accounts.of(key));
+            assert!(accounts.of.len() <= 100);
+        });
+        let held: Vec<_> = (1000..2000).map(|key| accounts.of(key)).collect();
+        assert_eq!((accounts.of.len() >= 1000, accounts.sweep_at >= 1000), (true, true));
+        drop(held);
+        (3000..5000).for_each(|key| drop(accounts.of(key)));
+        assert_eq!((accounts.of.len() <= 100, accounts.sweep_at), (true, 100));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use everywire_base::network::neighbourhood;
 use everywire_base::notice::{Notice, Refused};
 use everywire_base::reason::Reason;
 
@@ -58,7 +59,7 @@ impl<N: Net> Worker<N> {
         // A proxy's connections are counted for the clients for whom it speaks.
         let is_proxy = self.connections.is_trusted(address.ip());
         if is_proxy || self.connections.crowd.enter(address.ip(), self.most_of(address.ip())) {
-            let account = if is_proxy { None } else { self.addresses.enter(address.ip()) };
+            let account = if is_proxy { None } else { self.accounts.of(neighbourhood(address.ip())) };
             return self.place(Accepted { socket, address, listener, account, is_counted: !is_proxy });
         }
         self.connections.metrics.refused.add(1);
@@ -74,10 +75,8 @@ impl<N: Net> Worker<N> {
             let Some(connection) = table.get_mut(slot) else { continue };
             let is_counted = crowd.enter(address, most);
             connection.set(Flag::Counted, is_counted);
-            let account = if is_counted { self.addresses.enter(address) } else { None };
-            if let Some(before) = connection.set_account(account) {
-                before.disconnect();
-            }
+            let account = if is_counted { self.accounts.of(neighbourhood(address)) } else { None };
+            connection.set_account(account);
             if is_counted {
                 continue;
             }

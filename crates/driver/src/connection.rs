@@ -286,18 +286,11 @@ impl<S> Connection<S> {
         held
     }
 
-    /// The account of its address's bounds, if it has any.
-    pub(crate) fn account(&self) -> Option<&Account> {
-        self.rare.as_deref()?.account()
-    }
-
-    /// Sets another account, or none; gives the former one.
-    pub(crate) fn set_account(&mut self, account: Option<Arc<Account>>) -> Option<Arc<Account>> {
-        let before = self.rare.as_mut().and_then(|rare| rare.account.take());
+    /// Sets the account of its address's bounds, or none.
+    pub(crate) fn set_account(&mut self, account: Option<Arc<Account>>) {
         if account.is_some() || self.rare.is_some() {
             self.change(|rare| rare.account = account);
         }
-        before
     }
 
     /// The reason why it ends, if it does.

@@ -157,9 +157,6 @@ impl<N: Net> Connections<N> {
         let slot = self.table.next_slot();
         let full = self.table.len() >= self.limits.connections_per_worker;
         let (false, Ok(())) = (full, self.net.watch(&mut socket, slot.index)) else {
-            if let Some(account) = account {
-                account.disconnect();
-            }
             if is_counted {
                 self.crowd.leave(address.ip());
             }
@@ -486,9 +483,6 @@ impl<N: Net> Connections<N> {
         writing::put_back(&mut self.spare, &mut connection.outbox);
         self.part(slot, connection.label, connection.address());
         self.unweigh(connection.address().ip(), connection.held());
-        if let Some(account) = connection.account() {
-            account.disconnect();
-        }
         if connection.is(Flag::Counted) {
             self.crowd.leave(connection.address().ip());
         }

@@ -7,7 +7,6 @@
 //! mio and rustls live only in this crate. [`net::Net`] lets a simulation run the same turn without them.
 
 mod accepting;
-mod addresses;
 mod closed;
 mod connection;
 mod connections;

@@ -13,13 +13,13 @@ use everywire_base::id::{NodeLife, Slot};
 use everywire_base::lab::Lab;
 use everywire_base::limits::Limits;
 use everywire_base::network::Network;
+use everywire_base::quota::Accounts;
 use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
 use everywire_hub::Hub;
 use everywire_log::tail::Tail;
 use everywire_wire::Answer;
 
-use crate::addresses::Addresses;
 use crate::connection::{Leaving, List};
 use crate::connections::{Connections, Shared};
 use crate::crowd::Crowd;
@@ -38,6 +38,8 @@ const RETRY: Duration = Duration::from_millis(1);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// The number of times that a drained worker tries to hand over its last appends.
 const LAST_SUBMITS: usize = 1000;
+/// The number of addresses' accounts that are kept although nobody holds them.
+const ACCOUNTS_KEPT: usize = 1024;
 /// A slot that no connection has: its position is that of live connections.
 const NOBODY: Slot = Slot { index: u32::MAX, generation: 0 };
 /// The time over which clients are told to come back when the server goes down.
@@ -113,7 +115,9 @@ pub struct Worker<N: Net> {
     /// The number of connections that were handed to each worker.
     pub(crate) handed: Vec<u64>,
     pub(crate) connections: Connections<N>,
-    pub(crate) addresses: Addresses,
+    /// The publishes of each remote address, counted by the worker that accepts its connections. All workers together
+    /// count its connections: see [`crate::crowd`].
+    pub(crate) accounts: Accounts<IpAddr>,
     life: NodeLife,
     refused: Refused,
     appends: Vec<Append>,
@@ -178,7 +182,7 @@ impl<N: Net> Worker<N> {
             handed: vec![0; posts.len()],
             posts,
             all_metrics: metrics,
-            addresses: Addresses::new(limits.per_address),
+            accounts: Accounts::new(limits.per_address, ACCOUNTS_KEPT),
             life,
             refused: Refused::default(),
             connections: Connections::new(net, listeners, limits, rules, own, here, shared),
