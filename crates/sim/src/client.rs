@@ -165,9 +165,11 @@ impl Reader {
         }
         self.received.clear();
         self.body.clear();
+        if self.asked {
+            self.mqtt.disconnected();
+        }
         (self.streaming, self.asked) = (false, false);
         self.native.disconnected();
-        self.mqtt.is_in = false;
     }
 
     /// Does its next step: connects, asks or reads. At most `most` bytes are read.

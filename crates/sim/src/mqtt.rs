@@ -29,6 +29,18 @@ const FINAL: u32 = 3;
 /// The seconds for which a session is kept: longer than any world lasts.
 pub(crate) const LASTING: u32 = 1 << 20;
 
+/// What a reader knows of its subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Subscribed {
+    #[default]
+    No,
+    /// The subscription was confirmed: with a session it need not be repeated.
+    Yes,
+    /// A connection that was given up before the server let it in may still begin a new session, at any later time, and
+    /// so end the one that stands: no session can be relied on.
+    InDoubt,
+}
+
 /// The state of such a reader: the part of one connection, and the part that outlives it.
 #[derive(Default)]
 pub(crate) struct Mqtt {
@@ -37,8 +49,7 @@ pub(crate) struct Mqtt {
     qos: u8,
     /// The server has let this connection in.
     pub(crate) is_in: bool,
-    /// The subscription was confirmed: with a session it need not be repeated.
-    has_subscribed: bool,
+    subscribed: Subscribed,
     /// Packet identifiers of messages that were handed on, and are not released.
     received: BTreeSet<NonZeroU16>,
     /// The state of the connection: whether its session is new, the number of deliveries that it allows, and those
@@ -61,7 +72,7 @@ impl Mqtt {
         token: Option<String>,
         (filters, cursor): (&[Filter], Option<&str>),
     ) {
-        self.is_fresh = self.qos == 0 || !self.has_subscribed || link.is_multiple_of(FRESH);
+        self.is_fresh = self.qos == 0 || self.subscribed != Subscribed::Yes || link.is_multiple_of(FRESH);
         self.window = 1 + link % RECEIVE_MAXIMUM;
         self.under_way.clear();
         let expiry = if self.qos == 0 { 0 } else { LASTING };
@@ -69,7 +80,7 @@ impl Mqtt {
         let hello = Connect { password: token.map(Bytes::from), ..hello };
         send(network, link, &Packet::Connect(Box::new(hello)));
         if self.is_fresh {
-            self.has_subscribed = false;
+            self.learn(Subscribed::No);
             self.received.clear();
             let options = Options { qos: self.qos, ..Options::default() };
             let filters = filters.iter().map(|filter| (filter.as_str().into(), options)).collect();
@@ -83,9 +94,25 @@ impl Mqtt {
     /// that the next connection begins anew (MQTT-3.2.2-4).
     pub(crate) fn leave(&mut self, network: &mut Network, link: u32) {
         let expiry = if link.is_multiple_of(FINAL) { 0 } else { LASTING };
-        self.has_subscribed &= expiry > 0;
+        if expiry == 0 {
+            self.learn(Subscribed::No);
+        }
         let properties = Properties::default().with(Id::SessionExpiryInterval, expiry);
         send(network, link, &Packet::Disconnect(Disconnect { reason: Reason::Success, properties }));
+    }
+
+    /// Notes that a connection on which it has asked to be let in has ended.
+    pub(crate) fn disconnected(&mut self) {
+        if self.is_fresh && !self.is_in {
+            self.learn(Subscribed::InDoubt);
+        }
+        self.is_in = false;
+    }
+
+    fn learn(&mut self, subscribed: Subscribed) {
+        if self.subscribed != Subscribed::InDoubt {
+            self.subscribed = subscribed;
+        }
     }
 
     /// Reads the next packet; `None` if it isn't whole yet.
@@ -111,7 +138,7 @@ impl Mqtt {
                     let is_behind = *reason == Reason::QuotaExceeded;
                     return is_behind.then(|| Some(vec![News::Close])).ok_or(format!("refused: {reason:?}"));
                 }
-                self.has_subscribed = true;
+                self.learn(Subscribed::Yes);
             }
             Packet::Publish(publish) => news.extend(self.take(&publish, network, link)?),
             Packet::Ack(ack) if ack.kind == AckKind::Pubrel => {
