@@ -380,7 +380,8 @@ impl Writer {
 
     /// Removes records above this offset: they can be had again elsewhere, unless they were lost there.
     pub(crate) fn cut(&mut self, above: Offset) -> Result<(), ArchiveError> {
-        if self.files.last() <= above {
+        // A segment without records, which an unclean stop may have left, counts too: the next one begins behind it.
+        if self.written <= above {
             return Ok(());
         }
         self.seal()?;
@@ -428,5 +429,59 @@ impl Writer {
         if let Err(error) = self.meta.write(&*self.meta_file) {
             tracing::error!(%error, "the log could not be closed in good order; the next start repairs it");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use everywire_base::cursor::Partition;
+
+    use super::*;
+    use crate::disk::{Disk, SimDisk};
+    use crate::embedded::Options;
+    use crate::engine::Archive as _;
+    use crate::metrics::LogMetrics;
+    use crate::recovery;
+    use crate::suite::message;
+
+    const NOW: UnixMillis = UnixMillis(1000);
+
+    /// A log of a replica, which numbers nothing itself.
+    fn opened(disk: &SimDisk, seed: u64) -> Writer {
+        let options = Options { unsynced: true, ..Options::seeded(seed) };
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        Writer::new(recovery::open(disk, options, Arc::new(LogMetrics::default())).unwrap().begin)
+    }
+
+    fn record(offset: u64) -> Arc<Record> {
+        let content = message("t", offset as u32).into();
+        let (partition, durability) = (Partition(0), Durability::Fsync);
+        Arc::new(Record { partition, offset: Offset(offset), time: NOW, durability, content })
+    }
+
+    fn make_room_for(writer: &mut Writer, offset: u64) {
+        writer.number(Offset(offset), NOW).unwrap();
+        writer.admit(Offset(offset - 1), 1, 100, NOW).unwrap();
+    }
+
+    #[test]
+    fn what_is_kept_below_a_segment_that_was_begun_in_vain_is_there_at_the_next_start() {
+        let disk = SimDisk::new();
+        let mut writer = opened(&disk, 1);
+        make_room_for(&mut writer, 100);
+        disk.kill();
+        // The engine has lost what would have stood there, and goes on at a lower place.
+        let mut writer = opened(&disk, 2);
+        writer.cut(Offset(10)).unwrap();
+        for offset in [11, 12, 200] {
+            make_room_for(&mut writer, offset);
+            writer.write(&[record(offset)], NOW).unwrap();
+        }
+        writer.idle(NOW);
+        assert!(writer.is_synced());
+        disk.kill();
+        let files = Arc::clone(&opened(&disk, 3).files);
+        let (records, _) = files.scan(Offset::BEGINNING, Offset(1000), 1 << 20).unwrap();
+        assert_eq!(records.iter().map(|record| record.offset.0).collect::<Vec<_>>(), [11, 12, 200]);
     }
 }
