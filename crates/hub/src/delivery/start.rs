@@ -57,7 +57,7 @@ impl StartPoint {
         let opening = self;
         let Some(offset) = cursor.position(Partition(partition as u16)) else { return };
         let lineage = &setup.lineages[partition];
-        let head = setup.tails[partition].head();
+        let tail = &setup.tails[partition];
         let in_hole = |(first, last): &(Offset, Offset)| *first <= target.next() && offset <= *last;
         match lineage.valid_up_to(cursor.epoch) {
             None => {
@@ -71,10 +71,10 @@ impl StartPoint {
             }
             // Nothing lies between the mark and the cursor.
             Some(_) if offset > target && lineage.holes.iter().any(in_hole) => {}
-            Some(_) if offset > head => {
+            Some(_) if !tail.knows(offset) => {
                 opening.positions[partition] = Offset::BEGINNING;
                 opening.earliest[partition] = true;
-                opening.first_gap = Some(FirstGap { after: Some(head) });
+                opening.first_gap = Some(FirstGap { after: Some(tail.head()) });
             }
             Some(_) => opening.positions[partition] = offset,
         }

@@ -199,13 +199,13 @@ impl Floor {
         }
     }
 
-    /// Whether a subscription's cursor is ahead of this node, in a log that others write too: it lies above the head,
+    /// Whether a subscription's cursor is ahead of this node, in a log that others write too: it lies behind all that was read,
     /// or in an epoch that isn't known.
     pub(crate) fn is_ahead(&self, start: &Start) -> bool {
         let Start::After(cursor) = start else { return false };
         let Some(offset) = cursor.position(Partition(0)).filter(|_| self.roster.is_some()) else { return false };
         match self.setup.lineages[0].valid_up_to(cursor.epoch) {
-            Some(_) => cursor.epoch == self.epoch() && offset > self.setup.tails[0].head(),
+            Some(_) => cursor.epoch == self.epoch() && !self.setup.tails[0].knows(offset),
             None => true,
         }
     }
