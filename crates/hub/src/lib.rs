@@ -324,7 +324,6 @@ impl Hub {
     /// Fans out from the mark to the head, then catches up lagging connections, both under the budget. True if more
     /// waits; the hub goes on only when the answers were handed over.
     pub fn turn(&mut self, now: Now, to: &mut dyn Deliver) -> bool {
-        self.let_in(now);
         let (mut ground, Owners { sessions, groups, presence, publishing, .. }) = self.at(now);
         sessions.turn(&mut ground);
         groups.turn(&mut ground);
@@ -334,6 +333,7 @@ impl Hub {
         let whole = self.floor.setup.limits.deliveries_per_turn.max(1);
         let mut budget = self.deliveries.budget(whole);
         self.fan_out(&mut budget, now, to);
+        self.let_in(now);
         let (mut ground, owners) = self.lend();
         owners.presence.tell(&mut ground, to);
         for (slot, reason) in std::mem::take(&mut self.floor.out.endings) {

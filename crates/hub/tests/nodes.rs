@@ -182,3 +182,17 @@ fn cursors_are_of_the_epoch_in_which_the_log_goes_on() {
     world.settle();
     assert!(!world.clients[0].subscribed[&(1, 4)].gap, "up to the fork those of the former one hold");
 }
+
+#[test]
+fn a_cursor_behind_the_fork_is_judged_when_its_worker_has_come_to_the_epoch_that_is_shown_already() {
+    let mut world = two_nodes();
+    world.welcome(0, 1, user("ann"), NEW);
+    let fork = world.publish("a", "1");
+    let change = EpochChange { epoch: 8, parent: EPOCH.0, fork: fork.0, begin: fork.0 };
+    let lost = world.append(system::record(Topic::parse(system::LOG).unwrap(), &change, false), Durability::None);
+    let start = Start::After(Cursor::single(EPOCH, lost));
+    let subscribe = Subscribe { start, ..Subscribe::to([Filter::parse("a").unwrap()]) };
+    world.hubs[0].subscribe_for(slot(1), AskId(2), &subscribe, world.now);
+    world.settle();
+    assert!(world.clients[0].subscribed[&(1, 2)].gap, "what stood there in the epoch before is lost");
+}

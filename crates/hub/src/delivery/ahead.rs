@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use everywire_base::ask::Subscribe;
 use everywire_base::clock::{Monotonic, Now};
-use everywire_base::cursor::Offset;
+use everywire_base::cursor::{Offset, Partition, Start};
 use everywire_base::id::{AskId, Slot};
 
 use super::Deliveries;
@@ -44,6 +44,20 @@ impl Ahead {
 }
 
 impl Deliveries {
+    /// Whether a subscription's cursor is ahead of this worker, in a log that others write too: it lies behind all that
+    /// was read, or in an epoch that isn't known. The worker learns of an epoch in its place in the log, so that it
+    /// judges no cursor before it has come there.
+    fn is_ahead(&self, start: &Start, floor: &Floor) -> bool {
+        let Start::After(cursor) = start else { return false };
+        let Some(offset) = cursor.position(Partition(0)).filter(|_| floor.is_shared()) else { return false };
+        let (tail, mark) = (&floor.setup.tails[0], self.marks[0]);
+        match floor.setup.lineages[0].valid_up_to(cursor.epoch) {
+            // The order matters: what is read is shown before.
+            Some(_) => cursor.epoch == floor.epoch() && offset > mark && !(tail.knows(offset) && mark >= tail.head()),
+            None => true,
+        }
+    }
+
     /// Lets a subscription wait if its cursor is ahead of this node; `false` if it isn't.
     pub(crate) fn wait_ahead(
         &mut self,
@@ -53,7 +67,7 @@ impl Deliveries {
         floor: &Floor,
         now: Now,
     ) -> bool {
-        if !floor.is_ahead(&subscribe.start) {
+        if !self.is_ahead(&subscribe.start, floor) {
             return false;
         }
         let round = floor.setup.tails[0].rounds() + ROUNDS;
@@ -70,7 +84,8 @@ impl Deliveries {
             if ahead.head.is_none() && tail.rounds() >= ahead.round {
                 ahead.head = Some(tail.head());
             }
-            ahead.is_known = !floor.is_ahead(&ahead.subscribe.start) || ahead.head.is_some_and(|head| mark >= head);
+            let is_past_head = ahead.head.is_some_and(|head| mark >= head);
+            ahead.is_known = is_past_head || !self.is_ahead(&ahead.subscribe.start, floor);
             if ahead.is_known || ahead.until <= now.monotonic {
                 over.push(ahead);
             } else {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use everywire_base::ask::{Answer, Append, Draft, Read};
 use everywire_base::clock::Now;
-use everywire_base::cursor::{Cursor, Epoch, Offset, Partition, Start};
+use everywire_base::cursor::{Cursor, Epoch, Offset, Partition};
 use everywire_base::id::{AskId, Part, ReplyTo, Slot};
 use everywire_base::identity::Identity;
 use everywire_base::reason::Reason;
@@ -180,6 +180,11 @@ impl Floor {
         self.life_of(self.seat).map(|life| life.beat)
     }
 
+    /// Whether other nodes write the log too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.roster.is_some()
+    }
+
     /// Sets the living nodes that share the log from here on.
     pub(crate) fn set_roster(&mut self, roster: Roster) {
         self.roster = Some(roster);
@@ -196,17 +201,6 @@ impl Floor {
         match self.roster.as_mut().map(|roster| roster.follow(record)) {
             Some(Change::Came(life, gone)) if life.prefix() == own => Change::Gone(gone),
             change => change.unwrap_or(Change::None),
-        }
-    }
-
-    /// Whether a subscription's cursor is ahead of this node, in a log that others write too: it lies behind all that was read,
-    /// or in an epoch that isn't known.
-    pub(crate) fn is_ahead(&self, start: &Start) -> bool {
-        let Start::After(cursor) = start else { return false };
-        let Some(offset) = cursor.position(Partition(0)).filter(|_| self.roster.is_some()) else { return false };
-        match self.setup.lineages[0].valid_up_to(cursor.epoch) {
-            Some(_) => cursor.epoch == self.epoch() && !self.setup.tails[0].knows(offset),
-            None => true,
         }
     }
 
