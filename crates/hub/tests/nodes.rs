@@ -116,7 +116,7 @@ fn a_cursor_behind_which_another_node_has_read_what_does_not_count_is_none_of_a_
     world.settle();
     assert!(!world.clients[0].subscribed.contains_key(&(1, 2)), "it waits");
     // Nothing is shown of it.
-    world.writer.tail().reads_to(Offset(head.0 + 2), true);
+    world.writer.tail().progress().reads_to(Offset(head.0 + 2), true);
     world.pass(Duration::from_millis(200));
     let subscribed = world.clients[0].subscribed.remove(&(1, 2)).expect("it goes on");
     assert!(!subscribed.gap);
@@ -143,10 +143,10 @@ fn a_cursor_that_this_node_does_not_know_is_judged_when_the_engine_was_asked_and
         assert_eq!((refused.gap, world.got(0, index)), (false, Vec::new()), "nobody knows of a gap");
         world.hubs[0].subscribe_for(slot(index), AskId(3), &subscribe, world.now);
         // The first of the rounds may have begun before the cursor came.
-        world.writer.tail().reads_to(head, true);
+        world.writer.tail().progress().reads_to(head, true);
         world.pass(Duration::from_secs(1));
         assert!(!world.clients[0].subscribed.contains_key(&(index, 3)), "it waits");
-        world.writer.tail().reads_to(head, true);
+        world.writer.tail().progress().reads_to(head, true);
         world.pass(Duration::from_millis(200));
         assert!(world.clients[0].subscribed[&(index, 3)].gap, "the log has no such place");
     }

@@ -18,8 +18,10 @@ use everywire_base::record::{Entry, Record};
 use everywire_base::topic::{Filter, Topic};
 
 mod debts;
+mod progress;
 
 pub use self::debts::{Board, Debts};
+pub use self::progress::Progress;
 
 const CHUNK_RECORDS: usize = 256;
 const CHUNK_BYTES: usize = 1 << 20;
@@ -30,12 +32,9 @@ pub struct Tail {
     window: ArcSwap<Window>,
     /// The head mark: all records up to here may be delivered.
     head: AtomicU64,
-    /// The offset up to which a log elsewhere was read: the head, or behind it records that don't count.
-    read_to: AtomicU64,
     /// The last record that the store has applied.
     applied: AtomicU64,
-    /// The number of times that all up to the head of a log elsewhere was shown.
-    rounds: AtomicU64,
+    progress: Progress,
     /// The highest offset of any topic with each hash: never too low.
     heads: Box<[AtomicU64]>,
     /// The last retained record on a public topic.
@@ -115,9 +114,8 @@ impl Tail {
         Self {
             window: ArcSwap::default(),
             head: AtomicU64::new(last.0),
-            read_to: AtomicU64::new(last.0),
             applied: AtomicU64::new(0),
-            rounds: AtomicU64::new(0),
+            progress: Progress::new(last),
             heads: (0..HEADS).map(|_| AtomicU64::new(last.0)).collect(),
             retained: AtomicU64::new(0),
             kept: Arc::default(),
@@ -142,20 +140,12 @@ impl Tail {
     /// Whether all up to an offset is known. The offset may lie behind the head, where nothing counts yet; if it lies
     /// behind all that was read, another node may have come further.
     pub fn knows(&self, offset: Offset) -> bool {
-        offset <= self.head() || offset.0 <= self.read_to.load(Ordering::Acquire)
+        offset <= self.head() || offset <= self.progress.read_to()
     }
 
-    /// The number of times that this node has asked an engine elsewhere for the log's head, and has shown all up to
-    /// there.
-    pub fn rounds(&self) -> u64 {
-        self.rounds.load(Ordering::Acquire)
-    }
-
-    /// Notes that a log elsewhere was read up to here, and that all of it that counts is shown. It is a round if the
-    /// engine has told that this is the log's head.
-    pub fn reads_to(&self, at: Offset, is_head: bool) {
-        self.read_to.store(at.0, Ordering::Release);
-        self.rounds.fetch_add(is_head.into(), Ordering::AcqRel);
+    /// The progress in a log elsewhere.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// The last offset that the store has applied.

@@ -29,7 +29,7 @@ const FINAL: u32 = 3;
 /// The seconds for which a session is kept: longer than any world lasts.
 pub(crate) const LASTING: u32 = 1 << 20;
 
-/// What a reader knows of its subscription.
+/// The knowledge of a reader about its subscription.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Subscribed {
     #[default]

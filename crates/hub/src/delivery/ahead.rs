@@ -70,7 +70,7 @@ impl Deliveries {
         if !self.is_ahead(&subscribe.start, floor) {
             return false;
         }
-        let round = floor.setup.tails[0].rounds() + ROUNDS;
+        let round = floor.setup.tails[0].progress().rounds() + ROUNDS;
         let (until, next_look, subscribe) = (now.monotonic + PATIENCE, now.monotonic + LOOK, subscribe.clone());
         self.ahead.push(Ahead { round, head: None, until, next_look, is_known: false, slot, ask, subscribe });
         true
@@ -81,7 +81,7 @@ impl Deliveries {
         let (tail, mark) = (&floor.setup.tails[0], self.marks[0]);
         let mut over = Vec::new();
         for mut ahead in std::mem::take(&mut self.ahead) {
-            if ahead.head.is_none() && tail.rounds() >= ahead.round {
+            if ahead.head.is_none() && tail.progress().rounds() >= ahead.round {
                 ahead.head = Some(tail.head());
             }
             let is_past_head = ahead.head.is_some_and(|head| mark >= head);

@@ -301,7 +301,9 @@ impl Reader {
         if items.is_empty() {
             self.judge.passed(seen);
             let is_at_head = std::mem::take(&mut self.is_at_head);
-            self.serving.iter().for_each(|serving| serving.tail.tail().reads_to(self.judge.at(), is_at_head));
+            self.serving
+                .iter()
+                .for_each(|serving| serving.tail.tail().progress().reads_to(self.judge.at(), is_at_head));
             shared.flight().read_to = self.judge.at();
             shared.kept.judged.store(self.judge.at().0, Ordering::Release);
             self.replica.idle(shared.bell.now());
@@ -479,7 +481,7 @@ impl Reader {
             tail.push(std::mem::take(&mut self.counts));
             shared.bell.head_moved();
         }
-        tail.tail().reads_to(at, self.pending.is_empty() && std::mem::take(&mut self.is_at_head));
+        tail.tail().progress().reads_to(at, self.pending.is_empty() && std::mem::take(&mut self.is_at_head));
         shared.settle(|flight| {
             for (sequence, result) in self.results.drain(..) {
                 flight.judged(sequence, result);
