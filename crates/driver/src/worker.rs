@@ -13,7 +13,7 @@ use everywire_base::id::{NodeLife, Slot};
 use everywire_base::lab::Lab;
 use everywire_base::limits::Limits;
 use everywire_base::network::Network;
-use everywire_base::quota::Accounts;
+use everywire_base::quota::{Accounts, Quota};
 use everywire_base::reason::Reason;
 use everywire_base::rules::Rules;
 use everywire_hub::Hub;
@@ -182,7 +182,7 @@ impl<N: Net> Worker<N> {
             handed: vec![0; posts.len()],
             posts,
             all_metrics: metrics,
-            accounts: Accounts::new(limits.per_address, ACCOUNTS_KEPT),
+            accounts: Accounts::new(Quota { connections: 0, ..limits.per_address }, ACCOUNTS_KEPT),
             life,
             refused: Refused::default(),
             connections: Connections::new(net, listeners, limits, rules, own, here, shared),

@@ -301,9 +301,9 @@ impl Reader {
         if items.is_empty() {
             self.judge.passed(seen);
             let is_at_head = std::mem::take(&mut self.is_at_head);
-            self.serving
-                .iter()
-                .for_each(|serving| serving.tail.tail().progress().reads_to(self.judge.at(), is_at_head));
+            if let Some(Serving { tail, .. }) = &self.serving {
+                tail.tail().progress().reads_to(self.judge.at(), is_at_head);
+            }
             shared.flight().read_to = self.judge.at();
             shared.kept.judged.store(self.judge.at().0, Ordering::Release);
             self.replica.idle(shared.bell.now());
