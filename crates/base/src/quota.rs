@@ -68,11 +68,6 @@ impl Account {
         self.connections.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// The number of connections that are counted.
-    pub fn connections(&self) -> u32 {
-        self.connections.load(Ordering::Acquire)
-    }
-
     /// Counts a message of this many bytes, or returns the time after which it would be allowed.
     pub fn publish(&self, bytes: usize, now: Monotonic) -> Result<(), Duration> {
         let Quota { publishes_per_second, bytes_per_second, .. } = self.quota;
@@ -205,6 +200,6 @@ mod tests {
         assert!(!account.connect());
         account.disconnect();
         assert!(account.connect());
-        assert_eq!(account.connections(), 1);
+        assert_eq!(account.connections.load(Ordering::Acquire), 1);
     }
 }
